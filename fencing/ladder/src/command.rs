@@ -1,0 +1,144 @@
+//! What the ladder asks of a device and what a device answers. A driver carries these out; it never judges them.
+
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// One single act of a device. A fence is made of several: off, then a reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    /// Cut the power at once. Never a cycle, never a soft shutdown.
+    PowerOff,
+    /// Give power back.
+    PowerOn,
+    /// Read the power state; harmless.
+    ReadPower,
+    /// Log in, and read privilege and identity without touching the host; harmless.
+    Prove,
+}
+
+/// What a device answered to one [`Command`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Response {
+    /// The device took the order. This says nothing about the host (SAFE-4).
+    Acknowledged,
+    /// The device refused a power-off (or power-on) because the host is already so.
+    AlreadySo,
+    /// What the device reads as the host's power.
+    Power(Power),
+    /// What [`Command::Prove`] found.
+    Proven(Proven),
+}
+
+/// A power reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Power {
+    /// The host has power.
+    On,
+    /// The host has no power: it runs nothing.
+    Off,
+    /// The device answered, but the answer does not say (in transition, sensor not available). Never taken for off.
+    Unknown,
+}
+
+/// A fence path found in working order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proven {
+    /// What the device calls itself (for IPMI the GUID in lower-case hexadecimal, 32 digits, in wire order).
+    pub identity: Identity,
+    /// Whether the login has the privilege to cut the power.
+    pub may_fence: bool,
+    /// The host's power as read now.
+    pub power: Power,
+}
+
+/// A device's own name for itself, compared with the one in the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Identity(pub String);
+
+impl Identity {
+    /// An identity that says nothing: all zeros or all ones. Some BMCs ship so.
+    #[must_use]
+    pub fn is_blank(&self) -> bool {
+        !self.0.is_empty() && (self.0.bytes().all(|b| b == b'0') || self.0.bytes().all(|b| b == b'f'))
+    }
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Why a command brought no answer to build on. The words reach the operator; none holds a secret (SAFE-6).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Failure {
+    /// Nothing came back before the deadline.
+    NoAnswer {
+        /// How long was waited, in ms.
+        waited_ms: u64,
+    },
+    /// The network says that the device cannot be reached (refused, no route).
+    Unreachable {
+        /// The system's words.
+        error: String,
+    },
+    /// The device does not know the user, or the password or key is wrong.
+    LoginRefused {
+        /// Which step refused, and the device's code.
+        at: String,
+    },
+    /// Logged in, but without the right to do this.
+    PrivilegeTooLow {
+        /// What was needed and what was granted.
+        detail: String,
+    },
+    /// The device calls itself otherwise than the configuration says: nothing was ordered (SAFE-4).
+    WrongIdentity {
+        /// From the configuration.
+        expected: Identity,
+        /// From the device.
+        found: Identity,
+    },
+    /// The device offers no cipher suite (protocol, version) that the configuration allows.
+    NoCommonCipher {
+        /// What was asked and what came.
+        detail: String,
+    },
+    /// The device answered the command with an error of its own.
+    Refused {
+        /// The completion code or status, with its name.
+        code: String,
+    },
+    /// The device's answer is not what the protocol allows.
+    Garbage {
+        /// What was wrong with it.
+        detail: String,
+    },
+    /// The driver was told to stop before an answer came.
+    Cancelled,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoAnswer { waited_ms } => write!(f, "no answer within {waited_ms} ms"),
+            Self::Unreachable { error } => write!(f, "unreachable: {error}"),
+            Self::LoginRefused { at } => write!(f, "login refused at {at}: check user and password"),
+            Self::PrivilegeTooLow { detail } => write!(f, "privilege too low: {detail}"),
+            Self::WrongIdentity { expected, found } => {
+                write!(f, "this is another host's device: expected identity {expected}, it says {found}")
+            }
+            Self::NoCommonCipher { detail } => write!(f, "no common cipher suite: {detail}"),
+            Self::Refused { code } => write!(f, "refused: {code}"),
+            Self::Garbage { detail } => write!(f, "answer not understood: {detail}"),
+            Self::Cancelled => f.write_str("cancelled"),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}

@@ -1,0 +1,12 @@
+//! What hosts and witness say to each other and the one rule by which they vote.
+//!
+//! Decides: who gets a lease (the voter's grant rule, the witness's rules), what bytes mean, whether they are authentic.
+//! Never: reads a clock, a socket or a file; allocates; panics on input; knows a host's policy.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+pub mod ids;
+pub mod time;
+
+pub use ids::{HostId, Incarnation, LifeName, MAX_HOSTS, MAX_WORKLOADS, WorkloadId, WorkloadSet};
+pub use time::{Drift, Duration, Time};
