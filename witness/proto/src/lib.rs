@@ -6,7 +6,11 @@
 #![forbid(unsafe_code)]
 
 pub mod ids;
+pub mod message;
 pub mod time;
+pub mod voter;
 
 pub use ids::{HostId, Incarnation, LifeName, MAX_HOSTS, MAX_WORKLOADS, WorkloadId, WorkloadSet};
+pub use message::{Answer, Ask, AskKind, Founding, Heartbeat, Names, Seq, Verdict};
 pub use time::{Drift, Duration, Time};
+pub use voter::{Refusal, Voter};
