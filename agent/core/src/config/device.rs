@@ -1,0 +1,151 @@
+//! Fence devices: what the configuration says about each.
+
+use std::net::SocketAddr;
+
+use palisade_ladder::Identity;
+use palisade_proto::{Duration, HostId};
+
+use super::SecretRef;
+
+/// One device that can fence one host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    pub(super) name: String,
+    pub(super) fences: HostId,
+    pub(super) level: u8,
+    pub(super) deadline: Duration,
+    pub(super) retries: u32,
+    pub(super) kind: DeviceKind,
+}
+
+impl Device {
+    /// What operators call it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The host whose power (or paths) it cuts.
+    #[must_use]
+    pub fn fences(&self) -> HostId {
+        self.fences
+    }
+
+    /// Devices of one level run together; lower levels first.
+    #[must_use]
+    pub fn level(&self) -> u8 {
+        self.level
+    }
+
+    /// How long one command may take.
+    #[must_use]
+    pub fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
+    /// The most tries of one command within an order, the first included.
+    #[must_use]
+    pub fn retries(&self) -> u32 {
+        self.retries
+    }
+
+    /// What it is and how to reach it.
+    #[must_use]
+    pub fn kind(&self) -> &DeviceKind {
+        &self.kind
+    }
+}
+
+/// The kinds of device that can be configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeviceKind {
+    /// A BMC by IPMI 2.0 over LAN (RMCP+).
+    Ipmi(Ipmi),
+}
+
+/// A BMC by IPMI over LAN.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ipmi {
+    pub(super) address: SocketAddr,
+    pub(super) user: String,
+    pub(super) password: SecretRef,
+    pub(super) kg: Option<SecretRef>,
+    pub(super) cipher_suite: CipherSuite,
+    pub(super) privilege: Privilege,
+    pub(super) guid: Identity,
+}
+
+impl Ipmi {
+    /// Where the BMC listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The login's name, at most 16 bytes.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// Where the login's password lies.
+    #[must_use]
+    pub fn password(&self) -> &SecretRef {
+        &self.password
+    }
+
+    /// Where the BMC key Kg lies, for BMCs that have one set.
+    #[must_use]
+    pub fn kg(&self) -> Option<&SecretRef> {
+        self.kg.as_ref()
+    }
+
+    /// The one cipher suite to speak; no other is accepted from the BMC.
+    #[must_use]
+    pub fn cipher_suite(&self) -> CipherSuite {
+        self.cipher_suite
+    }
+
+    /// The privilege to ask for.
+    #[must_use]
+    pub fn privilege(&self) -> Privilege {
+        self.privilege
+    }
+
+    /// The BMC's GUID, pinned: 32 lower-case hexadecimal digits in wire order; never blank, never of two hosts.
+    #[must_use]
+    pub fn guid(&self) -> &Identity {
+        &self.guid
+    }
+}
+
+/// The IPMI 2.0 cipher suites that are spoken (IPMI 2.0 table 22-20).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CipherSuite {
+    /// HMAC-SHA1, HMAC-SHA1-96, AES-CBC-128.
+    Suite3,
+    /// HMAC-SHA256, HMAC-SHA256-128, AES-CBC-128.
+    #[default]
+    Suite17,
+}
+
+impl CipherSuite {
+    /// Its number in the standard.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Suite3 => 3,
+            Self::Suite17 => 17,
+        }
+    }
+}
+
+/// The IPMI privilege level to ask for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Privilege {
+    /// Enough for chassis control.
+    #[default]
+    Operator,
+    /// For BMCs that do not let an operator switch power.
+    Administrator,
+}

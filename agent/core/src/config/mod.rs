@@ -1,0 +1,304 @@
+//! The cluster's configuration: TOML text in, a validated [`Cluster`] out.
+//!
+//! Decides: whether a file is sound, and says in one message where it is not. Never: opens a file, resolves a name,
+//! loads a secret (secrets are references here), or lets a half-checked value out: only this module makes these types.
+
+mod device;
+mod names;
+mod timing;
+mod workload;
+
+use palisade_proto::{Duration, HostId, WorkloadId};
+
+pub use device::{CipherSuite, Device, DeviceKind, Ipmi, Privilege};
+pub use names::{Broker, KeyRef, MachineId, SecretRef};
+pub use timing::{Profile, Timing, Watchdog};
+pub use workload::{ProofKind, Storage, Workload, WorkloadKind};
+
+use std::net::SocketAddr;
+
+/// A whole, checked configuration: the same on each host of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    name: String,
+    profile: Profile,
+    on_quorum_loss: OnQuorumLoss,
+    keys: Vec<KeyRef>,
+    timing: Timing,
+    watchdog: Option<Watchdog>,
+    witness: Option<Witness>,
+    telemetry: Option<Telemetry>,
+    fencing: Fencing,
+    hosts: Vec<Host>,
+    devices: Vec<Device>,
+    storages: Vec<Storage>,
+    workloads: Vec<Workload>,
+}
+
+impl Cluster {
+    /// The cluster's name: `[a-z0-9-]{1,32}`; part of every MQTT topic.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Which set of timing defaults the file asked for.
+    #[must_use]
+    pub fn profile(&self) -> Profile {
+        self.profile
+    }
+
+    /// What a host does with its workloads when it loses quorum (SAFE-3).
+    #[must_use]
+    pub fn on_quorum_loss(&self) -> OnQuorumLoss {
+        self.on_quorum_loss
+    }
+
+    /// The cluster keys, never empty: the first seals, all open.
+    #[must_use]
+    pub fn keys(&self) -> &[KeyRef] {
+        &self.keys
+    }
+
+    /// All time-outs of the protocol, checked against one another (SAFE-10).
+    #[must_use]
+    pub fn timing(&self) -> &Timing {
+        &self.timing
+    }
+
+    /// The hardware watchdog of each host, where there is one; never together with [`OnQuorumLoss::Keep`].
+    #[must_use]
+    pub fn watchdog(&self) -> Option<&Watchdog> {
+        self.watchdog.as_ref()
+    }
+
+    /// The witness, where there is one.
+    #[must_use]
+    pub fn witness(&self) -> Option<&Witness> {
+        self.witness.as_ref()
+    }
+
+    /// Where telemetry goes, if anywhere.
+    #[must_use]
+    pub fn telemetry(&self) -> Option<&Telemetry> {
+        self.telemetry.as_ref()
+    }
+
+    /// Limits on fencing (SAFE-8) and what follows a fence.
+    #[must_use]
+    pub fn fencing(&self) -> &Fencing {
+        &self.fencing
+    }
+
+    /// The hosts by rising id: 2 to 32 of them.
+    #[must_use]
+    pub fn hosts(&self) -> &[Host] {
+        &self.hosts
+    }
+
+    /// The host with this id.
+    #[must_use]
+    pub fn host(&self, id: HostId) -> Option<&Host> {
+        self.hosts.iter().find(|host| host.id == id)
+    }
+
+    /// The host with this name.
+    #[must_use]
+    pub fn host_named(&self, name: &str) -> Option<&Host> {
+        self.hosts.iter().find(|host| host.name == name)
+    }
+
+    /// The host that is this machine.
+    #[must_use]
+    pub fn host_of_machine(&self, machine: MachineId) -> Option<&Host> {
+        self.hosts.iter().find(|host| host.machine == machine)
+    }
+
+    /// Every fence device, in the order of the file.
+    #[must_use]
+    pub fn devices(&self) -> &[Device] {
+        &self.devices
+    }
+
+    /// The devices that fence one host, by rising level.
+    pub fn devices_of(&self, host: HostId) -> impl Iterator<Item = &Device> {
+        self.devices.iter().filter(move |device| device.fences() == host)
+    }
+
+    /// The storages that workloads may name.
+    #[must_use]
+    pub fn storages(&self) -> &[Storage] {
+        &self.storages
+    }
+
+    /// The workloads by rising id.
+    #[must_use]
+    pub fn workloads(&self) -> &[Workload] {
+        &self.workloads
+    }
+
+    /// The workload with this id.
+    #[must_use]
+    pub fn workload(&self, id: WorkloadId) -> Option<&Workload> {
+        self.workloads.iter().find(|workload| workload.id() == id)
+    }
+
+    /// The workload with this name.
+    #[must_use]
+    pub fn workload_named(&self, name: &str) -> Option<&Workload> {
+        self.workloads.iter().find(|workload| workload.name() == name)
+    }
+}
+
+/// What a host that lost quorum does with what it runs (SAFE-3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnQuorumLoss {
+    /// Kill the workloads within `grace`.
+    #[default]
+    Stop,
+    /// Let them run; arms no watchdog and never yields a watchdog proof.
+    Keep,
+}
+
+/// One configured host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    id: HostId,
+    name: String,
+    machine: MachineId,
+    links: Vec<SocketAddr>,
+}
+
+impl Host {
+    /// Explicit and permanent; never a position in the file.
+    #[must_use]
+    pub fn id(&self) -> HostId {
+        self.id
+    }
+
+    /// What operators call it: `[A-Za-z0-9._-]{1,64}`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The DMI product UUID: how a host knows which one it is, and how peers know it for the same machine.
+    #[must_use]
+    pub fn machine(&self) -> MachineId {
+        self.machine
+    }
+
+    /// The UDP addresses it listens on, never empty.
+    #[must_use]
+    pub fn links(&self) -> &[SocketAddr] {
+        &self.links
+    }
+}
+
+/// How to reach the witness.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Witness {
+    broker: Broker,
+    keys: Vec<KeyRef>,
+    login: Option<Login>,
+}
+
+impl Witness {
+    /// The MQTT broker between hosts and witness.
+    #[must_use]
+    pub fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
+    /// The witness keys, never empty: the first seals, all open. Never the cluster keys.
+    #[must_use]
+    pub fn keys(&self) -> &[KeyRef] {
+        &self.keys
+    }
+
+    /// User and password at the broker, if it asks for them.
+    #[must_use]
+    pub fn login(&self) -> Option<&Login> {
+        self.login.as_ref()
+    }
+}
+
+/// Where telemetry goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Telemetry {
+    broker: Broker,
+    login: Option<Login>,
+}
+
+impl Telemetry {
+    /// The MQTT broker of central monitoring.
+    #[must_use]
+    pub fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
+    /// User and password at the broker, if it asks for them.
+    #[must_use]
+    pub fn login(&self) -> Option<&Login> {
+        self.login.as_ref()
+    }
+}
+
+/// A user name with the reference to its password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Login {
+    username: String,
+    password: SecretRef,
+}
+
+impl Login {
+    /// The user's name.
+    #[must_use]
+    pub fn username(&self) -> &str {
+        &self.username
+    }
+
+    /// Where the password lies.
+    #[must_use]
+    pub fn password(&self) -> &SecretRef {
+        &self.password
+    }
+}
+
+/// Limits on fencing and what follows a fence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fencing {
+    budget: u32,
+    budget_window: Duration,
+    after_off: AfterOff,
+}
+
+impl Fencing {
+    /// The most automatic fences within [`Self::budget_window`] (SAFE-8); at least 1, half of the hosts by default.
+    #[must_use]
+    pub fn budget(&self) -> u32 {
+        self.budget
+    }
+
+    /// The window in which the budget counts.
+    #[must_use]
+    pub fn budget_window(&self) -> Duration {
+        self.budget_window
+    }
+
+    /// What to do with the power once the host is proven off.
+    #[must_use]
+    pub fn after_off(&self) -> AfterOff {
+        self.after_off
+    }
+}
+
+/// What becomes of a fenced host's power.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AfterOff {
+    /// Give it back, so that the host can return; never for a quarantined host or one that has left.
+    #[default]
+    On,
+    /// Leave it off.
+    Off,
+}

@@ -1,0 +1,129 @@
+//! Small values with a strict shape: machine ids, brokers, references to secrets.
+
+use core::fmt;
+use std::path::PathBuf;
+
+/// A machine's DMI product UUID; never all zeros or all ones, which some boards ship with.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MachineId([u8; 16]);
+
+impl MachineId {
+    /// Reads `4c4c4544-0051-3510-8052-b4c04f4d3132`, upper or lower case, as `/sys/class/dmi/id/product_uuid` prints it.
+    /// `None` if it is not a UUID or a blank one.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let groups: Vec<&str> = text.split('-').collect();
+        if groups.iter().map(|group| group.len()).ne([8, 4, 4, 4, 12]) {
+            return None;
+        }
+        let bytes = hex(&groups.concat())?;
+        (!is_blank(&bytes)).then_some(Self(bytes))
+    }
+
+    /// The sixteen bytes in the order of the text.
+    #[must_use]
+    pub fn bytes(self) -> [u8; 16] {
+        self.0
+    }
+}
+
+impl fmt::Display for MachineId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, byte) in self.0.iter().enumerate() {
+            if matches!(index, 4 | 6 | 8 | 10) {
+                f.write_str("-")?;
+            }
+            write!(f, "{byte:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for MachineId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Thirty-two hexadecimal digits as sixteen bytes.
+pub(super) fn hex(text: &str) -> Option<[u8; 16]> {
+    if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    u128::from_str_radix(text, 16).ok().map(u128::to_be_bytes)
+}
+
+/// All zeros or all ones: a name that names nobody.
+pub(super) fn is_blank(bytes: &[u8; 16]) -> bool {
+    *bytes == [0; 16] || *bytes == [0xff; 16]
+}
+
+/// An MQTT broker: `mqtt://HOST[:PORT]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broker {
+    pub(super) host: String,
+    pub(super) port: u16,
+}
+
+impl Broker {
+    /// Name or address.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// TCP port, 1883 by default.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+impl fmt::Display for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "mqtt://[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "mqtt://{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// Where a secret lies; the secret itself is never in the configuration (SAFE-6).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretRef {
+    /// An absolute path to a file of root's with mode 0600 or less.
+    File(PathBuf),
+    /// The name of a systemd credential, in `$CREDENTIALS_DIRECTORY`.
+    Credential(String),
+}
+
+impl fmt::Display for SecretRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "file {}", path.display()),
+            Self::Credential(name) => write!(f, "credential {name}"),
+        }
+    }
+}
+
+/// One key of a rotation: its id on the wire and where it lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRef {
+    pub(super) id: u8,
+    pub(super) secret: SecretRef,
+}
+
+impl KeyRef {
+    /// The id that sealed packets name.
+    #[must_use]
+    pub fn id(&self) -> u8 {
+        self.id
+    }
+
+    /// Where the key lies.
+    #[must_use]
+    pub fn secret(&self) -> &SecretRef {
+        &self.secret
+    }
+}

@@ -1,0 +1,169 @@
+//! Workloads and the storages they need.
+
+use std::path::{Path, PathBuf};
+
+use palisade_proto::{Duration, HostId, WorkloadId};
+
+/// A storage that workloads may name; probed by write and fsync.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Storage {
+    pub(super) name: String,
+    pub(super) path: PathBuf,
+}
+
+impl Storage {
+    /// What workloads call it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The absolute path at which it is mounted on each host.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// What people run this for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Workload {
+    pub(super) id: WorkloadId,
+    pub(super) name: String,
+    pub(super) hosts: Vec<HostId>,
+    pub(super) priority: i32,
+    pub(super) start_after: Vec<WorkloadId>,
+    pub(super) anti_affinity: Option<String>,
+    pub(super) storage: Vec<String>,
+    pub(super) proofs: Vec<ProofKind>,
+    pub(super) start_timeout: Duration,
+    pub(super) stop_timeout: Duration,
+    pub(super) kind: WorkloadKind,
+}
+
+impl Workload {
+    /// Explicit and permanent.
+    #[must_use]
+    pub fn id(&self) -> WorkloadId {
+        self.id
+    }
+
+    /// What operators call it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where it may run, the preferred host first; never empty.
+    #[must_use]
+    pub fn hosts(&self) -> &[HostId] {
+        &self.hosts
+    }
+
+    /// Higher is placed first.
+    #[must_use]
+    pub fn priority(&self) -> i32 {
+        self.priority
+    }
+
+    /// The workloads that must run before it starts; without a circle.
+    #[must_use]
+    pub fn start_after(&self) -> &[WorkloadId] {
+        &self.start_after
+    }
+
+    /// Workloads of one group are kept on different hosts.
+    #[must_use]
+    pub fn anti_affinity(&self) -> Option<&str> {
+        self.anti_affinity.as_deref()
+    }
+
+    /// The names of the storages that must be healthy where it runs.
+    #[must_use]
+    pub fn storage(&self) -> &[String] {
+        &self.storage
+    }
+
+    /// Which proofs release it for a start elsewhere (SAFE-1); never empty.
+    #[must_use]
+    pub fn proofs(&self) -> &[ProofKind] {
+        &self.proofs
+    }
+
+    /// How long a start may take.
+    #[must_use]
+    pub fn start_timeout(&self) -> Duration {
+        self.start_timeout
+    }
+
+    /// How long a graceful stop may take.
+    #[must_use]
+    pub fn stop_timeout(&self) -> Duration {
+        self.stop_timeout
+    }
+
+    /// How it is started, stopped and asked.
+    #[must_use]
+    pub fn kind(&self) -> &WorkloadKind {
+        &self.kind
+    }
+}
+
+/// The proofs that a workload may accept. There is no variant for an assumption: it never suffices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ProofKind {
+    /// Power read off.
+    PowerOff,
+    /// The host's own word that it has ended this life.
+    Left,
+    /// Another incarnation of the same machine was heard.
+    Reborn,
+    /// An operator's statement.
+    Operator,
+    /// Silence past the bound of an armed hardware watchdog.
+    WatchdogExpired,
+}
+
+impl ProofKind {
+    /// All of them: the default of a workload.
+    pub const ALL: [Self; 5] =
+        [Self::PowerOff, Self::Left, Self::Reborn, Self::Operator, Self::WatchdogExpired];
+
+    /// Its name in the configuration.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::PowerOff => "power_off",
+            Self::Left => "left",
+            Self::Reborn => "reborn",
+            Self::Operator => "operator",
+            Self::WatchdogExpired => "watchdog_expired",
+        }
+    }
+}
+
+/// How a workload is started, stopped and asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WorkloadKind {
+    /// Three commands, each a program's absolute path with its arguments.
+    Command {
+        /// Exit 0: started.
+        start: Vec<String>,
+        /// Exit 0: stopped.
+        stop: Vec<String>,
+        /// Exit 0: running; 3: stopped; anything else: unknown.
+        status: Vec<String>,
+    },
+    /// A systemd unit, never an enabled one (SAFE-9).
+    Systemd {
+        /// Its full name, such as `db.service`.
+        unit: String,
+    },
+    /// A transient libvirt domain, never an autostarted one (SAFE-9).
+    Libvirt {
+        /// The domain's name.
+        domain: String,
+        /// The absolute path of its XML.
+        xml: PathBuf,
+    },
+}
