@@ -4,5 +4,13 @@
 #![forbid(unsafe_code)]
 
 pub mod command;
+pub mod course;
+pub mod fence;
+pub mod plan;
+pub mod proof;
 
 pub use command::{Command, Failure, Identity, Power, Proven, Response};
+pub use course::{Order, Setback};
+pub use fence::{Abandoned, Exhaustion, Fence, Outcome};
+pub use plan::{After, DeviceId, Level, Opening, Plan, PlannedDevice};
+pub use proof::{Evidence, OffReading, Proof, ProofKind};
