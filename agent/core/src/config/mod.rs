@@ -3,19 +3,33 @@
 //! Decides: whether a file is sound, and says in one message where it is not. Never: opens a file, resolves a name,
 //! loads a secret (secrets are references here), or lets a half-checked value out: only this module makes these types.
 
+mod contradiction;
 mod device;
+mod digest;
+mod error;
 mod names;
+mod parse;
+mod parse_device;
+mod parse_workload;
+mod raw;
+mod source;
 mod timing;
+mod warning;
 mod workload;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
 
 use palisade_proto::{Duration, HostId, WorkloadId};
 
+pub use contradiction::{Contradiction, KILL};
 pub use device::{CipherSuite, Device, DeviceKind, Ipmi, Privilege};
+pub use error::ConfigError;
 pub use names::{Broker, KeyRef, MachineId, SecretRef};
 pub use timing::{Profile, Timing, Watchdog};
 pub use workload::{ProofKind, Storage, Workload, WorkloadKind};
-
-use std::net::SocketAddr;
 
 /// A whole, checked configuration: the same on each host of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,7 +134,7 @@ impl Cluster {
         &self.devices
     }
 
-    /// The devices that fence one host, by rising level.
+    /// The devices that fence one host, in the order of the file; [`Device::level`] orders them for a fence.
     pub fn devices_of(&self, host: HostId) -> impl Iterator<Item = &Device> {
         self.devices.iter().filter(move |device| device.fences() == host)
     }

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use palisade_proto::{Drift, Duration, time::voter_length};
 
+use super::contradiction::{Contradiction, round_trip_contradiction};
+
 /// Which set of defaults [`Timing`] starts from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Profile {
@@ -131,6 +133,12 @@ impl Timing {
     #[must_use]
     pub fn broker_round_trip(&self) -> Duration {
         self.broker_round_trip
+    }
+
+    /// Whether the broker, as measured, is too slow for the lease (SAFE-10): a reason not to arm.
+    #[must_use]
+    pub fn too_slow_a_broker(&self, measured: Duration) -> Option<Contradiction> {
+        round_trip_contradiction(self, measured)
     }
 }
 

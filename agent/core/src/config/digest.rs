@@ -1,0 +1,150 @@
+//! The digest of the part of the configuration on which safety rests. Heartbeats carry it.
+//!
+//! It covers hosts, timings, watchdog, devices and workloads' storage, from the checked values: comments, order and ways of
+//! writing do not change it. It never covers a secret or where one lies: hosts may keep theirs in different places.
+
+use sha2::{Digest, Sha256};
+
+use super::{CipherSuite, Cluster, Device, DeviceKind, Host, OnQuorumLoss, Privilege, Workload};
+
+/// The version of the encoding below; a change of it makes every digest differ.
+const VERSION: u8 = 1;
+
+impl Cluster {
+    /// Eight bytes that differ when the safety part differs.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 8] {
+        let mut canonical = Canonical(Sha256::new());
+        canonical.number(u64::from(VERSION));
+        canonical.text(self.name());
+        canonical.number(match self.on_quorum_loss {
+            OnQuorumLoss::Stop => 0,
+            OnQuorumLoss::Keep => 1,
+        });
+        canonical.list(self.hosts.iter(), Canonical::host);
+        canonical.timing(self);
+        let mut devices: Vec<&Device> = self.devices.iter().collect();
+        devices.sort_by(|a, b| a.name.cmp(&b.name));
+        canonical.list(devices.into_iter(), Canonical::device);
+        canonical.list(self.workloads.iter(), |canonical, workload| canonical.workload(self, workload));
+        let mut digest = [0; 8];
+        digest.iter_mut().zip(canonical.0.finalize()).for_each(|(byte, hashed)| *byte = hashed);
+        digest
+    }
+}
+
+/// Every value with its length before it, so that no two configurations write the same bytes.
+struct Canonical(Sha256);
+
+impl Canonical {
+    fn number(&mut self, number: u64) {
+        self.0.update(number.to_le_bytes());
+    }
+
+    fn text(&mut self, text: &str) {
+        self.number(text.len() as u64);
+        self.0.update(text.as_bytes());
+    }
+
+    fn list<T>(&mut self, items: impl ExactSizeIterator<Item = T>, mut item: impl FnMut(&mut Self, T)) {
+        self.number(items.len() as u64);
+        items.for_each(|value| item(self, value));
+    }
+
+    fn host(&mut self, host: &Host) {
+        self.number(u64::from(host.id.number()));
+        self.text(&host.name);
+        self.0.update(host.machine.bytes());
+        let mut links: Vec<String> = host.links.iter().map(ToString::to_string).collect();
+        links.sort();
+        self.list(links.into_iter(), |canonical, link| canonical.text(&link));
+    }
+
+    fn timing(&mut self, cluster: &Cluster) {
+        // Destructured in full: a new time-out cannot be forgotten here.
+        let super::Timing {
+            heartbeat,
+            lease,
+            suspect,
+            drift,
+            grace,
+            rejoin_hold,
+            join_timeout,
+            boot_wait,
+            restart_hold,
+            cold_off_wait,
+            order_deadline,
+            broker_round_trip,
+        } = &cluster.timing;
+        self.number(u64::from(drift.ppm));
+        for length in [
+            heartbeat,
+            lease,
+            suspect,
+            grace,
+            rejoin_hold,
+            join_timeout,
+            boot_wait,
+            restart_hold,
+            cold_off_wait,
+            order_deadline,
+            broker_round_trip,
+        ] {
+            self.number(length.0);
+        }
+        self.number(u64::from(cluster.witness.is_some()));
+        self.number(u64::from(cluster.watchdog.is_some()));
+        if let Some(super::Watchdog { device: _, timeout, margin, runs_while_frozen }) = &cluster.watchdog {
+            self.number(timeout.0);
+            self.number(margin.0);
+            self.number(u64::from(*runs_while_frozen));
+        }
+    }
+
+    fn device(&mut self, device: &Device) {
+        let Device { name, fences, level, deadline, retries, kind } = device;
+        self.text(name);
+        self.number(u64::from(fences.number()));
+        self.number(u64::from(*level));
+        self.number(deadline.0);
+        self.number(u64::from(*retries));
+        match kind {
+            DeviceKind::Ipmi(super::Ipmi {
+                address,
+                user: _,
+                password: _,
+                kg: _,
+                cipher_suite,
+                privilege,
+                guid,
+            }) => {
+                self.text("ipmi");
+                self.text(&address.to_string());
+                self.text(&guid.0);
+                self.number(match cipher_suite {
+                    CipherSuite::Suite3 => 3,
+                    CipherSuite::Suite17 => 17,
+                });
+                self.number(match privilege {
+                    Privilege::Operator => 3,
+                    Privilege::Administrator => 4,
+                });
+            }
+        }
+    }
+
+    fn workload(&mut self, cluster: &Cluster, workload: &Workload) {
+        self.number(u64::from(workload.id.0));
+        let mut storage: Vec<&str> = workload.storage.iter().map(String::as_str).collect();
+        storage.sort_unstable();
+        self.list(storage.into_iter(), |canonical, name| {
+            canonical.text(name);
+            let path =
+                cluster.storages.iter().find(|storage| storage.name == name).map(|storage| &storage.path);
+            canonical.text(&path.map(|path| path.display().to_string()).unwrap_or_default());
+        });
+        let mut proofs: Vec<&str> = workload.proofs.iter().map(|proof| proof.name()).collect();
+        proofs.sort_unstable();
+        self.list(proofs.into_iter(), Canonical::text);
+    }
+}

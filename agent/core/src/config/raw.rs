@@ -1,0 +1,179 @@
+//! The file as it is written: every key that may stand in it, with its place, and nothing checked yet.
+
+use serde::Deserialize;
+use toml::Spanned;
+
+pub(super) type Text = Spanned<String>;
+pub(super) type Number = Spanned<i64>;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a configuration")]
+pub(super) struct RawFile {
+    pub(super) cluster: RawCluster,
+    #[serde(default)]
+    pub(super) timing: RawTiming,
+    pub(super) watchdog: Option<Spanned<RawWatchdog>>,
+    pub(super) witness: Option<RawWitness>,
+    pub(super) telemetry: Option<RawTelemetry>,
+    #[serde(default)]
+    pub(super) fencing: RawFencing,
+    #[serde(default)]
+    pub(super) host: Vec<Spanned<RawHost>>,
+    #[serde(default)]
+    pub(super) device: Vec<Spanned<RawDevice>>,
+    #[serde(default)]
+    pub(super) storage: Vec<Spanned<RawStorage>>,
+    #[serde(default)]
+    pub(super) workload: Vec<Spanned<RawWorkload>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct RawCluster {
+    pub(super) name: Text,
+    pub(super) profile: Option<Text>,
+    pub(super) on_quorum_loss: Option<Text>,
+    pub(super) keys: Spanned<Vec<RawKey>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table that says where the key lies")]
+pub(super) struct RawKey {
+    pub(super) id: Number,
+    pub(super) file: Option<Text>,
+    pub(super) credential: Option<Text>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table that says where the secret lies")]
+pub(super) struct RawSecret {
+    pub(super) file: Option<Text>,
+    pub(super) credential: Option<Text>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct RawTiming {
+    pub(super) heartbeat: Option<Text>,
+    pub(super) lease: Option<Text>,
+    pub(super) suspect: Option<Text>,
+    pub(super) drift: Option<Text>,
+    pub(super) grace: Option<Text>,
+    pub(super) rejoin_hold: Option<Text>,
+    pub(super) join_timeout: Option<Text>,
+    pub(super) boot_wait: Option<Text>,
+    pub(super) restart_hold: Option<Text>,
+    pub(super) cold_off_wait: Option<Text>,
+    pub(super) order_deadline: Option<Text>,
+    pub(super) broker_round_trip: Option<Text>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct RawWatchdog {
+    pub(super) device: Text,
+    pub(super) timeout: Option<Text>,
+    pub(super) margin: Option<Text>,
+    pub(super) runs_while_frozen: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct RawWitness {
+    pub(super) broker: Text,
+    pub(super) keys: Spanned<Vec<RawKey>>,
+    pub(super) username: Option<Text>,
+    pub(super) password: Option<Spanned<RawSecret>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct RawTelemetry {
+    pub(super) broker: Text,
+    pub(super) username: Option<Text>,
+    pub(super) password: Option<Spanned<RawSecret>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct RawFencing {
+    pub(super) budget: Option<Number>,
+    pub(super) budget_window: Option<Text>,
+    pub(super) after_off: Option<Text>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct RawHost {
+    pub(super) id: Number,
+    pub(super) name: Text,
+    pub(super) machine: Text,
+    pub(super) links: Spanned<Vec<Text>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct RawDevice {
+    pub(super) name: Text,
+    pub(super) kind: Text,
+    pub(super) fences: Text,
+    pub(super) level: Option<Number>,
+    pub(super) deadline: Option<Text>,
+    pub(super) retries: Option<Number>,
+    // Of kind "ipmi", the only kind so far: hence required.
+    pub(super) address: Text,
+    pub(super) user: Text,
+    pub(super) password: Spanned<RawSecret>,
+    pub(super) kg: Option<Spanned<RawSecret>>,
+    pub(super) cipher_suite: Option<Number>,
+    pub(super) privilege: Option<Text>,
+    pub(super) guid: Text,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct RawStorage {
+    pub(super) name: Text,
+    pub(super) path: Text,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct RawWorkload {
+    pub(super) id: Number,
+    pub(super) name: Text,
+    pub(super) hosts: Spanned<Vec<Text>>,
+    pub(super) priority: Option<Number>,
+    #[serde(default)]
+    pub(super) start_after: Vec<Text>,
+    pub(super) anti_affinity: Option<Text>,
+    #[serde(default)]
+    pub(super) storage: Vec<Text>,
+    pub(super) proofs: Option<Spanned<Vec<Text>>>,
+    pub(super) start_timeout: Option<Text>,
+    pub(super) stop_timeout: Option<Text>,
+    pub(super) command: Option<Spanned<RawCommand>>,
+    pub(super) systemd: Option<Spanned<RawSystemd>>,
+    pub(super) libvirt: Option<Spanned<RawLibvirt>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct RawCommand {
+    pub(super) start: Spanned<Vec<Text>>,
+    pub(super) stop: Spanned<Vec<Text>>,
+    pub(super) status: Spanned<Vec<Text>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct RawSystemd {
+    pub(super) unit: Text,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct RawLibvirt {
+    pub(super) domain: Text,
+    pub(super) xml: Text,
+}
