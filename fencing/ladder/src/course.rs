@@ -429,3 +429,6 @@ fn may_have_acted(failure: &Failure) -> bool {
         | Failure::Refused { .. } => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

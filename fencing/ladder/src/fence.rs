@@ -383,3 +383,6 @@ impl Course {
         matches!(self.state(), State::Refused(_))
     }
 }
+
+#[cfg(test)]
+mod tests;
