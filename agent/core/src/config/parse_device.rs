@@ -31,7 +31,7 @@ impl Source<'_> {
         }
         let mut names = Seen::new();
         let mut devices: Vec<Device> = Vec::with_capacity(raw.len());
-        let mut places = Vec::with_capacity(raw.len());
+        let mut places: Vec<&RawDevice> = Vec::with_capacity(raw.len());
         for raw in raw.iter().map(Spanned::get_ref) {
             let name = self.label(&raw.name, "device")?;
             let help = "give each device a name of its own";

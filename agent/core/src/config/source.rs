@@ -52,7 +52,9 @@ impl Source<'_> {
 
     /// What the TOML reader found wrong, in our form.
     pub(super) fn toml_error(&self, error: &toml::de::Error) -> ConfigError {
-        let what = error.message().trim().replace('\n', "; ");
+        // The reader speaks to programmers; who edits the file is not one.
+        let what =
+            error.message().trim().replace('\n', "; ").replace("expected i64", "expected a whole number");
         let Some(span) = error.span() else { return self.placeless(what, "correct the TOML") };
         if what.ends_with("a table that says where the secret lies")
             || what.ends_with("a table that says where the key lies")
@@ -112,7 +114,7 @@ impl Source<'_> {
             return Err(self.error(text.span(), "a length of time must be more than zero", help));
         }
         if length > DURATION_MAX {
-            return Err(self.error(text.span(), format!("{length} is too long"), "write at most \"24h\""));
+            return Err(self.error(text.span(), format!("`{written}` is too long"), "write at most \"24h\""));
         }
         Ok(length)
     }
