@@ -1,1 +1,5 @@
-//! (being written)
+//! The lab: real agents on hosts made of network namespaces and cgroups, with real BMCs, a real broker and the real witness.
+//!
+//! Nothing here decides anything for the cluster: the lab gives power, links and knobs, and reads what the hosts wrote down.
+
+pub mod lab;

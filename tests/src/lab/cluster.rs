@@ -1,0 +1,136 @@
+//! The cluster file, its keys and passwords, as an operator would lay them out on every host.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+
+use super::bmc;
+use super::hardware::{self, Hardware};
+use super::network::BROKER_ADDRESS;
+use super::shell;
+use super::trouble::{Context, Result};
+
+/// The cluster's name in every lab (labs do not see one another).
+pub const NAME: &str = "lab";
+/// The port that agents talk to one another on.
+const PEER_PORT: u16 = 7411;
+
+/// Keys of one lab: as many hosts as it has, one cluster.
+#[derive(Debug)]
+pub struct Keys {
+    /// Seals heartbeats.
+    pub cluster: String,
+    /// Seals asks and answers of the witness.
+    pub witness: String,
+}
+
+impl Keys {
+    /// Two fresh keys.
+    ///
+    /// # Errors
+    /// The kernel gives no random bytes.
+    pub fn fresh() -> Result<Self> {
+        Ok(Self { cluster: random_hex()?, witness: random_hex()? })
+    }
+}
+
+/// 32 random bytes as 64 hex digits.
+fn random_hex() -> Result<String> {
+    let mut bytes = [0_u8; 32];
+    fs::File::open("/dev/urandom")
+        .and_then(|mut source| source.read_exact(&mut bytes))
+        .during("/dev/urandom")?;
+    Ok(bytes.iter().fold(String::new(), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    }))
+}
+
+/// Writes /etc/palisade of one host: the cluster file, the keys and the BMC passwords.
+///
+/// # Errors
+/// A file cannot be written.
+pub fn install(etc: &Path, file: &str, hardware: &Hardware, keys: &Keys) -> Result<()> {
+    shell::make_dir(etc)?;
+    shell::write(&etc.join("cluster.toml"), file, 0o644)?;
+    shell::write(&etc.join("cluster.key"), &format!("{}\n", keys.cluster), 0o600)?;
+    if hardware.witness {
+        shell::write(&etc.join("witness.key"), &format!("{}\n", keys.witness), 0o600)?;
+    }
+    for host in &hardware.hosts {
+        let believed = hardware.bmc.get(host).and_then(|bmc| bmc.believed_password.clone());
+        let password = believed.unwrap_or_else(|| bmc::password(host));
+        shell::write(&etc.join(format!("bmc-{host}.pass")), &format!("{password}\n"), 0o600)?;
+    }
+    Ok(())
+}
+
+/// The cluster file. `known` are the hosts that it names, `machines` how often each host's disk moved (index = id).
+///
+/// # Errors
+/// A table of the hardware cannot be written as TOML.
+pub fn render(hardware: &Hardware, known: &[String], machines: &[u8]) -> Result<String> {
+    let mut file = format!(
+        "[cluster]\nname = \"{NAME}\"\nprofile = \"{}\"\nkeys = [ {{ id = 1, file = \"/etc/palisade/cluster.key\" }} ]\n{}\n",
+        hardware.profile, hardware.cluster
+    );
+    for (name, table) in [("timing", &hardware.timing), ("fencing", &hardware.fencing)] {
+        if !table.is_empty() {
+            let _ = writeln!(file, "[{name}]\n{table}");
+        }
+    }
+    if hardware.witness {
+        let _ = writeln!(
+            file,
+            "[witness]\nbroker = \"mqtt://{BROKER_ADDRESS}:1883\"\n\
+             keys = [ {{ id = 1, file = \"/etc/palisade/witness.key\" }} ]\n"
+        );
+    }
+    for host in known {
+        let id = hardware.id(host)?;
+        let links =
+            (1..=hardware.links).map(|link| format!("\"{}:{PEER_PORT}\"", hardware::host_address(link, id)));
+        let machine = hardware::machine_uuid(id, machines.get(id).copied().unwrap_or(0));
+        let links = links.collect::<Vec<_>>().join(", ");
+        let _ = writeln!(
+            file,
+            "[[host]]\nid = {id}\nname = \"{host}\"\nmachine = \"{machine}\"\nlinks = [{links}]\n"
+        );
+    }
+    for host in known {
+        let id = hardware.id(host)?;
+        let _ = writeln!(
+            file,
+            "[[device]]\nname = \"bmc-{host}\"\nkind = \"ipmi\"\nfences = \"{host}\"\naddress = \"{}:623\"\n\
+             user = \"{}\"\npassword = {{ file = \"/etc/palisade/bmc-{host}.pass\" }}\ncipher_suite = 3\nguid = \"{}\"\n",
+            hardware::bmc_address(id),
+            bmc::USER,
+            hardware::bmc_guid(id),
+        );
+    }
+    let lab = std::env::current_exe().during("the lab's own binary")?;
+    for (id, workload) in hardware.workload.iter().enumerate() {
+        let hosts =
+            workload.hosts.iter().filter(|host| known.contains(host)).map(|host| format!("\"{host}\""));
+        let _ = writeln!(
+            file,
+            "[[workload]]\nid = {}\nname = \"{}\"\nhosts = [{}]\n{}",
+            id + 1,
+            workload.name,
+            hosts.collect::<Vec<_>>().join(", "),
+            workload.settings
+        );
+        let _ = writeln!(file, "[workload.command]");
+        for order in ["start", "stop", "status"] {
+            let _ = writeln!(
+                file,
+                "{order} = [\"{}\", \"workload\", \"{}\", \"{order}\"]",
+                lab.display(),
+                workload.name
+            );
+        }
+        file.push('\n');
+    }
+    Ok(file)
+}

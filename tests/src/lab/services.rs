@@ -1,0 +1,135 @@
+//! What stands beside the hosts: the broker (mosquitto) and the real witness, each in a namespace of its own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::network::BROKER_ADDRESS;
+use super::shell;
+use super::trouble::{Context, Result, Trouble};
+use super::wait;
+
+/// mosquitto opens its port within 0.1 s.
+const START_LIMIT: Duration = Duration::from_secs(5);
+
+/// One program in a namespace of its own.
+#[derive(Debug)]
+pub struct Service {
+    name: String,
+    netns: String,
+    cgroup: PathBuf,
+    dir: PathBuf,
+    command: String,
+    process: Option<Child>,
+}
+
+impl Service {
+    fn new(name: &str, netns: String, cgroup: &Path, dir: &Path, command: String) -> Self {
+        Self { name: name.into(), netns, cgroup: cgroup.into(), dir: dir.into(), command, process: None }
+    }
+
+    /// The broker, listening in its namespace.
+    ///
+    /// # Errors
+    /// Its files cannot be written.
+    pub fn broker(netns: String, cgroup: &Path, dir: &Path) -> Result<Self> {
+        shell::make_dir(dir)?;
+        let conf =
+            format!("listener 1883 {BROKER_ADDRESS}\nallow_anonymous true\npersistence false\nuser root\n");
+        shell::write(&dir.join("mosquitto.conf"), &conf, 0o644)?;
+        Ok(Self::new("broker", netns, cgroup, dir, "mosquitto -c mosquitto.conf".into()))
+    }
+
+    /// The witness of one cluster.
+    ///
+    /// # Errors
+    /// Its files cannot be written.
+    pub fn witness(
+        netns: String,
+        cgroup: &Path,
+        dir: &Path,
+        binary: &Path,
+        cluster: &WitnessCluster<'_>,
+    ) -> Result<Self> {
+        shell::make_dir(dir)?;
+        let key_file = dir.join("witness.key");
+        shell::write(&key_file, &format!("{}\n", cluster.key), 0o600)?;
+        let config = format!(
+            "broker = \"mqtt://{BROKER_ADDRESS}:1883\"\n\n[[cluster]]\nname = \"{}\"\n\
+             keys = [ {{ id = 1, file = \"{}\" }} ]\nlease = \"{}\"\ndrift = \"{}\"\n",
+            cluster.name,
+            key_file.display(),
+            cluster.lease,
+            cluster.drift,
+        );
+        shell::write(&dir.join("witness.toml"), &config, 0o644)?;
+        let command = format!("{} --config witness.toml", binary.display());
+        Ok(Self::new("witness", netns, cgroup, dir, command))
+    }
+
+    /// Starts it.
+    ///
+    /// # Errors
+    /// The program is not there.
+    pub fn start(&mut self) -> Result<()> {
+        let path = self.dir.join(format!("{}.log", self.name));
+        let log = fs::OpenOptions::new().create(true).append(true).open(&path).during(path.display())?;
+        let start = format!(
+            "echo 0 > {}/cgroup.procs && exec nsenter --net=/run/netns/{} {}",
+            self.cgroup.display(),
+            self.netns,
+            self.command
+        );
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &start]).current_dir(&self.dir).stdin(Stdio::null());
+        shell.stdout(log.try_clone().during(path.display())?).stderr(log);
+        self.process = Some(shell.spawn().during(&self.name)?);
+        Ok(())
+    }
+
+    /// Waits until the broker's port is open.
+    ///
+    /// # Errors
+    /// It did not open in time; the error carries the broker's own words.
+    pub fn listening(&mut self) -> Result<()> {
+        let pid = self.pid().during("the broker's process")?;
+        // /proc/net/tcp: a listener on port 1883 (0x075B) in state 0A.
+        let open = || {
+            let table = fs::read_to_string(format!("/proc/{pid}/net/tcp")).unwrap_or_default();
+            table.lines().any(|line| line.contains(":075B ") && line.contains(" 0A "))
+        };
+        if wait::until_quick(Instant::now() + START_LIMIT, open) {
+            return Ok(());
+        }
+        let log = fs::read_to_string(self.dir.join(format!("{}.log", self.name))).unwrap_or_default();
+        Err(Trouble::new(format!("{} does not listen: {log}", self.name)))
+    }
+
+    /// Its process number while it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Child::id)
+    }
+
+    /// Kills it.
+    pub fn stop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
+/// What the witness has to know of the lab's cluster.
+#[derive(Clone, Copy, Debug)]
+pub struct WitnessCluster<'a> {
+    /// The cluster's name.
+    pub name: &'a str,
+    /// The witness key, 64 hex digits.
+    pub key: &'a str,
+    /// The cluster's lease, as its file writes it.
+    pub lease: &'a str,
+    /// The cluster's drift.
+    pub drift: &'a str,
+}
