@@ -275,7 +275,7 @@ proptest! {
                     fence.withdraw(order.device, now);
                 },
                 Act::Answer(back, n) => if let Some(order) = orders.iter().rev().nth(back).copied() {
-                    let fits = match order.command { Command::PowerOff => n <= 1, _ => n == 2 };
+                    let fits = if order.command == Command::PowerOff { n <= 1 } else { n == 2 };
                     log.push((order, if fits { "good" } else { "bad" }));
                     answer(&mut fence, order, any_answer(n), now);
                 },
