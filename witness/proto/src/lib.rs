@@ -7,8 +7,11 @@
 
 pub mod ids;
 pub mod message;
+#[cfg(feature = "seal")]
+pub mod seal;
 pub mod time;
 pub mod voter;
+pub mod wire;
 
 pub use ids::{HostId, Incarnation, LifeName, MAX_HOSTS, MAX_WORKLOADS, WorkloadId, WorkloadSet};
 pub use message::{Answer, Ask, AskKind, Founding, Heartbeat, Names, Seq, Verdict};

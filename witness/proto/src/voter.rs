@@ -162,8 +162,9 @@ mod tests {
     #[test]
     fn leases_conflict_unless_each_stands_in_the_others_view() {
         let (a, b, c) = (host(0), host(1), host(2));
-        // (lease holder, its view, asker, its view, conflict)
-        let table: [(Incarnation, &[Incarnation], Incarnation, &[Incarnation], bool); 6] = [
+        // Lease holder, its view, asker, its view, conflict.
+        type Case<'a> = (Incarnation, &'a [Incarnation], Incarnation, &'a [Incarnation], bool);
+        let table: [Case<'_>; 6] = [
             (a, &[a, b], b, &[a, b], false),
             (a, &[a], b, &[a, b], true),
             (a, &[a, b], b, &[b], true),
