@@ -1,0 +1,191 @@
+//! A device's own task: takes commands one at a time, and proves the fence path in between.
+//!
+//! Whoever drops the answer cancels the command. A command that comes while the path is being proven goes first: the proof is
+//! dropped, never waited for.
+
+use std::time::Duration;
+
+use palisade_ladder::{Command, Failure, Proven, Response};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{self, Instant};
+
+use crate::Device;
+
+/// Commands that may wait for one device. A fence has one on its way at a time; the rest is an operator's.
+const QUEUE_LEN: usize = 4;
+/// A refused login is tried again this many times more slowly at most: BMCs lock accounts, and an operator needs this one.
+const REFUSED_SLOWDOWN_MAX: u32 = 8;
+/// For taking leave when the agent ends.
+const CLOSE_WAIT: Duration = Duration::from_millis(500);
+
+/// How often the fence path is proven, and how long one proof may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Reprove {
+    /// From one proof to the next, shortened at random by up to a quarter so that many hosts do not ask one BMC at once.
+    pub every: Duration,
+    /// For one proof.
+    pub deadline: Duration,
+}
+
+/// What is known of a fence path.
+#[derive(Clone, Debug, Default)]
+pub struct PathHealth {
+    /// When it was last found in working order.
+    pub proven_at: Option<Instant>,
+    /// The newest proof, and how it ended.
+    pub last: Option<Result<Proven, Failure>>,
+}
+
+/// A device as the agent holds it. The task ends when the last handle is dropped.
+#[derive(Clone, Debug)]
+pub struct DeviceHandle {
+    orders: mpsc::Sender<Order>,
+    health: watch::Receiver<PathHealth>,
+}
+
+#[derive(Debug)]
+struct Order {
+    command: Command,
+    deadline: Instant,
+    reply: oneshot::Sender<Result<Response, Failure>>,
+}
+
+/// Gives `device` a task on the current runtime. With `reprove` absent it only does as it is told.
+pub fn spawn<D: Device + 'static>(device: D, reprove: Option<Reprove>) -> DeviceHandle {
+    let (orders, inbox) = mpsc::channel(QUEUE_LEN);
+    let (publish, health) = watch::channel(PathHealth::default());
+    tokio::spawn(Actor { device, inbox, publish, reprove, slowdown: 1 }.live());
+    DeviceHandle { orders, health }
+}
+
+impl DeviceHandle {
+    /// Carries out `command` by `deadline`. Dropping the future cancels it.
+    ///
+    /// # Errors
+    /// The device's failure; [`Failure::NoAnswer`] if the deadline passes while other commands go first.
+    pub async fn run(&self, command: Command, deadline: Instant) -> Result<Response, Failure> {
+        let started = Instant::now();
+        let (reply, answer) = oneshot::channel();
+        let order = Order { command, deadline, reply };
+        let outcome = time::timeout_at(deadline + CLOSE_WAIT, async {
+            self.orders.send(order).await.map_err(|_| Failure::Cancelled)?;
+            answer.await.map_err(|_| Failure::Cancelled)?
+        });
+        outcome.await.unwrap_or_else(|_| Err(no_answer(started)))
+    }
+
+    /// The state of the fence path, and a way to wait for the next proof of it.
+    #[must_use]
+    pub fn health(&self) -> watch::Receiver<PathHealth> {
+        self.health.clone()
+    }
+}
+
+fn no_answer(since: Instant) -> Failure {
+    Failure::NoAnswer { waited_ms: u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX) }
+}
+
+struct Actor<D> {
+    device: D,
+    inbox: mpsc::Receiver<Order>,
+    publish: watch::Sender<PathHealth>,
+    reprove: Option<Reprove>,
+    slowdown: u32,
+}
+
+impl<D: Device> Actor<D> {
+    async fn live(mut self) {
+        let mut next_proof = Instant::now();
+        loop {
+            let due = async {
+                match self.reprove {
+                    Some(_) => time::sleep_until(next_proof).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let order = tokio::select! {
+                biased;
+                order = self.inbox.recv() => order,
+                () = due => {
+                    let interrupted = self.prove().await;
+                    next_proof = self.next_proof();
+                    match interrupted {
+                        Interrupted::No => continue,
+                        Interrupted::By(order) => order,
+                    }
+                }
+            };
+            match order {
+                Some(order) => self.obey(order).await,
+                None => break,
+            }
+        }
+        self.device.close(Instant::now() + CLOSE_WAIT).await;
+    }
+
+    async fn obey(&mut self, mut order: Order) {
+        if order.deadline <= Instant::now() {
+            // Never sent: an order that waited out its deadline is one that somebody has given up.
+            let _ = order.reply.send(Err(Failure::NoAnswer { waited_ms: 0 }));
+            return;
+        }
+        let outcome = tokio::select! {
+            biased;
+            () = order.reply.closed() => return,
+            outcome = self.device.run(order.command, order.deadline) => outcome,
+        };
+        if order.command == Command::Prove {
+            self.record(&outcome);
+        }
+        // Whoever asked may have gone in this very moment.
+        let _ = order.reply.send(outcome);
+    }
+
+    /// Proves the path, unless a command comes meanwhile.
+    async fn prove(&mut self) -> Interrupted {
+        let Some(reprove) = self.reprove else { return Interrupted::No };
+        let deadline = Instant::now() + reprove.deadline;
+        let outcome = tokio::select! {
+            biased;
+            order = self.inbox.recv() => return Interrupted::By(order),
+            outcome = self.device.run(Command::Prove, deadline) => outcome,
+        };
+        self.record(&outcome);
+        Interrupted::No
+    }
+
+    fn record(&mut self, outcome: &Result<Response, Failure>) {
+        let proof = match outcome {
+            Ok(Response::Proven(proven)) => Ok(proven.clone()),
+            Ok(Response::Acknowledged | Response::AlreadySo | Response::Power(_)) => {
+                Err(Failure::Garbage { detail: "the driver answered a proof with something else".into() })
+            }
+            Err(failure) => Err(failure.clone()),
+        };
+        self.slowdown = match &proof {
+            Err(Failure::LoginRefused { .. }) => (self.slowdown * 2).min(REFUSED_SLOWDOWN_MAX),
+            Ok(_) | Err(_) => 1,
+        };
+        self.publish.send_modify(|health| {
+            if proof.is_ok() {
+                health.proven_at = Some(Instant::now());
+            }
+            health.last = Some(proof);
+        });
+    }
+
+    fn next_proof(&self) -> Instant {
+        let every = self.reprove.map_or(Duration::MAX, |reprove| reprove.every);
+        let jitter = ring::rand::generate::<[u8; 1]>(&ring::rand::SystemRandom::new())
+            .map_or(0, |random| u32::from(random.expose()[0]));
+        let shorter = (every / 4).saturating_mul(jitter) / u32::from(u8::MAX);
+        let every = every.saturating_sub(shorter).saturating_mul(self.slowdown);
+        Instant::now().checked_add(every).unwrap_or_else(Instant::now)
+    }
+}
+
+enum Interrupted {
+    No,
+    /// `None`: the last handle is gone.
+    By(Option<Order>),
+}
