@@ -5,6 +5,7 @@
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
+pub mod arbiter;
 pub mod ids;
 pub mod message;
 #[cfg(feature = "seal")]
@@ -13,6 +14,7 @@ pub mod time;
 pub mod voter;
 pub mod wire;
 
+pub use arbiter::{Arbiter, Ignored};
 pub use ids::{HostId, Incarnation, LifeName, MAX_HOSTS, MAX_WORKLOADS, WorkloadId, WorkloadSet};
 pub use message::{Answer, Ask, AskKind, Founding, Heartbeat, Names, Seq, Verdict};
 pub use time::{Drift, Duration, Time};
