@@ -1,0 +1,180 @@
+//! Reads the journal: checks the chain, and finds records for `why` and for a starting agent. Writes nothing.
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use super::file::{self, Lines};
+use super::line::{self, Line, LineHash, Links};
+
+/// A chain that holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Summary {
+    /// Files read.
+    pub(crate) files: usize,
+    /// The number of the oldest line still kept; 0 if there is none.
+    pub(crate) first_n: u64,
+    /// The number of the newest line; 0 if there is none.
+    pub(crate) last_n: u64,
+    /// The hash of the newest line: whoever wrote it down elsewhere can tell whether the end was cut off.
+    pub(crate) last_hash: LineHash,
+    /// Bytes after the last whole line: a line being written, or torn by a crash.
+    pub(crate) unfinished_bytes: u64,
+}
+
+/// Where a chain does not hold.
+#[derive(Debug)]
+pub(crate) struct ChainError {
+    /// The file.
+    pub(crate) file: PathBuf,
+    /// The line in that file, from 1; 0 for the file as a whole.
+    pub(crate) line: u64,
+    /// What is wrong.
+    pub(crate) what: Broken,
+}
+
+/// What is wrong with a line.
+#[derive(Debug)]
+pub(crate) enum Broken {
+    /// It cannot be read.
+    Read(io::Error),
+    /// Its bytes do not have the hash it states.
+    Hash,
+    /// It is no record.
+    Format(serde_json::Error),
+    /// It names another line before it than the one that is there.
+    Link,
+    /// Its number does not follow.
+    Number {
+        /// The number expected.
+        expected: u64,
+        /// The number it has.
+        found: u64,
+    },
+}
+
+impl fmt::Display for ChainError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: ", self.file.display(), self.line)?;
+        match &self.what {
+            Broken::Read(error) => write!(f, "{error}"),
+            Broken::Hash => f.write_str("the line's bytes do not have the hash it states"),
+            Broken::Format(error) => write!(f, "not a record: {error}"),
+            Broken::Link => f.write_str("`prev` is not the hash of the line before"),
+            Broken::Number { expected, found } => write!(f, "line number {found}, expected {expected}"),
+        }
+    }
+}
+
+impl std::error::Error for ChainError {}
+
+/// Checks every line's hash, number and link, over all files.
+pub(crate) fn verify(dir: &Path) -> Result<Summary, ChainError> {
+    let files = file::list(dir).map_err(|error| broken(dir, 0, Broken::Read(error)))?;
+    let mut summary =
+        Summary { files: files.len(), first_n: 0, last_n: 0, last_hash: LineHash::NONE, unfinished_bytes: 0 };
+    let newest = files.last().map(|(first_n, _)| *first_n);
+    for (named_n, path) in &files {
+        verify_file(path, *named_n, Some(*named_n) == newest, &mut summary)?;
+    }
+    Ok(summary)
+}
+
+fn verify_file(path: &Path, named_n: u64, newest: bool, summary: &mut Summary) -> Result<(), ChainError> {
+    let fail = |line, what| Err(broken(path, line, what));
+    let opened = File::open(path).map_err(|error| broken(path, 0, Broken::Read(error)))?;
+    let mut lines = Lines::new(opened);
+    let mut number = 0;
+    loop {
+        number += 1;
+        let line = match lines.next() {
+            Ok(Some(line)) => line,
+            Ok(None) => return Ok(()),
+            Err(error) => return fail(number, Broken::Read(error)),
+        };
+        if !line.terminated && newest {
+            summary.unfinished_bytes = line.bytes.len() as u64;
+            return Ok(());
+        }
+        let Some(hash) = line::check(line.bytes) else { return fail(number, Broken::Hash) };
+        let links: Links = match serde_json::from_slice(line.bytes) {
+            Ok(links) => links,
+            Err(error) => return fail(number, Broken::Format(error)),
+        };
+        let oldest = summary.first_n == 0;
+        let expected = if number == 1 { named_n } else { summary.last_n + 1 };
+        if links.n != expected || !oldest && links.n != summary.last_n + 1 {
+            let expected = if oldest { expected } else { summary.last_n + 1 };
+            return fail(number, Broken::Number { expected, found: links.n });
+        }
+        // The oldest line kept may name one that was deleted with its file; only line 1 has none before it.
+        if (!oldest || links.n == 1) && links.prev != summary.last_hash.to_string() {
+            return fail(number, Broken::Link);
+        }
+        if oldest {
+            summary.first_n = links.n;
+        }
+        (summary.last_n, summary.last_hash) = (links.n, hash);
+    }
+}
+
+fn broken(file: &Path, line: u64, what: Broken) -> ChainError {
+    ChainError { file: file.to_owned(), line, what }
+}
+
+/// Shows every whole record, oldest first, until `f` breaks. Lines that are none (damaged, being written) are passed over:
+/// [`verify`] speaks about those.
+pub(crate) fn scan(dir: &Path, mut f: impl FnMut(Line) -> ControlFlow<()>) -> io::Result<()> {
+    for (_, path) in file::list(dir)? {
+        let mut lines = Lines::new(File::open(&path)?);
+        while let Some(raw) = lines.next()? {
+            if let Some(line) = parse(raw.bytes)
+                && f(line).is_break()
+            {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The newest record that `wanted` accepts. `needle` is text that such a line must contain: lines without it are not parsed,
+/// so a starting agent reads 256 MiB in well under a second.
+pub(crate) fn last_matching(
+    dir: &Path,
+    needle: &str,
+    mut wanted: impl FnMut(&Line) -> bool,
+) -> io::Result<Option<Line>> {
+    let files = match file::list(dir) {
+        Ok(files) => files,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    for (_, path) in files.iter().rev() {
+        let mut lines = Lines::new(File::open(path)?);
+        let mut last = None;
+        while let Some(raw) = lines.next()? {
+            if contains(raw.bytes, needle.as_bytes())
+                && let Some(line) = parse(raw.bytes)
+                && wanted(&line)
+            {
+                last = Some(line);
+            }
+        }
+        if last.is_some() {
+            return Ok(last);
+        }
+    }
+    Ok(None)
+}
+
+fn parse(bytes: &[u8]) -> Option<Line> {
+    line::check(bytes)?;
+    serde_json::from_slice(bytes).ok()
+}
+
+fn contains(bytes: &[u8], needle: &[u8]) -> bool {
+    needle.is_empty() || bytes.windows(needle.len()).any(|window| window == needle)
+}
