@@ -8,6 +8,8 @@ use clap::{Parser, Subcommand};
 use palisade_tests::lab::hardware::Hardware;
 use palisade_tests::lab::trouble::Result;
 use palisade_tests::lab::{Lab, bmc, cleanup, inside, power, wait, workload};
+use palisade_tests::measure::{bench, demo, quiet};
+use palisade_tests::scenario::{self, step};
 
 /// A lab of real agents, BMCs, broker and witness on this machine.
 #[derive(Parser)]
@@ -18,6 +20,37 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// The demonstration: a host dies, is fenced, and its workload comes back.
+    Demo,
+    /// Measures recovery times, and BMC orders beside ipmitool's and fence_ipmilan's.
+    Bench {
+        /// Deaths per row.
+        #[arg(long, default_value_t = 10)]
+        deaths: usize,
+    },
+    /// Leaves a cluster alone with every core loaded and counts suspicions.
+    Quiet {
+        /// How long.
+        #[arg(long, default_value = "10min", value_parser = |text: &str| step::duration(text))]
+        time: Duration,
+        /// Which timings.
+        #[arg(long, default_value = "fast")]
+        profile: String,
+    },
+    /// Plays scenarios and says which passed.
+    Scenario {
+        /// Their names, or `all`.
+        #[arg(required = true)]
+        names: Vec<String>,
+        /// How many at a time.
+        #[arg(long, default_value_t = 2)]
+        jobs: usize,
+    },
+    /// Plays one scenario aloud.
+    Play {
+        /// Its name.
+        name: String,
+    },
     /// Builds a lab and keeps it until it is interrupted, for a look around.
     Up {
         /// Its hardware.
@@ -67,6 +100,27 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<ExitCode> {
     match command {
+        Command::Demo => {
+            cleanup::on_interrupt()?;
+            demo::run()?;
+        }
+        Command::Bench { deaths } => {
+            cleanup::on_interrupt()?;
+            let recovered = bench::run(deaths)?;
+            return Ok(code(bench::devices()? && recovered));
+        }
+        Command::Quiet { time, profile } => {
+            cleanup::on_interrupt()?;
+            return quiet::run(&profile, time).map(code);
+        }
+        Command::Scenario { names, jobs } => {
+            let names = if names.iter().any(|name| name == "all") { scenario::names()? } else { names };
+            return scenario::play_all(&names, jobs).map(code);
+        }
+        Command::Play { name } => {
+            cleanup::on_interrupt()?;
+            scenario::play(&name)?;
+        }
         Command::Up { hardware } => up(&hardware)?,
         Command::Host { dir } => inside::main(&dir)?,
         Command::Chassis { dir, words } => bmc::chassis(&dir, &words)?,
@@ -77,6 +131,10 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Power { dir, .. } => power::Machine::load(&dir)?.switch_off()?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn code(well: bool) -> ExitCode {
+    if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn up(hardware: &std::path::Path) -> Result<()> {

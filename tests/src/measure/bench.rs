@@ -1,0 +1,73 @@
+//! The benchmark: silent death to running workload, medians, against the budgets of DESIGN.md.
+
+use std::process::Command;
+
+use super::{kill_and_wait, ready};
+use crate::lab::hardware::Hardware;
+use crate::lab::trouble::{Context, Result};
+
+/// One row: how many hosts, with the witness or not, which profile, and the budget for the median.
+struct Row {
+    hosts: usize,
+    witness: bool,
+    profile: &'static str,
+    budget_ms: u64,
+}
+
+const ROWS: [Row; 4] = [
+    Row { hosts: 3, witness: false, profile: "default", budget_ms: 1500 },
+    Row { hosts: 2, witness: true, profile: "default", budget_ms: 1800 },
+    Row { hosts: 3, witness: false, profile: "fast", budget_ms: 500 },
+    Row { hosts: 2, witness: true, profile: "fast", budget_ms: 700 },
+];
+
+/// Measures `deaths` of each row, then the BMC orders; prints a table and says whether every median is within its budget.
+///
+/// # Errors
+/// A cluster did not come up or did not recover.
+pub fn run(deaths: usize) -> Result<bool> {
+    let mut within = true;
+    println!("silent death -> workload running on a survivor, off read back; {deaths} deaths each, ms");
+    println!("{:<28} {:>8} {:>8} {:>8} {:>8}", "", "median", "best", "worst", "budget");
+    for row in ROWS {
+        let mut totals = Vec::new();
+        for _ in 0..deaths {
+            let lab = ready(&Hardware::plain(row.hosts, row.witness, row.profile))?;
+            totals.push(kill_and_wait(&lab, "a")?.total_ms());
+        }
+        totals.sort_unstable();
+        let median = median(&totals);
+        within &= median <= row.budget_ms;
+        let hosts =
+            format!("{} hosts{}, {}", row.hosts, if row.witness { " + witness" } else { "" }, row.profile);
+        let (best, worst) = (totals.first().copied().unwrap_or(0), totals.last().copied().unwrap_or(0));
+        println!("{hosts:<28} {median:>8} {best:>8} {worst:>8} {:>8}", row.budget_ms);
+    }
+    Ok(within)
+}
+
+/// Runs the comparison of BMC orders (ours, ipmitool, fence_ipmilan on the same BMCs); it prints its own table.
+///
+/// # Errors
+/// cargo cannot be run.
+pub fn devices() -> Result<bool> {
+    let mut compare = Command::new("cargo");
+    compare.args(["run", "--quiet", "--release", "-p", "palisade-devices", "--example", "compare"]);
+    Ok(compare.status().during("cargo")?.success())
+}
+
+/// The middle of sorted values; of two middle ones the later, so that a budget is never met by rounding.
+fn median(sorted: &[u64]) -> u64 {
+    sorted.get(sorted.len() / 2).copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::median;
+
+    #[test]
+    fn the_later_of_two_middle_values_is_the_median() {
+        assert_eq!(median(&[1, 2, 3, 4]), 3);
+        assert_eq!(median(&[1, 2, 3]), 2);
+    }
+}

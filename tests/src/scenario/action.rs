@@ -1,0 +1,126 @@
+//! Doing what a step says.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use super::budget;
+use super::step::{Action, AgentAct, BmcKnob, Service, ServiceAct};
+use crate::lab::trouble::{Context, Result};
+use crate::lab::{Lab, shell, wait};
+
+/// The file that fills a small disk.
+const BALLAST: &str = "ballast";
+
+/// Does one thing to the lab; `scenario` is the folder that files are taken from.
+///
+/// # Errors
+/// The lab could not do it: no such host, no such service, no agent to signal.
+pub fn perform(lab: &mut Lab, scenario: &Path, action: &Action) -> Result<()> {
+    match action {
+        Action::Kill(hosts) => kill_together(lab, hosts),
+        Action::PowerOff(hosts) => hosts.iter().try_for_each(|host| lab.machine(host)?.switch_off()),
+        Action::Boot(hosts) => hosts.iter().try_for_each(|host| lab.machine(host)?.switch_on()),
+        Action::Freeze(host) => lab.machine(host)?.freeze(true),
+        Action::Thaw(host) => lab.machine(host)?.freeze(false),
+        Action::Cut(one, others) => lab.network.part(std::slice::from_ref(one), others),
+        Action::CutOneWay(one, other) => lab.network.cut(one, other),
+        Action::Lose(percent, one, other) => lab.network.lose(one, other, *percent),
+        Action::Heal(end) => lab.network.heal(end.as_deref()),
+        Action::Bmc(host, knob) => turn(lab, host, knob),
+        Action::Agent(host, act) => agent(lab, host, *act),
+        Action::Service(service, act) => serve(lab, *service, *act),
+        Action::Reload => lab.load_whole_file(),
+        Action::SwapMachine(host) => lab.swap_machine(host),
+        Action::FillDisk(host) => fill(lab, host),
+        Action::FreeDisk(host) => {
+            let ballast = lab.machine(host)?.dir.join("var").join(BALLAST);
+            fs::remove_file(&ballast).during(ballast.display())
+        }
+        Action::Lay(file, host, mode) => {
+            let text = shell::read(&scenario.join(file))?;
+            let name = Path::new(file).file_name().during(file)?;
+            shell::write(&lab.machine(host)?.dir.join("etc").join(name), &text, *mode)
+        }
+        Action::Measure(time) => budget::hold(lab, *time),
+        Action::Pass(time) => {
+            wait::pause(*time);
+            Ok(())
+        }
+        // The player keeps the mark.
+        Action::Mark => Ok(()),
+    }
+}
+
+/// All at one instant, as far as this machine's cores allow.
+fn kill_together(lab: &Lab, hosts: &[String]) -> Result<()> {
+    let machines = hosts.iter().map(|host| lab.machine(host)).collect::<Result<Vec<_>>>()?;
+    std::thread::scope(|scope| {
+        let deaths: Vec<_> = machines.iter().map(|machine| scope.spawn(|| machine.die_silently())).collect();
+        deaths.into_iter().try_for_each(|death| death.join().unwrap_or(Ok(())))
+    })
+}
+
+fn turn(lab: &mut Lab, host: &str, knob: &BmcKnob) -> Result<()> {
+    let hosts = lab.hardware.hosts.clone();
+    let end = format!("bmc-{host}");
+    match knob {
+        BmcKnob::Delay(time) => lab.bmc(host)?.knob("delay", Some(&time.as_secs().to_string())),
+        BmcKnob::Lie => lab.bmc(host)?.knob("lie", Some("")),
+        BmcKnob::Fail => lab.bmc(host)?.knob("fail", Some("")),
+        BmcKnob::Honest => {
+            lab.network.heal(Some(&end))?;
+            ["delay", "lie", "fail"].iter().try_for_each(|name| lab.bmc(host)?.knob(name, None))
+        }
+        BmcKnob::Unplug => {
+            lab.bmc(host)?.stop();
+            Ok(())
+        }
+        BmcKnob::PlugIn => lab.bmc(host)?.start(),
+        BmcKnob::Unreachable => lab.network.part(&[end], &hosts),
+    }
+}
+
+fn agent(lab: &Lab, host: &str, act: AgentAct) -> Result<()> {
+    match act {
+        AgentAct::Restart => lab.signal(host, "USR2"),
+        AgentAct::Crash => lab.signal(host, "KILL"),
+        AgentAct::Upgrade => {
+            // As a package manager does: a new file takes the name, the running process keeps the old one.
+            let binary = lab.machine(host)?.dir.join("palisade");
+            let fresh = binary.with_extension("new");
+            fs::copy(&binary, &fresh).during(fresh.display())?;
+            fs::rename(&fresh, &binary).during(binary.display())?;
+            lab.signal(host, "USR2")
+        }
+        AgentAct::Stop => lab.want_agent(host, false),
+        AgentAct::Start => lab.want_agent(host, true),
+    }
+}
+
+fn serve(lab: &mut Lab, service: Service, act: ServiceAct) -> Result<()> {
+    let service = match service {
+        Service::Witness => lab.witness.as_mut().during("the witness (set `witness = true`)")?,
+        Service::Broker => lab.broker.as_mut().during("the broker (set `witness = true`)")?,
+    };
+    match act {
+        ServiceAct::Stop => {
+            service.stop();
+            Ok(())
+        }
+        ServiceAct::Start => service.start(),
+        ServiceAct::Restart => {
+            service.stop();
+            service.start()
+        }
+    }
+}
+
+fn fill(lab: &Lab, host: &str) -> Result<()> {
+    let ballast = lab.machine(host)?.dir.join("var").join(BALLAST);
+    let mut file = fs::File::create(&ballast).during(ballast.display())?;
+    let block = vec![b'.'; 4096];
+    // Until the disk says no: that is the point.
+    while file.write_all(&block).is_ok() {}
+    Ok(())
+}

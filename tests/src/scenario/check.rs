@@ -1,0 +1,269 @@
+//! Whether a condition holds, by what hosts, BMCs and workloads show.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use serde_json::Value;
+
+use super::step::Condition;
+use crate::lab::journal::Line;
+use crate::lab::trouble::{Result, Trouble};
+use crate::lab::workload::Run;
+use crate::lab::{Lab, api};
+
+/// The proof that a BMC gives.
+const POWER_OFF: &str = "power_off";
+
+/// Where `since` begins: the ends of all journals and order logs, and who ran what.
+#[derive(Clone, Debug, Default)]
+pub struct Mark {
+    journal: BTreeMap<String, u64>,
+    orders: BTreeMap<String, usize>,
+    running: BTreeMap<String, Run>,
+}
+
+impl Mark {
+    /// The lab as it is now.
+    ///
+    /// # Errors
+    /// Never for the lab's own hosts.
+    pub fn now(lab: &Lab) -> Result<Self> {
+        let mut mark = Self::default();
+        for host in &lab.hardware.hosts {
+            let last = lab.journal(host)?.last().map(|line| line.number);
+            mark.journal.insert(host.clone(), last.map_or(0, |number| number + 1));
+            mark.orders.insert(host.clone(), orders(lab, host)?.len());
+        }
+        for workload in &lab.hardware.workload {
+            if let Some(run) = lab.runs(&workload.name).pop() {
+                mark.running.insert(workload.name.clone(), run);
+            }
+        }
+        Ok(mark)
+    }
+
+    /// A host's records since the mark.
+    fn since(&self, lab: &Lab, host: &str) -> Result<Vec<Line>> {
+        let first = self.journal.get(host).copied().unwrap_or(0);
+        Ok(lab.journal(host)?.into_iter().filter(|line| line.number >= first).collect())
+    }
+
+    /// Every host's records since the mark.
+    ///
+    /// # Errors
+    /// Never for the lab's own hosts.
+    pub fn all_since(&self, lab: &Lab) -> Result<Vec<Line>> {
+        let mut lines = Vec::new();
+        for host in &lab.hardware.hosts {
+            lines.extend(self.since(lab, host)?);
+        }
+        Ok(lines)
+    }
+
+    /// Orders to switch off that a host's BMC took since the mark.
+    fn shots(&self, lab: &Lab, host: &str) -> Result<usize> {
+        let first = self.orders.get(host).copied().unwrap_or(0);
+        let shot = |order: &&String| !order.ends_with(" power 1");
+        Ok(orders(lab, host)?.iter().skip(first).filter(shot).count())
+    }
+}
+
+fn orders(lab: &Lab, host: &str) -> Result<Vec<String>> {
+    let log = fs::read_to_string(lab.machine(host)?.dir.join("bmc/orders.log")).unwrap_or_default();
+    Ok(log.lines().map(str::to_owned).collect())
+}
+
+/// `Ok` when the condition holds; otherwise what is so instead.
+///
+/// # Errors
+/// It does not hold.
+pub fn check(lab: &Lab, mark: &Mark, condition: &Condition) -> Result<()> {
+    match condition {
+        Condition::Quorate(hosts) => hosts.iter().try_for_each(|host| says_quorate(lab, host, true)),
+        Condition::NotQuorate(hosts) => hosts.iter().try_for_each(|host| says_quorate(lab, host, false)),
+        Condition::OneQuorate(hosts) => {
+            let quorate: Vec<_> = hosts.iter().filter(|host| says_quorate(lab, host, true).is_ok()).collect();
+            demand(quorate.len() == 1, || format!("quorate: {quorate:?}"))
+        }
+        Condition::AtMostOneQuorate(hosts) => {
+            let quorate: Vec<_> = hosts.iter().filter(|host| says_quorate(lab, host, true).is_ok()).collect();
+            demand(quorate.len() <= 1, || format!("quorate: {quorate:?}"))
+        }
+        Condition::Armed(hosts) => hosts.iter().try_for_each(|host| armed(lab, host)),
+        Condition::View(hosts, on) => {
+            let status = api::status(lab.machine(on)?)?;
+            let mut view = texts(status.get("view"));
+            view.sort();
+            let mut hosts = hosts.clone();
+            hosts.sort();
+            demand(view == hosts, || format!("{on} stands with {view:?}"))
+        }
+        Condition::RunsOn(workload, hosts) => {
+            let on = lab.runs_on(workload);
+            demand(on.len() == 1 && on.iter().all(|host| hosts.contains(host)), || {
+                format!("{workload} runs on {on:?}")
+            })
+        }
+        Condition::RunsNowhere(workload) => {
+            let on = lab.runs_on(workload);
+            demand(on.is_empty(), || format!("{workload} runs on {on:?}"))
+        }
+        Condition::Untouched(workload) => untouched(lab, mark, workload),
+        Condition::Fenced(host) => {
+            demand(fenced(lab, mark, host)?, || format!("{host}: no journal holds a power-off proof"))
+        }
+        Condition::NotFenced(hosts) => hosts.iter().try_for_each(|host| {
+            let shots = mark.shots(lab, host)?;
+            demand(shots == 0 && !fenced(lab, mark, host)?, || {
+                format!("{host} was fenced ({shots} orders to its BMC)")
+            })
+        }),
+        Condition::OneFenced(hosts) => {
+            let mut shot = Vec::new();
+            for host in hosts {
+                if fenced(lab, mark, host)? {
+                    shot.push(host);
+                }
+            }
+            demand(shot.len() == 1, || format!("fenced: {shot:?}"))
+        }
+        Condition::Dead(host, proof) => {
+            let held = proofs(&mark.all_since(lab)?, host);
+            demand(held.contains(proof), || format!("proofs about {host}: {held:?}"))
+        }
+        Condition::NotDead(host) => {
+            let held = proofs(&mark.all_since(lab)?, host);
+            demand(held.is_empty(), || format!("proofs about {host}: {held:?}"))
+        }
+        Condition::Says(host, kind, words) => {
+            let lines = mark.since(lab, host)?;
+            let found =
+                lines.iter().any(|line| line.kind == *kind && unquoted(line).contains(words.as_str()));
+            demand(found, || format!("{host} wrote {:?}", kinds(&lines)))
+        }
+        Condition::NeverSays(host, kind) => {
+            let said = mark.since(lab, host)?.into_iter().find(|line| line.kind == *kind);
+            demand(said.is_none(), || {
+                format!("{host} wrote {}", said.map(|line| line.text()).unwrap_or_default())
+            })
+        }
+        Condition::Why(victim, host, words) => {
+            let done = lab.cli(host, &["why", victim])?;
+            demand(done.text.contains(words.as_str()), || format!("palisade why {victim}:\n{}", done.text))
+        }
+        Condition::Cli(host, arguments, code, words) => {
+            let done = lab.cli(host, &arguments.iter().map(String::as_str).collect::<Vec<_>>())?;
+            demand(done.code == Some(*code) && done.text.contains(words.as_str()), || {
+                format!("exit {:?}: {}", done.code, done.text)
+            })
+        }
+        Condition::On(hosts) => hosts.iter().try_for_each(|host| {
+            let on = lab.machine(host)?.is_on();
+            demand(on, || format!("{host} is off"))
+        }),
+        Condition::Off(hosts) => hosts.iter().try_for_each(|host| {
+            let on = lab.machine(host)?.is_on();
+            demand(!on, || format!("{host} is on"))
+        }),
+    }
+}
+
+/// What holds in every scenario, whatever its steps say.
+///
+/// # Errors
+/// A workload ran twice at once, or a proof has no reading before it.
+pub fn invariants(lab: &Lab) -> Result<()> {
+    for workload in &lab.hardware.workload {
+        let runs = lab.runs(&workload.name);
+        if let Some((earlier, later)) = crate::lab::workload::ran_twice(&runs) {
+            return Err(Trouble::new(format!(
+                "{} ran twice at once: {earlier:?} and {later:?}",
+                workload.name
+            )));
+        }
+    }
+    for host in &lab.hardware.hosts {
+        let lines = lab.journal(host)?;
+        for (position, line) in lines.iter().enumerate() {
+            if line.kind == "dead" && text(line.event.get("proof")) == POWER_OFF {
+                let victim = name(line.event.get("victim"));
+                // SAFE-4: a proof stands on a reading, and the reading stands before it in the same journal.
+                let read = lines.iter().take(position).any(|earlier| {
+                    earlier.kind == "order_answered" && name(earlier.event.get("victim")) == victim
+                });
+                if !read {
+                    return Err(Trouble::new(format!(
+                        "{host} holds a power-off proof of {victim} without a reading"
+                    )));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn demand(holds: bool, otherwise: impl FnOnce() -> String) -> Result<()> {
+    if holds { Ok(()) } else { Err(Trouble::new(otherwise())) }
+}
+
+fn says_quorate(lab: &Lab, host: &str, wanted: bool) -> Result<()> {
+    let status = api::status(lab.machine(host)?)?;
+    let quorate = status.get("quorate").and_then(Value::as_bool);
+    demand(quorate == Some(wanted), || {
+        format!("{host}: quorate {quorate:?}, stands with {:?}", texts(status.get("view")))
+    })
+}
+
+fn armed(lab: &Lab, host: &str) -> Result<()> {
+    let status = api::status(lab.machine(host)?)?;
+    let missing = status.get("not_armed").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    demand(missing.is_empty(), || format!("{host} is not armed: {missing:?}"))?;
+    let paths = status.get("fence_paths").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let unproven: Vec<_> =
+        paths.iter().filter(|path| path.get("proven_ms").is_none_or(Value::is_null)).collect();
+    demand(!paths.is_empty() && unproven.is_empty(), || {
+        format!("{host}: fence paths not proven: {unproven:?}")
+    })
+}
+
+fn untouched(lab: &Lab, mark: &Mark, workload: &str) -> Result<()> {
+    let runs = lab.runs(workload);
+    let (Some(before), Some(now)) = (mark.running.get(workload), runs.last()) else {
+        return Err(Trouble::new(format!("{workload} did not run at the mark")));
+    };
+    let same = (&before.host, &before.boot_id, before.pid) == (&now.host, &now.boot_id, now.pid);
+    demand(same && lab.runs_on(workload).len() == 1, || format!("{workload}: {before:?} then, {now:?} now"))
+}
+
+fn fenced(lab: &Lab, mark: &Mark, host: &str) -> Result<bool> {
+    Ok(proofs(&mark.all_since(lab)?, host).iter().any(|proof| proof == POWER_OFF))
+}
+
+fn proofs(lines: &[Line], host: &str) -> Vec<String> {
+    let about = lines.iter().filter(|line| line.kind == "dead" && name(line.event.get("victim")) == host);
+    about.map(|line| text(line.event.get("proof"))).collect()
+}
+
+/// A record as `key:value` without quotation marks, so that a step can name both.
+fn unquoted(line: &Line) -> String {
+    line.text().replace('"', "")
+}
+
+fn kinds(lines: &[Line]) -> Vec<&str> {
+    lines.iter().map(|line| line.kind.as_str()).collect()
+}
+
+/// The host of a record's `{"host": ..., "life": ...}`.
+#[must_use]
+pub fn name(who: Option<&Value>) -> String {
+    text(who.and_then(|who| who.get("host")))
+}
+
+fn text(value: Option<&Value>) -> String {
+    value.and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+fn texts(value: Option<&Value>) -> Vec<String> {
+    let all = value.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    all.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+}

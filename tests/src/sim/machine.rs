@@ -1,0 +1,136 @@
+//! One machine: its power, its boot, its `/run`, its watchdog, its BMC, the workloads that run on it, and the agent's process.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use palisade_core::action::Ticket;
+use palisade_core::engine::Engine;
+use palisade_core::standing::Saved;
+use palisade_proto::{Incarnation, WorkloadId};
+
+use super::event::Event;
+use super::faults::BmcMode;
+use super::{Clock, Micros, ms};
+
+/// What a workload does on a machine. Present from the moment its start is ordered until its stop is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Starting,
+    Running,
+    Stopping,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Run {
+    pub(super) phase: Phase,
+    /// Which order's end is awaited.
+    pub(super) step: u64,
+}
+
+pub(super) struct Process {
+    pub(super) id: u64,
+    pub(super) engine: Engine,
+    /// The tick that is scheduled, in true time.
+    pub(super) tick: Micros,
+    /// Since when it has not been quorate, as the world sees it.
+    pub(super) unquorate_since: Micros,
+}
+
+pub(super) struct Dog {
+    pub(super) timeout: Micros,
+    pub(super) fed: u64,
+}
+
+pub(super) struct Bmc {
+    pub(super) mode: BmcMode,
+    /// Refuses an off (or on) with "already so".
+    pub(super) says_already: bool,
+}
+
+/// One machine.
+pub(super) struct Machine {
+    pub(super) power: bool,
+    /// Its board is beyond repair: it never has power again.
+    pub(super) broken: bool,
+    /// Counts boots; names the boot id.
+    pub(super) boot: u64,
+    pub(super) clock: Clock,
+    /// The operating system is up.
+    pub(super) up: bool,
+    pub(super) frozen: bool,
+    /// What waits for a thaw.
+    pub(super) deferred: VecDeque<Event>,
+    pub(super) run_dir: Option<Saved>,
+    pub(super) journal_says_admitted: bool,
+    pub(super) journal_fails: bool,
+    pub(super) waiting_for_disk: Vec<Ticket>,
+    pub(super) starts_fail: bool,
+    /// Its supervisor starts the agent again when it ends.
+    pub(super) agent_wanted: bool,
+    pub(super) process: Option<Process>,
+    /// How many further actions are carried out before the process dies.
+    pub(super) dies_after: Option<(usize, Micros)>,
+    /// When the agent comes back from a planned end.
+    pub(super) comes_back: Option<Micros>,
+    /// The life of the last process of this boot.
+    pub(super) me: Option<Incarnation>,
+    pub(super) runs: BTreeMap<WorkloadId, Run>,
+    pub(super) dog: Option<Dog>,
+    pub(super) bmc: Bmc,
+}
+
+impl Machine {
+    pub(super) fn new(ppm: i64) -> Self {
+        Self {
+            power: false,
+            broken: false,
+            boot: 0,
+            clock: Clock::new(0, ppm),
+            up: false,
+            frozen: false,
+            deferred: VecDeque::new(),
+            run_dir: None,
+            journal_says_admitted: false,
+            journal_fails: false,
+            waiting_for_disk: Vec::new(),
+            starts_fail: false,
+            agent_wanted: true,
+            process: None,
+            dies_after: None,
+            comes_back: None,
+            me: None,
+            runs: BTreeMap::new(),
+            dog: None,
+            bmc: Bmc { mode: BmcMode::Fine(ms(10)), says_already: false },
+        }
+    }
+
+    /// Everything that a loss of power or a reset takes with it.
+    pub(super) fn lose_state(&mut self) {
+        self.up = false;
+        self.frozen = false;
+        self.deferred.clear();
+        self.run_dir = None;
+        self.journal_says_admitted = false;
+        self.waiting_for_disk.clear();
+        self.process = None;
+        self.dies_after = None;
+        self.comes_back = None;
+        self.me = None;
+        self.runs.clear();
+        self.dog = None;
+        self.agent_wanted = true;
+    }
+
+    /// The truth about lives: the incarnation that can still do something, if any.
+    pub(super) fn living(&self) -> Option<(Incarnation, &Saved)> {
+        let saved = self.run_dir.as_ref().filter(|saved| self.up && !saved.left)?;
+        Some((self.me?, saved))
+    }
+
+    pub(super) fn boot_id(&self, host: usize) -> [u8; 16] {
+        let mut id = [0; 16];
+        id[0] = host as u8 + 1;
+        id[8..].copy_from_slice(&self.boot.to_be_bytes());
+        id
+    }
+}
