@@ -1,0 +1,199 @@
+//! What the engine wants done. The shell carries these out in the order they are polled and decides nothing itself.
+
+use std::sync::Arc;
+
+use palisade_ladder::{Command, DeviceId};
+
+use palisade_proto::{Ask, Heartbeat, HostId, Time, WorkloadId};
+
+use crate::record::Event;
+use crate::standing::Saved;
+
+/// One thing to do.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Write this to `/run` before any later action; if it cannot be written, end the process rather than go on (a heartbeat
+    /// must never say what a restart would forget).
+    Save(Box<Saved>),
+    /// Seal and send to every configured host, on each of its links.
+    Send(Arc<Heartbeat>),
+    /// Seal and publish to the witness.
+    Ask(Box<Ask>),
+    /// Append to the journal. With a ticket: call `handle_durable` once it is on the disk, and only then (SAFE-5).
+    Record {
+        /// Names the step that waits for the disk.
+        ticket: Option<Ticket>,
+        /// What happened, or is intended.
+        event: Box<Event>,
+    },
+    /// Have a device carry out one command. The intent is durable and standing was checked a moment ago: do it at once, or
+    /// not at all.
+    Device(DeviceOrder),
+    /// Forget a device order that has not been answered: the answer no longer matters.
+    CancelDevice(OrderId),
+    /// Start, stop or kill a workload on this host.
+    Workload {
+        /// Which.
+        id: WorkloadId,
+        /// What to do with it.
+        act: Act,
+    },
+    /// Open the hardware watchdog and feed it for the first time.
+    ArmWatchdog,
+    /// Feed the watchdog: standing was checked a moment ago.
+    FeedWatchdog,
+    /// Stop the watchdog by magic close: this life leaves.
+    DisarmWatchdog,
+    /// Reboot at once, without a shutdown.
+    RebootSelf {
+        /// Why, for the kernel log.
+        why: &'static str,
+    },
+    /// Everything is said and written: end the process.
+    Exit(ExitKind),
+}
+
+/// Names a step that waits for the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
+
+/// Names one command sent to one device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OrderId(pub u64);
+
+/// One command for one device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceOrder {
+    /// Quoted in the answer.
+    pub id: OrderId,
+    /// Position in the configuration's list of devices.
+    pub device: DeviceId,
+    /// The host that the device acts on.
+    pub host: HostId,
+    /// What to do.
+    pub command: Command,
+    /// When to give up, on the engine's clock.
+    pub deadline: Time,
+}
+
+/// What to do with a workload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// Start it. Its claim is cleared and the intent is durable.
+    Start,
+    /// Stop it gracefully, within its stop time-out, else kill it.
+    Stop,
+    /// Kill it at once (SAFE-3: a kill, not a shutdown).
+    Kill,
+}
+
+/// Why the process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitKind {
+    /// This life has left; the next start is a new life.
+    Left,
+    /// A planned restart of the agent; the life goes on.
+    Restart,
+    /// This life is dead in the eyes of its peers, or cut: start again as a new life.
+    Reborn,
+}
+
+/// What a workload's driver reports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WorkloadReport {
+    /// A start succeeded: status read back as running.
+    Started,
+    /// A start failed; nothing runs.
+    StartFailed(String),
+    /// A stop or kill succeeded: status read back as stopped.
+    Stopped,
+    /// A stop or kill failed: it may still run.
+    StopFailed(String),
+    /// A look, not an act.
+    Seen(Seen),
+}
+
+/// What a look at a workload on this host says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// It runs here.
+    Running,
+    /// It does not run here.
+    Stopped,
+    /// Cannot be told; taken for running wherever that is the safer reading.
+    Unknown(String),
+}
+
+/// What a probe of a storage says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StorageHealth {
+    /// A write with fsync went through.
+    Healthy,
+    /// It failed.
+    Failed(String),
+    /// Not probed yet, or the probe hangs. A workload is not started on it.
+    Unknown,
+}
+
+/// What an operator asks of this host's agent, on the local socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Fence a host now.
+    Fence {
+        /// The victim.
+        host: HostId,
+        /// The operator's words.
+        reason: String,
+        /// Who asks: the local user.
+        by: String,
+    },
+    /// State that a host is dead.
+    Confirm {
+        /// The host.
+        host: HostId,
+        /// What was checked.
+        reason: String,
+        /// Who states it: the local user.
+        by: String,
+    },
+}
+
+/// Why an operator's request was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RequestRefused {
+    /// This host has no quorum: its order could oppose another's.
+    NotQuorate,
+    /// A statement of death about a host that is heard (SAFE proof table: refused while any member hears the host).
+    StillHeard {
+        /// Who hears it.
+        by: String,
+    },
+    /// That host is not counted by anybody: there is nothing to fence or confirm.
+    NotCounted,
+    /// A host does not fence or confirm itself.
+    Itself,
+    /// It has no fence device.
+    NoDevice,
+    /// The journal does not take the intent (SAFE-5).
+    JournalFailing(String),
+    /// A fence of that host is under way.
+    UnderWay,
+}
+
+impl core::fmt::Display for RequestRefused {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::NotQuorate => f.write_str("this host has no quorum; ask on a host that has"),
+            Self::StillHeard { by } => write!(f, "{by} hears that host: it is alive"),
+            Self::NotCounted => {
+                f.write_str("that host is in no electorate: it can do no harm and needs no fence")
+            }
+            Self::Itself => f.write_str("a host does not fence or confirm itself; ask on another one"),
+            Self::NoDevice => f.write_str("the configuration names no fence device for that host"),
+            Self::JournalFailing(error) => {
+                write!(f, "the journal cannot be written ({error}); no order goes out unrecorded")
+            }
+            Self::UnderWay => f.write_str("a fence of that host is already under way"),
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Who is counted (E), who is proven dead (D), whose paths are cut (C). Shrinks by proof alone.
+
+use std::collections::BTreeSet;
+
+use palisade_ladder::Proof;
+use palisade_proto::{Duration, HostId, Incarnation, Time};
+
+use crate::standing::SavedDeath;
+
+/// PROTOCOL, "Words": beyond those in E, the 4 last learned deaths of each host are kept.
+const DEATHS_KEPT: usize = 4;
+
+/// E, D and C of one host.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Electorate {
+    counted: BTreeSet<Incarnation>,
+    /// In the order learned.
+    dead: Vec<SavedDeath>,
+    cut: BTreeSet<Incarnation>,
+}
+
+impl Electorate {
+    pub(crate) fn restore(counted: &[Incarnation], dead: &[SavedDeath], cut: &[Incarnation]) -> Self {
+        Self {
+            counted: counted.iter().copied().collect(),
+            dead: dead.to_vec(),
+            cut: cut.iter().copied().collect(),
+        }
+    }
+
+    /// E.
+    pub(crate) fn counted(&self) -> &BTreeSet<Incarnation> {
+        &self.counted
+    }
+
+    pub(crate) fn counts(&self, who: Incarnation) -> bool {
+        self.counted.contains(&who)
+    }
+
+    /// E \ D.
+    pub(crate) fn living(&self) -> impl Iterator<Item = Incarnation> + '_ {
+        self.counted.iter().copied().filter(|who| !self.is_dead(*who))
+    }
+
+    pub(crate) fn is_living(&self, who: Incarnation) -> bool {
+        self.counts(who) && !self.is_dead(who)
+    }
+
+    /// The incarnations of one host in E.
+    pub(crate) fn of_host(&self, host: HostId) -> impl Iterator<Item = Incarnation> + '_ {
+        self.counted.iter().copied().filter(move |who| who.host == host)
+    }
+
+    /// D, in the order learned.
+    pub(crate) fn deaths(&self) -> &[SavedDeath] {
+        &self.dead
+    }
+
+    pub(crate) fn is_dead(&self, who: Incarnation) -> bool {
+        self.dead.iter().any(|death| death.who == who)
+    }
+
+    /// C.
+    pub(crate) fn cut(&self) -> &BTreeSet<Incarnation> {
+        &self.cut
+    }
+
+    /// Counts `who` from now on. True if it was not counted.
+    pub(crate) fn count(&mut self, who: Incarnation) -> bool {
+        self.counted.insert(who)
+    }
+
+    /// Takes a proof of death by value and writes the death down. The vote stays counted: see [`Self::forget`].
+    /// True if it was not known.
+    pub(crate) fn bury(&mut self, proof: Proof, now: Time) -> bool {
+        let who = proof.victim();
+        if !proof.kills() || self.is_dead(who) {
+            return false;
+        }
+        self.dead.push(SavedDeath { who, learned: now, fenced: proof.spent_budget() });
+        true
+    }
+
+    /// A newcomer takes an admitted host's whole D ("D(x) |= D(p)"), also what it does not count.
+    pub(crate) fn learn_death(&mut self, who: Incarnation, fenced: bool, from: Incarnation, now: Time) {
+        self.bury(Proof::gossiped(who, from, fenced, now), now);
+        self.trim();
+    }
+
+    /// PROTOCOL, "Death and shrinking": "x leaves E only vls after h learned it: votes x cast just before it died may still
+    /// be counted elsewhere." Returns who left E.
+    pub(crate) fn forget(&mut self, voter_lease: Duration, now: Time) -> Vec<Incarnation> {
+        let gone: Vec<Incarnation> = self
+            .dead
+            .iter()
+            .filter(|death| self.counted.contains(&death.who) && now >= death.learned.after(voter_lease))
+            .map(|death| death.who)
+            .collect();
+        for who in &gone {
+            self.counted.remove(who);
+            self.cut.remove(who);
+        }
+        if !gone.is_empty() {
+            self.trim();
+        }
+        gone
+    }
+
+    /// When [`Self::forget`] has something to do next.
+    pub(crate) fn next_forget(&self, voter_lease: Duration) -> Option<Time> {
+        self.dead
+            .iter()
+            .filter(|death| self.counted.contains(&death.who))
+            .map(|death| death.learned.after(voter_lease))
+            .min()
+    }
+
+    fn trim(&mut self) {
+        let (counted, dead) = (&self.counted, &self.dead);
+        let keep: Vec<SavedDeath> = dead
+            .iter()
+            .enumerate()
+            .filter(|(index, death)| {
+                let later = dead.iter().skip(index + 1);
+                let newer = later
+                    .filter(|other| other.who.host == death.who.host && !counted.contains(&other.who))
+                    .count();
+                counted.contains(&death.who) || newer < DEATHS_KEPT
+            })
+            .map(|(_, death)| *death)
+            .collect();
+        self.dead = keep;
+    }
+
+    /// Begins another lineage with nothing counted; what is dead stays dead.
+    pub(crate) fn clear_counted(&mut self) {
+        self.counted.clear();
+        self.cut.clear();
+        self.trim();
+    }
+
+    /// The first electorate of a cold start.
+    pub(crate) fn found(&mut self, members: BTreeSet<Incarnation>) {
+        self.counted = members;
+        self.cut.clear();
+        self.trim();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn life(host: u8, life: u8) -> Incarnation {
+        Incarnation::new(HostId::new(host).unwrap(), [life; 8])
+    }
+
+    /// Counterexample 1 of PROTOCOL: x removed from E at once, while a vote x cast is still counted elsewhere.
+    #[test]
+    fn ce01_the_dead_stay_counted_for_a_voters_lease() {
+        let mut electorate = Electorate::default();
+        electorate.count(life(0, 1));
+        electorate.count(life(1, 1));
+        assert!(electorate.bury(Proof::left(life(1, 1), Time(5000)), Time(5000)));
+        assert!(!electorate.is_living(life(1, 1)));
+        assert!(electorate.forget(Duration::ms(1011), Time(6010)).is_empty());
+        assert!(electorate.counts(life(1, 1)));
+        assert_eq!(electorate.forget(Duration::ms(1011), Time(6011)), [life(1, 1)]);
+        assert!(!electorate.counts(life(1, 1)) && electorate.is_dead(life(1, 1)));
+    }
+
+    /// Counterexample 17 of PROTOCOL: D forgotten while still in E.
+    #[test]
+    fn ce17_a_death_is_kept_while_counted_and_the_four_last_of_each_host_beyond() {
+        let mut electorate = Electorate::default();
+        for n in 1..=7 {
+            electorate.count(life(1, n));
+            electorate.bury(Proof::left(life(1, n), Time(u64::from(n))), Time(u64::from(n)));
+        }
+        electorate.forget(Duration::ms(10), Time(16));
+        assert!(electorate.is_dead(life(1, 7)), "still counted");
+        assert_eq!((1..=6).filter(|n| electorate.is_dead(life(1, *n))).collect::<Vec<u8>>(), [3, 4, 5, 6]);
+    }
+}

@@ -1,0 +1,588 @@
+//! Whom the coordinator fences, within which limits, and how an order reaches a device: intent on the disk, standing checked,
+//! then sent.
+
+use std::collections::BTreeMap;
+
+use palisade_ladder::{
+    After, Command, DeviceId, Exhaustion, Failure, Fence, Level, Opening, Order, Outcome, Plan,
+    PlannedDevice, Power, Response,
+};
+use palisade_proto::message::Presence;
+use palisade_proto::{HostId, Incarnation, Time};
+
+use super::Engine;
+use crate::action::{Action, DeviceOrder, OrderId, Ticket};
+use crate::config::AfterOff;
+use crate::record::Event;
+
+/// The most victims fenced at once, most workloads first (DESIGN, "Proof").
+const MAX_AT_ONCE: usize = 4;
+/// Fence times kept for the budget; the budget itself is far below.
+const MAX_FENCE_TIMES: usize = 256;
+
+/// Everything under way with fence devices.
+#[derive(Debug, Default)]
+pub(crate) struct Fences {
+    running: BTreeMap<Incarnation, Running>,
+    intended: BTreeMap<Ticket, Intended>,
+    flights: BTreeMap<OrderId, Flight>,
+    next_order: u64,
+    /// The last proof of each path, and what is wrong with it.
+    pub(crate) paths: BTreeMap<DeviceId, Path>,
+}
+
+/// When a fence path was last proven, and how the last try ended.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Path {
+    pub(crate) proven: Option<Time>,
+    pub(crate) error: Option<String>,
+}
+
+/// Who ordered a fence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Authority {
+    /// SAFE-2: the coordinator of a quorate view.
+    Coordinator,
+    /// An operator at this quorate host.
+    Operator,
+}
+
+#[derive(Debug)]
+struct Running {
+    fence: Fence,
+    authority: Authority,
+    opening: Opening,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Intended {
+    Fence { victim: Incarnation, order: Order },
+    ColdOff { host: HostId, device: DeviceId, deadline: Time },
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Flight {
+    victim: Option<Incarnation>,
+    host: HostId,
+    device: DeviceId,
+    command: Command,
+    attempt: u32,
+    sent: Time,
+}
+
+impl Engine {
+    pub(super) fn run_fences(&mut self) {
+        self.give_up_unwanted();
+        self.start_fences();
+        self.drive_fences();
+    }
+
+    /// PROTOCOL, "Acting": "The coordinator of a quorate view fences every member of E\D not in V (except un-admitted ones it
+    /// hears, within join_timeout, and those `away`, within restart_hold)."
+    fn is_victim(&self, who: Incarnation) -> bool {
+        if !self.electorate.is_living(who) || self.view.contains(&who) || who == self.me {
+            return false;
+        }
+        // Another life of that host stands in the view: its power is not ours to cut, and its heartbeat proves the old one dead.
+        if self.view.iter().any(|member| member.host == who.host) {
+            return false;
+        }
+        let joining = self.hears(who).is_some_and(|heartbeat| heartbeat.presence == Presence::Joining)
+            && self
+                .joining
+                .get(&who)
+                .is_some_and(|since| self.now < since.after(self.timing().join_timeout()));
+        let away = self.heartbeat_of(who).is_some()
+            && self
+                .peers
+                .get(&who.host)
+                .and_then(|peer| peer.away_since)
+                .is_some_and(|since| self.now < since.after(self.timing().restart_hold()));
+        !joining && !away
+    }
+
+    fn give_up_unwanted(&mut self) {
+        let unwanted: Vec<Incarnation> = self
+            .fences
+            .running
+            .iter()
+            .filter(|(who, running)| {
+                !running.fence.has_proven() && !self.is_wanted(**who, &running.authority)
+            })
+            .map(|(who, _)| *who)
+            .collect();
+        for who in unwanted {
+            self.abandon(who);
+            let what = format!("the fence of {} goes no further", self.name(who.host));
+            let why = match () {
+                () if self.electorate.is_dead(who) => "it is proven dead".to_owned(),
+                () if self.view.contains(&who) => "it is back in the view".to_owned(),
+                () if !self.is_quorate(self.now) => "this host has lost its quorum".to_owned(),
+                () => "this host is not the coordinator any more".to_owned(),
+            };
+            self.record(Event::Withheld { what, why });
+        }
+        let holds = self.electorate.living().filter(|who| !self.view.contains(who)).filter_map(|who| {
+            let away = self.peers.get(&who.host).and_then(|peer| peer.away_since)?;
+            Some(away.after(self.timing().restart_hold()))
+        });
+        let holds: Vec<Time> = holds.filter(|end| *end > self.now).collect();
+        holds.into_iter().for_each(|end| self.wake_at(end));
+    }
+
+    fn is_wanted(&self, who: Incarnation, authority: &Authority) -> bool {
+        match authority {
+            Authority::Coordinator => self.is_coordinator(self.now) && self.is_victim(who),
+            Authority::Operator => self.is_quorate(self.now) && self.electorate.is_living(who),
+        }
+    }
+
+    fn abandon(&mut self, who: Incarnation) {
+        let Some(running) = self.fences.running.remove(&who) else { return };
+        let abandoned = running.fence.abandon();
+        self.fences
+            .intended
+            .retain(|_, intended| !matches!(intended, Intended::Fence { victim, .. } if *victim == who));
+        let cancelled: Vec<OrderId> = self
+            .fences
+            .flights
+            .iter()
+            .filter(|(_, flight)| flight.victim == Some(who) && abandoned.in_flight.contains(&flight.device))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in cancelled {
+            self.fences.flights.remove(&id);
+            self.actions.push_back(Action::CancelDevice(id));
+        }
+    }
+
+    fn start_fences(&mut self) {
+        if !self.is_coordinator(self.now) {
+            return;
+        }
+        let mut victims: Vec<Incarnation> =
+            self.electorate.living().filter(|who| self.is_victim(*who)).collect();
+        if victims.is_empty() {
+            self.alarms.clear(&mut self.actions, "budget", self.now);
+            return;
+        }
+        // SAFE-5: "If the journal cannot be written, automatic fencing stops and says so".
+        if let Some(error) = self.journal_failing.clone() {
+            let what = format!("automatic fencing stands still: the journal cannot be written ({error})");
+            return self.alarms.raise_for(&mut self.actions, "journal fencing".to_owned(), what, self.now);
+        }
+        self.alarms.clear(&mut self.actions, "journal fencing", self.now);
+        victims.sort_by_key(|who| {
+            std::cmp::Reverse(self.heartbeat_of(*who).map_or(0, |heartbeat| heartbeat.busy.len()))
+        });
+        for who in victims {
+            let opening = if self.budget_left() { Opening::LookFirst } else { Opening::OnlyIfOff };
+            match self.fences.running.get(&who) {
+                // The budget is free again: a fence that could only look may cut now.
+                Some(running) if running.opening == Opening::OnlyIfOff && opening == Opening::LookFirst => {
+                    self.abandon(who)
+                }
+                Some(_) => continue,
+                None => {}
+            }
+            let under_way =
+                self.fences.running.values().filter(|running| !running.fence.has_proven()).count();
+            if under_way >= MAX_AT_ONCE {
+                break;
+            }
+            let because = self.why_fence(who);
+            self.start_fence(who, Authority::Coordinator, opening, because);
+        }
+    }
+
+    /// SAFE-8: "Fences are limited: by default at most floor(n/2) in 10 minutes, counted on every host from gossiped deaths".
+    /// A fence under way counts as spent.
+    fn budget_left(&mut self) -> bool {
+        let window = self.cluster.fencing().budget_window();
+        let now = self.now;
+        self.fence_times.retain(|time| now < time.after(window));
+        let excess = self.fence_times.len().saturating_sub(MAX_FENCE_TIMES);
+        self.fence_times.drain(..excess);
+        let under_way = self
+            .fences
+            .running
+            .values()
+            .filter(|running| !running.fence.has_proven() && running.opening != Opening::OnlyIfOff);
+        let spent = self.fence_times.len() + under_way.count();
+        let left = spent < self.cluster.fencing().budget() as usize;
+        let what = (!left).then(|| {
+            format!(
+                "the fence budget of {} in {} is spent: hosts are fenced only if they read off already",
+                self.cluster.fencing().budget(),
+                window
+            )
+        });
+        if let Some(first) = self.fence_times.first() {
+            let free = first.after(window);
+            if !left {
+                self.wake_at(free);
+            }
+        }
+        self.alarms.set(&mut self.actions, "budget", what, self.now);
+        left
+    }
+
+    fn why_fence(&self, who: Incarnation) -> String {
+        match self.accepted(who.host).filter(|accepted| accepted.heartbeat.from == who) {
+            None => "it is counted and this host has never heard it".to_owned(),
+            Some(accepted) if self.hears(who).is_none() => {
+                format!("not heard for {} ms", self.now.since(accepted.at).0)
+            }
+            Some(accepted) if accepted.heartbeat.presence == Presence::Joining => {
+                format!("it did not become a member within {}", self.timing().join_timeout())
+            }
+            Some(accepted) if accepted.heartbeat.presence == Presence::Away => {
+                format!("it announced a restart and has not returned within {}", self.timing().restart_hold())
+            }
+            Some(_) => "it is heard, but not linked with every member of the view".to_owned(),
+        }
+    }
+
+    pub(super) fn start_fence(
+        &mut self,
+        who: Incarnation,
+        authority: Authority,
+        opening: Opening,
+        because: String,
+    ) {
+        let plan = self.plan(who.host, opening);
+        let victim = self.who(who);
+        self.record(Event::FenceDecided { victim, because });
+        let fence = Fence::new(who, plan, self.now);
+        self.fences.running.insert(who, Running { fence, authority, opening });
+    }
+
+    pub(super) fn is_fencing(&self, who: Incarnation) -> bool {
+        self.fences.running.get(&who).is_some_and(|running| !running.fence.has_proven())
+    }
+
+    fn plan(&self, host: HostId, opening: Opening) -> Plan {
+        let mut levels: BTreeMap<u8, Level> = BTreeMap::new();
+        for (id, device) in (0u16..).zip(self.cluster.devices()).filter(|(_, device)| device.fences() == host)
+        {
+            levels.entry(device.level()).or_default().devices.push(PlannedDevice {
+                id: DeviceId(id),
+                deadline: device.deadline(),
+                retries: device.retries(),
+            });
+        }
+        let after_off = match self.cluster.fencing().after_off() {
+            AfterOff::On => After::On,
+            AfterOff::Off => After::Off,
+        };
+        Plan {
+            levels: levels.into_values().collect(),
+            opening,
+            after_off,
+            order_deadline: self.timing().order_deadline(),
+        }
+    }
+
+    fn drive_fences(&mut self) {
+        let victims: Vec<Incarnation> = self.fences.running.keys().copied().collect();
+        for who in victims {
+            while let Some(order) =
+                self.fences.running.get_mut(&who).and_then(|running| running.fence.poll_order(self.now))
+            {
+                self.intend(who, order);
+            }
+            while let Some(outcome) =
+                self.fences.running.get_mut(&who).and_then(|running| running.fence.poll_outcome())
+            {
+                self.take_outcome(who, outcome);
+            }
+            // What the outcomes began (giving the power back) orders at once.
+            while let Some(order) =
+                self.fences.running.get_mut(&who).and_then(|running| running.fence.poll_order(self.now))
+            {
+                self.intend(who, order);
+            }
+            match self.fences.running.get(&who).map(|running| (running.fence.is_done(), running.fence.wake()))
+            {
+                Some((true, _)) => self.abandon(who),
+                Some((false, Some(at))) => self.wake_at(at),
+                Some((false, None)) | None => {}
+            }
+        }
+    }
+
+    /// SAFE-5: the intent is on the disk before a command that changes anything leaves. A reading changes nothing and waits
+    /// for nothing.
+    fn intend(&mut self, victim: Incarnation, order: Order) {
+        let event = Event::OrderIntended {
+            victim: self.who(victim),
+            device: self.device_name(order.device),
+            command: order.command,
+            attempt: order.attempt,
+        };
+        match order.command {
+            Command::PowerOff | Command::PowerOn => {
+                let ticket = self.record_intent(event);
+                self.fences.intended.insert(ticket, Intended::Fence { victim, order });
+            }
+            Command::ReadPower | Command::Prove => {
+                let id = self.send_to_device(victim.host, order.device, order.command, order.deadline);
+                let flight = Flight {
+                    victim: Some(victim),
+                    host: victim.host,
+                    device: order.device,
+                    command: order.command,
+                    attempt: order.attempt,
+                    sent: self.now,
+                };
+                self.fences.flights.insert(id, flight);
+            }
+        }
+    }
+
+    /// An intent is durable: check standing, send. True if the ticket was a fence's.
+    pub(super) fn fence_durable(&mut self, ticket: Ticket) -> bool {
+        match self.fences.intended.remove(&ticket) {
+            Some(Intended::Fence { victim, order }) => self.send_order(victim, order),
+            Some(Intended::ColdOff { host, device, deadline }) => {
+                if self.holds_consent(host) && self.now < deadline {
+                    let id = self.send_to_device(host, device, Command::PowerOff, deadline);
+                    let flight = Flight {
+                        victim: None,
+                        host,
+                        device,
+                        command: Command::PowerOff,
+                        attempt: 1,
+                        sent: self.now,
+                    };
+                    self.fences.flights.insert(id, flight);
+                }
+            }
+            None => return false,
+        }
+        true
+    }
+
+    fn send_order(&mut self, victim: Incarnation, order: Order) {
+        let Some(running) = self.fences.running.get(&victim) else { return };
+        // SAFE-2: standing is checked immediately before each device command. Power comes back only by a quorate host's order.
+        let allowed = match order.command {
+            Command::PowerOff => self.is_wanted(victim, &running.authority),
+            Command::PowerOn | Command::ReadPower | Command::Prove => self.is_quorate(self.now),
+        };
+        if allowed && self.now < order.deadline {
+            let id = self.send_to_device(victim.host, order.device, order.command, order.deadline);
+            let flight = Flight {
+                victim: Some(victim),
+                host: victim.host,
+                device: order.device,
+                command: order.command,
+                attempt: order.attempt,
+                sent: self.now,
+            };
+            self.fences.flights.insert(id, flight);
+            return;
+        }
+        let (now, device) = (self.now, self.device_name(order.device));
+        if let Some(running) = self.fences.running.get_mut(&victim) {
+            running.fence.withdraw(order.device, now);
+        }
+        let why = if allowed {
+            "the journal took longer than the order's deadline"
+        } else {
+            "standing was lost while the journal wrote"
+        };
+        self.record(Event::Withheld { what: format!("sending the order to {device}"), why: why.to_owned() });
+    }
+
+    pub(super) fn send_to_device(
+        &mut self,
+        host: HostId,
+        device: DeviceId,
+        command: Command,
+        deadline: Time,
+    ) -> OrderId {
+        self.fences.next_order += 1;
+        let id = OrderId(self.fences.next_order);
+        self.actions.push_back(Action::Device(DeviceOrder { id, device, host, command, deadline }));
+        id
+    }
+
+    /// A device answered an order, or its deadline passed.
+    pub fn handle_device(&mut self, order: OrderId, answer: Result<Response, Failure>, now: Time) {
+        self.begin(now);
+        if !self.take_cold_reading(order, &answer)
+            && let Some(flight) = self.fences.flights.remove(&order)
+        {
+            let event = Event::OrderAnswered {
+                victim: self.who(flight.victim.unwrap_or(Incarnation::new(flight.host, [0; 8]))),
+                device: self.device_name(flight.device),
+                command: flight.command,
+                answer: answer_in_words(&answer),
+                took_ms: self.now.since(flight.sent).0,
+            };
+            self.record(event);
+            if let Some(running) = flight.victim.and_then(|victim| self.fences.running.get_mut(&victim)) {
+                running.fence.handle_answer(flight.device, flight.command, flight.attempt, answer, self.now);
+            }
+            // The proof is taken before anything else happens: what it releases should not wait for another input.
+            self.drive_fences();
+        }
+        self.settle(now);
+    }
+
+    /// A fence path was tried without harm: it works, or why not.
+    pub fn handle_fence_path(
+        &mut self,
+        device: DeviceId,
+        result: Result<palisade_ladder::Proven, Failure>,
+        now: Time,
+    ) {
+        self.begin(now);
+        let path = self.fences.paths.entry(device).or_default();
+        let error = match result {
+            Ok(proven) if proven.may_fence => {
+                path.proven = Some(self.now);
+                None
+            }
+            Ok(_) => Some("the login may not switch power".to_owned()),
+            Err(failure) => Some(failure.to_string()),
+        };
+        path.error.clone_from(&error);
+        let what =
+            error.map(|error| format!("the fence path {} does not work: {error}", self.device_name(device)));
+        self.alarms.set(&mut self.actions, &format!("path {}", device.0), what, self.now);
+        self.settle(now);
+    }
+
+    fn take_outcome(&mut self, who: Incarnation, outcome: Outcome) {
+        let key = format!("fence {}", who.host);
+        let (name, now) = (self.name(who.host).to_owned(), self.now);
+        match outcome {
+            Outcome::Proven(proof) => {
+                self.alarms.clear(&mut self.actions, &key, now);
+                self.bury(proof);
+                if let Some(running) = self.fences.running.get_mut(&who) {
+                    running.fence.power_on_phase(now);
+                }
+            }
+            Outcome::Assumed { device, attempt } => {
+                let what = format!("taking {name} for dead after try {attempt}");
+                let why = format!(
+                    "{} acknowledged the off, but nothing could be read back",
+                    self.device_name(device)
+                );
+                self.record(Event::Withheld { what, why });
+            }
+            Outcome::Withheld { device, reads } => {
+                let what = format!("cutting the power of {name}");
+                let why = format!(
+                    "the fence budget is spent and {} reads {}",
+                    self.device_name(device),
+                    power_in_words(reads)
+                );
+                self.record(Event::Withheld { what, why });
+            }
+            Outcome::WrongIdentity { device, failure } => {
+                let what = format!(
+                    "{}: {failure}; nothing was ordered, and it is not used again for this fence",
+                    self.device_name(device)
+                );
+                self.alarms.raise_for(&mut self.actions, format!("identity {}", device.0), what, now);
+            }
+            Outcome::LevelFailed { level, setbacks } => {
+                let what = format!("taking {name} for dead by fence level {}", level + 1);
+                let told: Vec<String> = setbacks
+                    .iter()
+                    .map(|(device, setback)| format!("{}: {setback}", self.device_name(*device)))
+                    .collect();
+                let why = if told.is_empty() { "it has no device".to_owned() } else { told.join("; ") };
+                self.record(Event::Withheld { what, why });
+            }
+            Outcome::Exhausted { why, retry_at } => {
+                let why = match why {
+                    Exhaustion::EveryLevelFailed => "no level could prove",
+                    Exhaustion::OrderDeadline => "the order's deadline passed",
+                    Exhaustion::NothingToTry => "there is no device to try",
+                };
+                let retry_in_ms = retry_at.map_or(0, |at| at.since(now).0);
+                let victim = self.who(who);
+                self.record(Event::FenceFailed { victim, why: why.to_owned(), retry_in_ms });
+                let what = format!(
+                    "{name} cannot be fenced ({why}); its workloads stay down until it is proven dead; if it surely is, say `palisade confirm {name}`"
+                );
+                self.alarms.raise_for(&mut self.actions, key, what, now);
+            }
+            Outcome::PowerRestored { .. } => {}
+            Outcome::PowerNotRestored { device, setback } => {
+                let what = format!(
+                    "{name} stays off: {} did not give the power back ({setback})",
+                    self.device_name(device)
+                );
+                self.alarms.raise_for(&mut self.actions, format!("power {}", who.host), what, now);
+            }
+        }
+    }
+
+    /// A cold start's off, with the witness's consent: intent first.
+    pub(super) fn cold_off(&mut self, host: HostId) {
+        let waiting = self
+            .fences
+            .intended
+            .values()
+            .any(|intended| matches!(intended, Intended::ColdOff { host: other, .. } if *other == host))
+            || self.fences.flights.values().any(|flight| flight.host == host && flight.victim.is_none());
+        if waiting || self.journal_failing.is_some() {
+            return;
+        }
+        let numbered: Vec<(DeviceId, Time)> = (0u16..)
+            .zip(self.cluster.devices())
+            .filter(|(_, device)| device.fences() == host)
+            .map(|(id, device)| (DeviceId(id), self.now.after(device.deadline())))
+            .collect();
+        let victim = self.who(Incarnation::new(host, [0; 8]));
+        for (device, deadline) in numbered {
+            let event = Event::OrderIntended {
+                victim: victim.clone(),
+                device: self.device_name(device),
+                command: Command::PowerOff,
+                attempt: 1,
+            };
+            let ticket = self.record_intent(event);
+            self.fences.intended.insert(ticket, Intended::ColdOff { host, device, deadline });
+        }
+    }
+
+    pub(super) fn device_name(&self, device: DeviceId) -> String {
+        self.cluster
+            .devices()
+            .get(usize::from(device.0))
+            .map_or_else(|| format!("device {}", device.0), |device| device.name().to_owned())
+    }
+
+    /// The configuration changed: device ids mean something else now.
+    pub(super) fn forget_devices(&mut self) {
+        let running: Vec<Incarnation> = self.fences.running.keys().copied().collect();
+        running.into_iter().for_each(|who| self.abandon(who));
+        self.fences.intended.clear();
+        self.fences.paths.clear();
+    }
+}
+
+fn answer_in_words(answer: &Result<Response, Failure>) -> String {
+    match answer {
+        Ok(Response::Acknowledged) => "acknowledged".to_owned(),
+        Ok(Response::AlreadySo) => "refused, it is so already".to_owned(),
+        Ok(Response::Power(power)) => format!("reads {}", power_in_words(*power)),
+        Ok(Response::Proven(proven)) => format!("works, identity {}", proven.identity),
+        Err(failure) => failure.to_string(),
+    }
+}
+
+fn power_in_words(power: Power) -> &'static str {
+    match power {
+        Power::On => "on",
+        Power::Off => "off",
+        Power::Unknown => "neither on nor off",
+    }
+}

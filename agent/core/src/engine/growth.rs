@@ -1,0 +1,166 @@
+//! How the electorate grows: one new incarnation at a time, admitted only once everybody counts it.
+
+use palisade_proto::message::{HealthClass, MAX_NAMES, Presence};
+use palisade_proto::{Heartbeat, Incarnation};
+
+use super::Engine;
+use crate::record::Event;
+
+/// E may not outgrow what a heartbeat can name, dead members included.
+const MAX_COUNTED: usize = MAX_NAMES * 3 / 4;
+
+impl Engine {
+    /// Growing 1 and 3, and the time limit of 3.
+    pub(super) fn run_growth(&mut self) {
+        let (now, join_timeout) = (self.now, self.timing().join_timeout());
+        let electorate = &self.electorate;
+        self.joining.retain(|who, _| electorate.counts(*who));
+        if self.is_admitted() {
+            self.take_in();
+            let ends: Vec<_> = self
+                .joining
+                .values()
+                .map(|since| since.after(join_timeout))
+                .filter(|end| now < *end)
+                .collect();
+            ends.into_iter().for_each(|end| self.wake_at(end));
+        } else if self.leaving.is_none() {
+            self.become_admitted();
+        }
+    }
+
+    /// "1. The coordinator of a quorate view with V == E adds x to its E, when no incarnation of that host is in E, and x is
+    /// un-admitted, heard steadily for `rejoin_hold` and linked with every member."
+    fn take_in(&mut self) {
+        if !self.is_coordinator(self.now) || self.view != *self.electorate.counted() || self.leaving.is_some()
+        {
+            return;
+        }
+        let hold = self.timing().rejoin_hold();
+        let mut new = None;
+        let mut waits = Vec::new();
+        for accepted in self.heard() {
+            let x = &accepted.heartbeat;
+            let fit = x.presence == Presence::Joining
+                && x.digest == self.digest
+                && x.lease == self.timing().lease()
+                && x.drift == self.timing().drift()
+                && x.health != HealthClass::Failed
+                && self.electorate.of_host(x.from.host).next().is_none()
+                && !self.electorate.is_dead(x.from)
+                && self.is_linked_with_all(x);
+            if !fit {
+                continue;
+            }
+            let ready = accepted.steady_since.after(hold);
+            if self.now >= ready {
+                new = new.or(Some(x.from));
+            } else {
+                waits.push(ready);
+            }
+        }
+        waits.into_iter().for_each(|at| self.wake_at(at));
+        match new {
+            Some(_) if self.electorate.counted().len() >= MAX_COUNTED => {}
+            Some(x) => self.count_all(vec![x]),
+            None => {}
+        }
+    }
+
+    fn is_linked_with_all(&self, x: &Heartbeat) -> bool {
+        self.view.iter().all(|member| {
+            let hears = if *member == self.me {
+                self.hears(x.from).is_some()
+            } else {
+                self.heartbeat_of(*member).is_some_and(|heartbeat| heartbeat.heard.contains(x.from))
+            };
+            hears && x.heard.contains(*member)
+        })
+    }
+
+    /// "2. x (un-admitted), on a heartbeat from an admitted p with x in E(p): if found differs, found(x) = found(p), E(x) = {}.
+    /// Then D(x) |= D(p), E(x) |= E(p) \ D(x)."
+    pub(super) fn learn_electorate(&mut self, heartbeat: &Heartbeat) {
+        if !matches!(heartbeat.presence, Presence::Admitted | Presence::Away) {
+            return;
+        }
+        self.cold.gossiped_deaths(&heartbeat.dead);
+        if self.leaving.is_some()
+            || heartbeat.dead.contains(self.me)
+            || heartbeat.digest != self.digest
+            || !self.unfit.is_empty()
+        {
+            if heartbeat.dead.contains(self.me) && heartbeat.found == self.found && self.found.is_some() {
+                self.end_this_life(&format!(
+                    "{} holds a proof that this life is dead",
+                    self.name(heartbeat.from.host)
+                ));
+            }
+            return;
+        }
+        if !heartbeat.electorate.contains(self.me) || heartbeat.found.is_none() {
+            return;
+        }
+        // "3. While locked on (d, epoch), h joins [...] no found other than (d, epoch). A self-locked host may join anything; it
+        // drops its lock first."
+        if !self.cold.may_join(self.me, heartbeat.found) {
+            return;
+        }
+        if self.found != heartbeat.found {
+            self.found = heartbeat.found;
+            self.electorate.clear_counted();
+        }
+        for dead in heartbeat.dead.iter() {
+            self.electorate.learn_death(dead, heartbeat.fenced.contains(dead), heartbeat.from, self.now);
+        }
+        let new: Vec<Incarnation> =
+            heartbeat.electorate.iter().filter(|who| !self.electorate.is_dead(*who)).collect();
+        for who in new {
+            if self.electorate.count(who)
+                && let Some(peer) = self.peers.get_mut(&who.host)
+            {
+                peer.fresh_from = self.next_seq;
+            }
+        }
+        self.dirty = true;
+    }
+
+    /// "3. x is admitted when **every** other member of E(x), with equal found, has said x in its E, and one of them is
+    /// admitted."
+    fn become_admitted(&mut self) {
+        let Some(found) = self.found else { return };
+        if !self.electorate.is_living(self.me)
+            || !self.unseen.is_empty()
+            || !self.unfit.is_empty()
+            || !self.nothing_runs_here()
+        {
+            return;
+        }
+        let mut one_admitted = false;
+        for member in self.electorate.counted().iter().filter(|who| **who != self.me) {
+            let said = self.heartbeat_of(*member).is_some_and(|heartbeat| {
+                let says = heartbeat.found == Some(found) && heartbeat.electorate.contains(self.me);
+                one_admitted |= says && heartbeat.presence == Presence::Admitted;
+                says
+            });
+            if !said {
+                return;
+            }
+        }
+        if one_admitted {
+            self.admit();
+        }
+    }
+
+    /// This life is counted by everybody it counts: from here on it may ask, grant and run.
+    pub(super) fn admit(&mut self) {
+        self.presence = Presence::Admitted;
+        self.cold.clear();
+        self.joining.clear();
+        self.lost_since = Some(self.now);
+        self.dirty = true;
+        let electorate = self.whos(self.electorate.counted());
+        self.record(Event::Admitted { electorate });
+        self.refresh_view();
+    }
+}

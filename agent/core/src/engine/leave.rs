@@ -1,0 +1,103 @@
+//! The end of a life, and the planned restart of an agent.
+
+use palisade_proto::message::Presence;
+use palisade_proto::{Duration, Time, WorkloadId};
+
+use super::Engine;
+use crate::action::{Action, ExitKind};
+use crate::record::Event;
+
+/// How often a parting word is said: once, and a few times more against loss.
+const PARTING_WORDS: u8 = 4;
+/// Between two parting words.
+const PARTING_GAP: Duration = Duration::ms(20);
+
+/// A life or a process on its way out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Leaving {
+    how: ExitKind,
+    why: String,
+    said: u8,
+    next: Time,
+}
+
+impl Engine {
+    /// PROTOCOL, "Leaving and restarting": stops the workloads, says `left`, and ends this life.
+    pub fn handle_leave(&mut self, why: &str, now: Time) {
+        self.begin(now);
+        if self.leaving.is_none() {
+            self.leaving =
+                Some(Leaving { how: ExitKind::Left, why: why.to_owned(), said: 0, next: self.now });
+            self.record(Event::Left { why: why.to_owned() });
+        }
+        self.settle(now);
+    }
+
+    /// "Restart (upgrade [...]): x voids its grants and unanswered asks, says `away` one to three times with V empty, sends and
+    /// grants nothing more, and exits without stopping its watchdog; its workloads run on."
+    pub fn handle_restart(&mut self, now: Time) {
+        self.begin(now);
+        if self.leaving.is_none() {
+            self.leaving =
+                Some(Leaving { how: ExitKind::Restart, why: "restart".to_owned(), said: 0, next: self.now });
+            self.support.void();
+            if self.is_admitted() {
+                self.save();
+                self.presence = Presence::Away;
+                self.view.clear();
+            }
+            self.record(Event::Away);
+        }
+        self.settle(now);
+    }
+
+    /// This life is dead in the eyes of its peers, or cut off from its storage: nothing of it may go on.
+    pub(super) fn end_this_life(&mut self, why: &str) {
+        if self.leaving.as_ref().is_some_and(|leaving| leaving.how == ExitKind::Reborn) {
+            return;
+        }
+        self.leaving = Some(Leaving { how: ExitKind::Reborn, why: why.to_owned(), said: 0, next: self.now });
+        self.kill_everything();
+        self.record(Event::SelfFenced { why: why.to_owned() });
+    }
+
+    pub(super) fn run_leave(&mut self) {
+        let Some(leaving) = self.leaving.clone() else { return };
+        if leaving.how != ExitKind::Restart && self.presence != Presence::Left {
+            let running: Vec<WorkloadId> = self.here.keys().copied().collect();
+            if !running.is_empty() {
+                return running.into_iter().for_each(|id| self.stop(id, "this host leaves"));
+            }
+            // "... drops claims, grants and lock, writes `left`, stops its watchdog, then says `left`". That life never again
+            // asks, grants, claims, locks or runs.
+            self.presence = Presence::Left;
+            self.support.void();
+            self.voter.clear();
+            self.peers.values_mut().for_each(|peer| peer.granted = None);
+            self.cold.clear();
+            self.view.clear();
+            self.place.clear();
+            self.save();
+            if self.watchdog_armed {
+                self.actions.push_back(Action::DisarmWatchdog);
+                self.watchdog_armed = false;
+            }
+        }
+        let unheard = self.last_sent.is_none() && self.presence == Presence::Joining;
+        while let Some(leaving) = self.leaving.as_mut() {
+            if leaving.said >= PARTING_WORDS || unheard {
+                let how = leaving.how;
+                self.exited = true;
+                self.actions.push_back(Action::Exit(how));
+                return;
+            }
+            if self.now < leaving.next {
+                let next = leaving.next;
+                return self.wake_at(next);
+            }
+            leaving.said += 1;
+            leaving.next = self.now.after(PARTING_GAP);
+            self.say();
+        }
+    }
+}

@@ -1,0 +1,441 @@
+//! The agent's one state machine: health, electorate, view, standing, fences, claims. `handle_*` in, `poll_action` out.
+//!
+//! Decides everything the agent decides. Never: I/O, a clock of its own, randomness. Each input
+//! is taken whole, then [`Engine::settle`] draws every consequence, so that no order of inputs leaves a half-done thought.
+
+mod alarms;
+mod claims;
+mod cold;
+mod fences;
+mod growth;
+mod leave;
+mod operator;
+mod packets;
+mod report;
+mod speak;
+mod standing;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use palisade_proto::message::{Desired, Grant, HealthClass, Place, Presence};
+use palisade_proto::{
+    Duration, Founding, Heartbeat, HostId, Incarnation, Seq, Time, Voter, WorkloadId, WorkloadSet,
+};
+
+use crate::action::{Action, StorageHealth, Ticket};
+use crate::config::Cluster;
+use crate::electorate::Electorate;
+use crate::record::{Event, What, Who};
+use crate::standing::{Birth, Saved};
+use crate::support::Support;
+
+use alarms::Alarms;
+use claims::Here;
+use cold::Cold;
+use fences::Fences;
+
+/// Leases a host may owe at once: one for each live incarnation, and one for each that died within a lease.
+pub(crate) const MAX_LEASES: usize = 64;
+/// A changed heartbeat goes at once, but not more often than this.
+const MIN_GAP: Duration = Duration::ms(10);
+/// A new process listens for this many hundredths of a heartbeat interval before it first sends.
+const LISTEN_PERCENT: u64 = 110;
+
+/// What this host knows of another one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Peer {
+    /// The last packet received, accepted or not: goes back as the echo.
+    pub(crate) last_seen: Option<palisade_proto::message::Echo>,
+    /// The last packet accepted.
+    pub(crate) accepted: Option<Accepted>,
+    /// An incarnation not known must echo at least this seq of ours.
+    pub(crate) fresh_from: Seq,
+    /// When this incarnation first said `away`; cleared once it is back in the view.
+    pub(crate) away_since: Option<Time>,
+    /// When this incarnation was first heard to say that it is admitted.
+    pub(crate) admitted_since: Option<Time>,
+    /// The last ask of its that was granted.
+    pub(crate) granted: Option<Grant>,
+}
+
+/// The last packet accepted from a host.
+#[derive(Clone, Debug)]
+pub(crate) struct Accepted {
+    pub(crate) heartbeat: Arc<Heartbeat>,
+    pub(crate) at: Time,
+    /// Since when this incarnation has been heard without a gap.
+    pub(crate) steady_since: Time,
+}
+
+/// The agent's state machine. Create it after [`crate::standing::awaken`].
+#[derive(Debug)]
+pub struct Engine {
+    cluster: Arc<Cluster>,
+    digest: [u8; 8],
+    me: Incarnation,
+    machine: [u8; 16],
+    life: u64,
+    started: Time,
+    now: Time,
+
+    next_seq: Seq,
+    presence: Presence,
+    found: Option<Founding>,
+    electorate: Electorate,
+    cold: Cold,
+    /// Whom a cold start's ask for consent names, while one is wanted.
+    cold_ask: Option<BTreeSet<Incarnation>>,
+    /// Incarnations that joined E un-admitted, and since when they have been in it.
+    joining: BTreeMap<Incarnation, Time>,
+
+    peers: BTreeMap<HostId, Peer>,
+    voter: Voter<MAX_LEASES, { palisade_proto::MAX_HOSTS }>,
+    support: Support,
+    view: BTreeSet<Incarnation>,
+    view_since: Time,
+    /// Since when each member of E has not been in the view.
+    outside_since: BTreeMap<Incarnation, Time>,
+    /// The quorum held as of the last input; it holds before this instant.
+    quorum_until: Option<Time>,
+    /// Since when there has been a quorum without any gap.
+    quorate_since: Option<Time>,
+    /// Since when there has been none.
+    lost_since: Option<Time>,
+    told_quorate: bool,
+    told_votes: (BTreeSet<Incarnation>, bool),
+    self_fenced: bool,
+
+    witness_answered: Option<Time>,
+    witness_verdict: Option<palisade_proto::Verdict>,
+    next_beacon: Time,
+    pending_asks: BTreeMap<Seq, Time>,
+
+    fences: Fences,
+    fence_times: Vec<Time>,
+    here: BTreeMap<WorkloadId, Here>,
+    unseen: WorkloadSet,
+    place: BTreeMap<WorkloadId, Incarnation>,
+    failures: BTreeMap<WorkloadId, u32>,
+    refused: WorkloadSet,
+    desired: Desired,
+    storages: Vec<StorageHealth>,
+    health: HealthClass,
+    load: u16,
+    unfit: Vec<String>,
+    journal_failing: Option<String>,
+
+    watchdog_armed: bool,
+    watchdog_wanted: bool,
+    next_feed: Time,
+    leaving: Option<leave::Leaving>,
+    exited: bool,
+
+    saved: Saved,
+    last_sent: Option<Time>,
+    next_send: Time,
+    dirty: bool,
+    next_ticket: u64,
+    wake: Time,
+    alarms: Alarms,
+    actions: VecDeque<Action>,
+}
+
+impl Engine {
+    /// An engine for the life that [`crate::standing::awaken`] chose. `now` is the process's start on the boot clock.
+    #[must_use]
+    pub fn new(
+        cluster: Arc<Cluster>,
+        birth: &Birth,
+        me: Incarnation,
+        saved: Saved,
+        resumed: bool,
+        now: Time,
+    ) -> Self {
+        let timing = cluster.timing().clone();
+        let digest = cluster.digest();
+        let first_send =
+            now.after(Duration(timing.heartbeat().0.saturating_mul(LISTEN_PERCENT).div_ceil(100)));
+        let presence = if saved.admitted { Presence::Admitted } else { Presence::Joining };
+        let peers = cluster
+            .hosts()
+            .iter()
+            .filter(|host| host.id() != me.host)
+            .map(|host| (host.id(), Peer { fresh_from: birth.first_seq, ..Peer::default() }))
+            .collect();
+        let storages = cluster.storages().iter().map(|_| StorageHealth::Unknown).collect();
+        let mut engine = Self {
+            digest,
+            me,
+            machine: birth.machine,
+            life: saved.life,
+            started: now,
+            now,
+            next_seq: birth.first_seq,
+            presence,
+            found: saved.found,
+            electorate: Electorate::restore(&saved.electorate, &saved.dead, &saved.cut),
+            cold: Cold::restore(saved.lock),
+            cold_ask: None,
+            joining: BTreeMap::new(),
+            peers,
+            voter: Voter::new(now, timing.voter_lease()),
+            support: Support::new(timing.lease()),
+            view: BTreeSet::new(),
+            view_since: now,
+            outside_since: BTreeMap::new(),
+            quorum_until: None,
+            quorate_since: None,
+            lost_since: Some(now),
+            told_quorate: false,
+            told_votes: (BTreeSet::new(), false),
+            self_fenced: false,
+            witness_answered: None,
+            witness_verdict: None,
+            next_beacon: now,
+            pending_asks: BTreeMap::new(),
+            fences: Fences::default(),
+            fence_times: saved.fences.clone(),
+            here: saved.claims.iter().map(|id| (*id, Here::Running)).collect(),
+            unseen: WorkloadSet::EMPTY,
+            place: BTreeMap::new(),
+            failures: BTreeMap::new(),
+            refused: WorkloadSet::EMPTY,
+            desired: Desired::default(),
+            storages,
+            health: HealthClass::Healthy,
+            load: 0,
+            unfit: Vec::new(),
+            journal_failing: None,
+            watchdog_armed: saved.watchdog_armed,
+            watchdog_wanted: saved.watchdog_armed,
+            next_feed: now,
+            leaving: None,
+            exited: false,
+            saved: saved.clone(),
+            last_sent: None,
+            next_send: first_send,
+            dirty: false,
+            next_ticket: 0,
+            wake: now,
+            alarms: Alarms::default(),
+            actions: VecDeque::new(),
+            cluster,
+        };
+        // SAFE-9: an un-admitted life looks at every workload before its first heartbeat.
+        if presence == Presence::Joining {
+            engine.unseen = engine.cluster.workloads().iter().map(crate::config::Workload::id).collect();
+        }
+        engine.actions.push_back(Action::Save(Box::new(saved)));
+        let me = engine.who(me);
+        engine.record(Event::Started { me, resumed });
+        engine.settle(now);
+        engine
+    }
+
+    /// Lets time pass: call it no later than [`Self::wake`].
+    pub fn handle_tick(&mut self, now: Time) {
+        self.begin(now);
+        self.settle(now);
+    }
+
+    /// The next thing to do; poll until `None` after each input.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// When to call [`Self::handle_tick`] at the latest.
+    #[must_use]
+    pub fn wake(&self) -> Time {
+        self.wake
+    }
+
+    /// Every input begins here: what the clock says about the quorum comes first, so that a frozen host notices what it lost
+    /// before it acts on anything.
+    fn begin(&mut self, now: Time) {
+        self.now = self.now.max(now);
+        if self.quorum_until.is_some_and(|until| now >= until) {
+            // PROTOCOL, "Death and shrinking": "A gap is any instant past the expiry of h's quorum, also one that passed
+            // while h was frozen."
+            self.lost_since = self.quorum_until;
+            self.quorum_until = None;
+            self.quorate_since = None;
+        }
+        self.refresh_view();
+    }
+
+    /// Draws every consequence of the input just taken.
+    fn settle(&mut self, now: Time) {
+        debug_assert!(now <= self.now || now == self.now, "inputs come in the order of time");
+        self.wake = self.now.after(self.cluster.timing().heartbeat());
+        if self.exited {
+            return;
+        }
+        self.shrink();
+        self.refresh_view();
+        self.run_cold_start();
+        self.run_growth();
+        self.refresh_standing();
+        self.guard_standing();
+        self.run_fences();
+        self.run_placement();
+        self.run_claims();
+        self.run_leave();
+        self.feed_watchdog();
+        self.watch_peers();
+        self.speak();
+    }
+
+    /// Asks for a tick at `at`.
+    fn wake_at(&mut self, at: Time) {
+        if at < self.wake {
+            self.wake = at.max(Time(self.now.0.saturating_add(1)));
+        }
+    }
+
+    fn timing(&self) -> &crate::config::Timing {
+        self.cluster.timing()
+    }
+
+    fn record(&mut self, event: Event) {
+        self.actions.push_back(Action::Record { ticket: None, event: Box::new(event) });
+    }
+
+    /// Records an intent; what waits for it goes on in `handle_durable` (SAFE-5).
+    fn record_intent(&mut self, event: Event) -> Ticket {
+        self.next_ticket += 1;
+        let ticket = Ticket(self.next_ticket);
+        self.actions.push_back(Action::Record { ticket: Some(ticket), event: Box::new(event) });
+        ticket
+    }
+
+    fn who(&self, who: Incarnation) -> Who {
+        Who::new(self.name(who.host), who)
+    }
+
+    fn whos<'a>(&self, who: impl IntoIterator<Item = &'a Incarnation>) -> Vec<Who> {
+        who.into_iter().map(|who| self.who(*who)).collect()
+    }
+
+    fn name(&self, host: HostId) -> &str {
+        self.cluster.host(host).map_or("(unknown host)", crate::config::Host::name)
+    }
+
+    fn what(&self, id: WorkloadId) -> What {
+        What {
+            id,
+            name: self
+                .cluster
+                .workload(id)
+                .map_or("(unknown workload)", crate::config::Workload::name)
+                .to_owned(),
+        }
+    }
+
+    fn accepted(&self, host: HostId) -> Option<&Accepted> {
+        self.peers.get(&host)?.accepted.as_ref()
+    }
+
+    /// The last heartbeat accepted from exactly this incarnation.
+    fn heartbeat_of(&self, who: Incarnation) -> Option<&Heartbeat> {
+        self.accepted(who.host).map(|accepted| &*accepted.heartbeat).filter(|heartbeat| heartbeat.from == who)
+    }
+
+    /// PROTOCOL, "Views": "h hears p if it accepted a heartbeat within `suspect`".
+    fn hears(&self, who: Incarnation) -> Option<&Heartbeat> {
+        let suspect = self.timing().suspect();
+        let accepted = self.accepted(who.host)?;
+        (accepted.heartbeat.from == who && self.now < accepted.at.after(suspect))
+            .then_some(&*accepted.heartbeat)
+    }
+
+    /// Every peer that is heard.
+    fn heard(&self) -> impl Iterator<Item = &Accepted> {
+        let (now, suspect) = (self.now, self.timing().suspect());
+        self.peers
+            .values()
+            .filter_map(|peer| peer.accepted.as_ref())
+            .filter(move |accepted| now < accepted.at.after(suspect))
+    }
+
+    fn is_admitted(&self) -> bool {
+        self.presence == Presence::Admitted
+    }
+
+    // Bare getters, for tests, simulation and the shell.
+
+    /// This life.
+    #[must_use]
+    pub fn me(&self) -> Incarnation {
+        self.me
+    }
+
+    /// Whether a quorum is held at `now`.
+    #[must_use]
+    pub fn is_quorate(&self, now: Time) -> bool {
+        self.is_admitted() && self.quorum_until.is_some_and(|until| now < until)
+    }
+
+    /// Whether this life is admitted.
+    #[must_use]
+    pub fn admitted(&self) -> bool {
+        self.is_admitted()
+    }
+
+    /// V.
+    #[must_use]
+    pub fn view(&self) -> &BTreeSet<Incarnation> {
+        &self.view
+    }
+
+    /// E.
+    #[must_use]
+    pub fn counted(&self) -> &BTreeSet<Incarnation> {
+        self.electorate.counted()
+    }
+
+    /// D, in the order learned.
+    pub fn dead(&self) -> impl Iterator<Item = Incarnation> + '_ {
+        self.electorate.deaths().iter().map(|death| death.who)
+    }
+
+    /// Which cold start the electorate stems from.
+    #[must_use]
+    pub fn found(&self) -> Option<Founding> {
+        self.found
+    }
+
+    /// The cold-start lock.
+    #[must_use]
+    pub fn lock(&self) -> Option<Founding> {
+        self.cold.lock()
+    }
+
+    /// Whether this host is the coordinator of a quorate view at `now`.
+    #[must_use]
+    pub fn is_coordinator(&self, now: Time) -> bool {
+        self.is_quorate(now) && self.view.first() == Some(&self.me)
+    }
+
+    /// Whether this host should hold its sessions to the fence devices open: the coordinator and its deputy.
+    #[must_use]
+    pub fn keeps_fences_warm(&self) -> bool {
+        self.view.iter().take(2).any(|who| *who == self.me)
+    }
+
+    /// The configuration in force.
+    #[must_use]
+    pub fn cluster(&self) -> &Arc<Cluster> {
+        &self.cluster
+    }
+
+    /// The leases owed, for the checks of the simulation.
+    pub fn leases(&self) -> impl Iterator<Item = (Incarnation, &[Incarnation], Time)> {
+        self.voter.leases(self.now).map(|lease| (lease.holder, lease.view.as_slice(), lease.expires))
+    }
+}
+
+/// A placement as it goes on the wire.
+pub(crate) fn place(workload: WorkloadId, on: Incarnation) -> Place {
+    Place { workload, on }
+}

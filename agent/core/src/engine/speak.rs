@@ -1,0 +1,181 @@
+//! What this host says, and when: the heartbeat, the asks to the witness.
+
+use std::sync::Arc;
+
+use palisade_proto::message::{Grant, HealthClass, MAX_PLACES, Presence};
+use palisade_proto::{Ask, AskKind, Duration, Heartbeat, Names, Seq};
+
+use super::{Engine, MIN_GAP};
+use crate::action::Action;
+use crate::config::OnQuorumLoss;
+use crate::standing::Saved;
+
+/// PROTOCOL, "Witness": "Every quorate host sends a beacon each 5 s."
+const BEACON_INTERVAL: Duration = Duration::secs(5);
+/// The wire version that this build speaks and reads.
+const SPEAKS: u8 = 1;
+/// Asks to the witness whose answer is still looked for.
+const MAX_PENDING_ASKS: usize = 256;
+
+impl Engine {
+    pub(super) fn speak(&mut self) {
+        // SAFE-9: nothing is said before every workload was looked at and what ran is dead.
+        if self.presence == Presence::Joining
+            && (!self.unseen.is_empty() || !self.here.is_empty())
+            && self.leaving.is_none()
+        {
+            return;
+        }
+        let urgent = self.last_sent.filter(|_| self.dirty).map(|last| last.after(MIN_GAP));
+        let due = urgent.map_or(self.next_send, |urgent| urgent.min(self.next_send));
+        if self.now < due {
+            return self.wake_at(due);
+        }
+        self.say();
+        // This host's own vote is renewed by its own heartbeat.
+        self.refresh_standing();
+        self.ask_witness();
+        let next = if self.dirty { self.now.after(MIN_GAP) } else { self.next_send };
+        self.wake_at(next);
+    }
+
+    /// Sends one heartbeat, whatever the time.
+    pub(super) fn say(&mut self) {
+        self.save();
+        let seq = self.take_seq();
+        if self.is_admitted() {
+            self.support.asked(seq, self.now);
+            let view: Vec<_> = self.view.iter().copied().collect();
+            // "(A host also asks itself.)"
+            if self.view.contains(&self.me) && self.voter.grant(self.me, &view, self.now).is_ok() {
+                self.support.granted(self.me, seq);
+            }
+        }
+        let heartbeat = Arc::new(self.heartbeat(seq));
+        self.actions.push_back(Action::Send(heartbeat));
+        self.last_sent = Some(self.now);
+        self.next_send = self.now.after(self.timing().heartbeat());
+        self.dirty = false;
+    }
+
+    fn take_seq(&mut self) -> Seq {
+        let seq = self.next_seq;
+        self.next_seq = self.next_seq.saturating_add(1);
+        seq
+    }
+
+    fn heartbeat(&self, seq: Seq) -> Heartbeat {
+        let counted = self.electorate.counted();
+        let deaths = self.electorate.deaths();
+        let in_e = deaths.iter().filter(|death| counted.contains(&death.who));
+        let past = deaths.iter().rev().filter(|death| !counted.contains(&death.who));
+        let dead: Names = in_e.chain(past).map(|death| death.who).collect();
+        let fenced = deaths
+            .iter()
+            .filter(|death| death.fenced && dead.contains(death.who))
+            .map(|death| death.who)
+            .collect();
+        let speaks_as_voter = self.is_admitted();
+        let grants = self.peers.values().filter_map(|peer| {
+            let (grant, seen) = (peer.granted?, peer.last_seen?);
+            (seen.of == grant.to).then_some(Grant { to: grant.to, seq: grant.seq })
+        });
+        Heartbeat {
+            from: self.me,
+            seq,
+            machine: self.machine,
+            speaks: SPEAKS,
+            presence: self.presence,
+            silent: self.voter.is_silent(self.now),
+            quorate: self.is_quorate(self.now),
+            found: self.found,
+            digest: self.digest,
+            lease: self.timing().lease(),
+            drift: self.timing().drift(),
+            electorate: counted.iter().copied().collect(),
+            dead,
+            fenced,
+            cut: self.electorate.cut().iter().copied().collect(),
+            view: self.view.iter().copied().collect(),
+            heard: self.heard().map(|accepted| accepted.heartbeat.from).collect(),
+            echo: self.peers.values().filter_map(|peer| peer.last_seen).collect(),
+            grants: grants.filter(|_| speaks_as_voter).collect(),
+            lock: self.cold.lock(),
+            busy: self.busy(),
+            refused: self.my_refusals(),
+            awaits: self.awaited().into_iter().collect(),
+            place: self
+                .place
+                .iter()
+                .map(|(workload, on)| super::place(*workload, *on))
+                .take(MAX_PLACES)
+                .collect(),
+            desired: self.desired,
+            health: if self.unfit.is_empty() { self.health } else { HealthClass::Failed },
+            load: self.load,
+            watchdog_bound: self.advertised_bound(),
+        }
+    }
+
+    fn advertised_bound(&self) -> Duration {
+        let runs = self.cluster.watchdog().filter(|watchdog| watchdog.runs_while_frozen());
+        match runs {
+            Some(watchdog) if self.watchdog_armed && self.cluster.on_quorum_loss() == OnQuorumLoss::Stop => {
+                watchdog.bound(self.timing().drift())
+            }
+            Some(_) | None => Duration::ms(0),
+        }
+    }
+
+    /// Written before the heartbeat that says it: a restart must never forget what peers were told.
+    pub(super) fn save(&mut self) {
+        let saved = Saved {
+            life: self.life,
+            left: self.presence == Presence::Left,
+            admitted: matches!(self.presence, Presence::Admitted | Presence::Away),
+            found: self.found,
+            electorate: self.electorate.counted().iter().copied().collect(),
+            dead: self.electorate.deaths().to_vec(),
+            cut: self.electorate.cut().iter().copied().collect(),
+            lock: self.cold.lock(),
+            claims: self.here.keys().copied().collect(),
+            watchdog_armed: self.watchdog_armed,
+            fences: self.fence_times.clone(),
+        };
+        if saved != self.saved {
+            self.saved = saved.clone();
+            self.actions.push_back(Action::Save(Box::new(saved)));
+        }
+    }
+
+    fn ask_witness(&mut self) {
+        if self.cluster.witness().is_none() {
+            return;
+        }
+        if self.is_admitted() && self.may_ask_witness() {
+            let view = self.view.iter().copied().collect();
+            let kind = AskKind::Ordinary { incumbent: self.support.is_incumbent(self.now) };
+            let seq = self.ask(kind, view);
+            self.support.asked_witness(seq, self.now);
+        } else if let Some(present) = self.cold_ask.clone() {
+            let seq = self.ask(AskKind::Cold, present.into_iter().collect());
+            let until = self.now.after(self.timing().lease());
+            self.cold.asked_consent(seq, until);
+        }
+        if self.is_quorate(self.now) && self.now >= self.next_beacon {
+            self.next_beacon = self.now.after(BEACON_INTERVAL);
+            self.ask(AskKind::Beacon, Names::new());
+        }
+    }
+
+    fn ask(&mut self, kind: AskKind, view: Names) -> Seq {
+        let seq = self.take_seq();
+        while self.pending_asks.len() >= MAX_PENDING_ASKS {
+            self.pending_asks.pop_first();
+        }
+        self.pending_asks.insert(seq, self.now);
+        let (lease, drift) = (self.timing().lease(), self.timing().drift());
+        self.actions.push_back(Action::Ask(Box::new(Ask { from: self.me, seq, kind, view, lease, drift })));
+        seq
+    }
+}

@@ -1,0 +1,269 @@
+//! View and quorum: with whom this host stands, whether it may act, and what it owes when it may not.
+
+use std::collections::BTreeSet;
+
+use palisade_ladder::Proof;
+use palisade_proto::message::{HealthClass, Presence};
+use palisade_proto::{Heartbeat, Incarnation};
+
+use super::Engine;
+use crate::action::Action;
+use crate::config::OnQuorumLoss;
+use crate::record::{Event, Lost};
+use crate::view::{Candidate, best_clique};
+
+/// Feeds per watchdog time-out (SAFE-10: feed at most every T/4).
+const FEEDS_PER_TIMEOUT: u64 = 4;
+
+impl Engine {
+    /// PROTOCOL, "Views": the best clique of links among admitted p in E\D with h in E(p).
+    pub(super) fn refresh_view(&mut self) {
+        let view = if self.is_admitted() { self.compute_view() } else { BTreeSet::new() };
+        if view == self.view {
+            return;
+        }
+        self.support.view_changed(self.view.is_subset(&view));
+        let gone: Vec<Incarnation> = self.view.difference(&view).copied().collect();
+        let lost = gone
+            .iter()
+            .map(|who| Lost {
+                who: self.who(*who),
+                silent_ms: self
+                    .accepted(who.host)
+                    .filter(|last| last.heartbeat.from == *who)
+                    .map_or(0, |last| self.now.since(last.at).0),
+            })
+            .collect();
+        for who in &view {
+            // "The coordinator does not fence x until restart_hold [...] or until x is back in V": then the hold is over.
+            if let Some(peer) = self.peers.get_mut(&who.host) {
+                peer.away_since = None;
+            }
+        }
+        self.outside_since.retain(|who, _| !view.contains(who));
+        for who in gone {
+            self.outside_since.insert(who, self.now);
+        }
+        self.view = view;
+        self.view_since = self.now;
+        self.dirty = true;
+        if !self.view.is_empty() {
+            let view = self.whos(&self.view);
+            self.record(Event::View { view, lost });
+        }
+    }
+
+    fn compute_view(&mut self) -> BTreeSet<Incarnation> {
+        let me = self.me;
+        let members: Vec<&Heartbeat> = self
+            .heard()
+            .map(|accepted| &*accepted.heartbeat)
+            .filter(|heartbeat| {
+                heartbeat.presence == Presence::Admitted
+                    && self.electorate.is_living(heartbeat.from)
+                    && heartbeat.electorate.contains(me)
+            })
+            .collect();
+        let bit = |who: Incarnation| 1u32 << who.host.number();
+        let mut mine = 0;
+        let mut candidates = Vec::with_capacity(members.len() + 1);
+        for heartbeat in &members {
+            let mut links = 0;
+            if heartbeat.heard.contains(me) {
+                links |= bit(me);
+                mine |= bit(heartbeat.from);
+            }
+            for other in &members {
+                if heartbeat.heard.contains(other.from) && other.heard.contains(heartbeat.from) {
+                    links |= bit(other.from);
+                }
+            }
+            candidates.push(Candidate { who: heartbeat.from, health: weight(heartbeat.health), links });
+        }
+        candidates.push(Candidate { who: me, health: weight(self.health), links: mine });
+        let next_silence = self.heard().map(|accepted| accepted.at.after(self.timing().suspect())).min();
+        let view = best_clique(me, &candidates).into_iter().collect();
+        if let Some(at) = next_silence {
+            self.wake_at(at);
+        }
+        view
+    }
+
+    /// Recounts the quorum after whatever changed.
+    pub(super) fn refresh_standing(&mut self) {
+        let tally = self.support.tally(self.electorate.counted(), self.now);
+        let until = if self.is_admitted() { tally.until } else { None };
+        match (self.quorum_until.is_some(), until.is_some()) {
+            (false, true) => {
+                self.quorate_since = Some(self.now);
+                self.lost_since = None;
+            }
+            (true, false) => {
+                self.quorate_since = None;
+                self.lost_since = Some(self.now);
+            }
+            (true, true) | (false, false) => {}
+        }
+        self.quorum_until = until;
+        if let Some(until) = until {
+            self.self_fenced = false;
+            self.wake_at(until);
+        }
+        let quorate = until.is_some();
+        if quorate != self.told_quorate
+            || (!quorate && self.is_admitted() && self.told_votes != (tally.votes.clone(), tally.witness))
+        {
+            self.dirty |= quorate != self.told_quorate;
+            self.told_quorate = quorate;
+            self.told_votes = (tally.votes.clone(), tally.witness);
+            let votes = self.whos(&tally.votes);
+            let needed = format!("{} of {} votes", tally.votes.len(), tally.counted);
+            self.record(Event::Standing { quorate, votes, witness: tally.witness, needed });
+        }
+        self.prove_by_watchdog();
+    }
+
+    /// SAFE-3: a host that is not quorate kills its workloads within `grace`.
+    pub(super) fn guard_standing(&mut self) {
+        let Some(lost) = self.lost_since else { return };
+        if self.cluster.on_quorum_loss() == OnQuorumLoss::Keep || self.self_fenced || !self.is_admitted() {
+            return;
+        }
+        let end = lost.after(self.timing().grace());
+        if self.now < end {
+            return self.wake_at(end);
+        }
+        self.self_fenced = true;
+        let why = format!("no quorum for {}", self.now.since(lost));
+        if self.kill_everything() {
+            self.record(Event::SelfFenced { why });
+        }
+    }
+
+    /// "The watchdog is fed only right after a check says quorate."
+    pub(super) fn feed_watchdog(&mut self) {
+        let Some(timeout) = self.cluster.watchdog().map(crate::config::Watchdog::timeout) else { return };
+        if self.cluster.on_quorum_loss() == OnQuorumLoss::Keep || self.leaving.is_some() {
+            return;
+        }
+        // "A process opens the device only right after a check says quorate, or at admission".
+        if !self.watchdog_wanted && (self.is_quorate(self.now)) {
+            self.watchdog_wanted = true;
+            self.actions.push_back(Action::ArmWatchdog);
+        }
+        let due = self.now >= self.next_feed;
+        if self.watchdog_armed && due && self.is_quorate(self.now) {
+            self.actions.push_back(Action::FeedWatchdog);
+            self.next_feed = self.now.after(palisade_proto::Duration(timeout.0 / FEEDS_PER_TIMEOUT));
+        }
+        if self.watchdog_armed {
+            self.wake_at(self.next_feed);
+        }
+    }
+
+    /// The shell armed the watchdog, adopted an armed one, or could not.
+    pub fn handle_watchdog(&mut self, armed: Result<(), String>, now: palisade_proto::Time) {
+        self.begin(now);
+        match armed {
+            Ok(()) => {
+                self.watchdog_armed = true;
+                self.next_feed = self.now;
+                self.alarms.clear(&mut self.actions, "watchdog", self.now);
+            }
+            Err(error) => {
+                self.watchdog_armed = false;
+                self.alarms.raise_for(
+                    &mut self.actions,
+                    "watchdog".to_owned(),
+                    format!("the hardware watchdog is not armed: {error}"),
+                    self.now,
+                );
+            }
+        }
+        self.settle(now);
+    }
+
+    /// "watchdog: h has been quorate **without any gap** with x not in V for x's bound, counted from the later of that and the
+    /// first time h heard x say it is admitted."
+    fn prove_by_watchdog(&mut self) {
+        let Some(since) = self.quorate_since.filter(|_| self.is_quorate(self.now)) else { return };
+        let absent: Vec<Incarnation> =
+            self.electorate.living().filter(|who| *who != self.me && !self.view.contains(who)).collect();
+        for who in absent {
+            let Some(bound) =
+                self.heartbeat_of(who).map(|heartbeat| heartbeat.watchdog_bound).filter(|bound| bound.0 > 0)
+            else {
+                continue;
+            };
+            let Some(admitted) = self.peers.get(&who.host).and_then(|peer| peer.admitted_since) else {
+                continue;
+            };
+            let Some(outside) = self.outside_since.get(&who).copied() else { continue };
+            let from = since.max(outside).max(admitted);
+            match Proof::watchdog_expired(who, self.now.since(from), bound, self.now) {
+                Some(proof) => self.bury(proof),
+                None => self.wake_at(from.after(bound)),
+            }
+        }
+    }
+
+    /// PROTOCOL, "Witness": "the half that ranks worse as last known (health, then running workloads, then lowest index)
+    /// waits 2*hb before it first asks W for a view. No wait if every member not in V is in D or said `away`."
+    pub(super) fn may_ask_witness(&mut self) -> bool {
+        let counted = self.electorate.counted().len();
+        let can_vote = self.view.iter().filter(|who| self.can_vote(**who)).count();
+        // "h asks W iff n is even and exactly n/2 members of V can vote (admitted, not silent)."
+        if self.cluster.witness().is_none() || !counted.is_multiple_of(2) || can_vote != counted / 2 {
+            return false;
+        }
+        let others: Vec<Incarnation> =
+            self.electorate.living().filter(|who| !self.view.contains(who)).collect();
+        let away =
+            |who: &Incarnation| self.peers.get(&who.host).is_some_and(|peer| peer.away_since.is_some());
+        if others.iter().all(away) || self.ranks_above(&others) {
+            return true;
+        }
+        let from = self.view_since.after(self.timing().heartbeat().times(2));
+        if self.now < from {
+            self.wake_at(from);
+            return false;
+        }
+        true
+    }
+
+    fn can_vote(&self, who: Incarnation) -> bool {
+        if who == self.me {
+            !self.voter.is_silent(self.now)
+        } else {
+            self.heartbeat_of(who)
+                .is_some_and(|heartbeat| heartbeat.presence == Presence::Admitted && !heartbeat.silent)
+        }
+    }
+
+    fn ranks_above(&self, others: &[Incarnation]) -> bool {
+        let rank = |members: &mut dyn Iterator<Item = Incarnation>| {
+            let (mut health, mut running, mut lowest) = (0, 0, u8::MAX);
+            for who in members {
+                lowest = lowest.min(who.host.number());
+                if who == self.me {
+                    health += weight(self.health);
+                    running += self.busy().len();
+                } else if let Some(heartbeat) = self.heartbeat_of(who) {
+                    health += weight(heartbeat.health);
+                    running += heartbeat.busy.len();
+                }
+            }
+            (health, usize::MAX - running, lowest)
+        };
+        rank(&mut self.view.iter().copied()) < rank(&mut others.iter().copied())
+    }
+}
+
+/// How much a health class weighs against a member.
+pub(super) fn weight(class: HealthClass) -> u32 {
+    match class {
+        HealthClass::Healthy => 0,
+        HealthClass::Degraded => 1,
+        HealthClass::Failed => 2,
+    }
+}

@@ -1,0 +1,149 @@
+//! What of a life must outlast its agent's process: kept in `/run`, gone with the boot on purpose.
+
+use palisade_proto::{Founding, HostId, Incarnation, LifeName, Seq, Time, WorkloadId};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+/// The part of the engine's state that an agent restart keeps (PROTOCOL, "State and heartbeats"): written before the
+/// heartbeat that says it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Saved {
+    /// Which life of this boot: 0 for the first.
+    pub life: u64,
+    /// This life has ended; the next start is life + 1, with nothing else kept.
+    pub left: bool,
+    /// Whether this life was admitted.
+    pub admitted: bool,
+    /// Which cold start the electorate stems from.
+    pub found: Option<Founding>,
+    /// E.
+    pub electorate: Vec<Incarnation>,
+    /// D, in the order learned, each with the time it was learned.
+    pub dead: Vec<SavedDeath>,
+    /// C.
+    pub cut: Vec<Incarnation>,
+    /// The cold-start lock.
+    pub lock: Option<Founding>,
+    /// Claims: workloads this host runs or may start.
+    pub claims: Vec<WorkloadId>,
+    /// The watchdog was armed by this life.
+    pub watchdog_armed: bool,
+    /// When fences cut power, for the budget (SAFE-8); times of this boot.
+    pub fences: Vec<Time>,
+}
+
+/// One known death.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedDeath {
+    /// Who.
+    pub who: Incarnation,
+    /// When this host learned it, on its boot clock.
+    pub learned: Time,
+    /// A fence cut its power.
+    pub fenced: bool,
+}
+
+impl Saved {
+    /// A life of which nothing is known yet.
+    #[must_use]
+    pub fn new(life: u64) -> Self {
+        Self {
+            life,
+            left: false,
+            admitted: false,
+            found: None,
+            electorate: Vec::new(),
+            dead: Vec::new(),
+            cut: Vec::new(),
+            lock: None,
+            claims: Vec::new(),
+            watchdog_armed: false,
+            fences: Vec::new(),
+        }
+    }
+}
+
+/// What a starting process knows of itself. Read by the shell, judged by [`awaken`].
+#[derive(Clone, Debug)]
+pub struct Birth {
+    /// Which configured host this is.
+    pub host: HostId,
+    /// The kernel's boot id.
+    pub boot_id: [u8; 16],
+    /// DMI product UUID.
+    pub machine: [u8; 16],
+    /// `CLOCK_BOOTTIME` in microseconds: the first seq.
+    pub first_seq: Seq,
+    /// What `/run` holds.
+    pub saved: SavedState,
+    /// Whether the journal's records of this boot say that a life of it was admitted.
+    pub journal_says_admitted: bool,
+}
+
+/// What was found in `/run`.
+#[derive(Clone, Debug)]
+pub enum SavedState {
+    /// Nothing: no agent has run in this boot, or its state was removed.
+    Absent,
+    /// There, but unreadable.
+    Unreadable(String),
+    /// There.
+    Found(Box<Saved>),
+}
+
+/// With which life a process begins.
+#[derive(Clone, Debug)]
+pub enum Awakening {
+    /// Go on, or begin, with this state.
+    Live {
+        /// The life's name.
+        me: Incarnation,
+        /// Its state; to be written to `/run` before anything is sent.
+        saved: Box<Saved>,
+        /// Whether an earlier process lived it.
+        resumed: bool,
+    },
+    /// An earlier process of this boot was admitted and what it promised is lost: only a reboot ends that life for sure.
+    MustReboot {
+        /// What is missing.
+        why: String,
+    },
+}
+
+/// Decides with which life a process begins. PROTOCOL: "life is in /run, 0 at boot. An agent restart keeps it; [...] the
+/// first agent start after a leave writes life+1 and erases the rest of that state in one write"; "If /run is unreadable
+/// although this boot already had an admitted agent [...]: reboot; never start as new."
+#[must_use]
+pub fn awaken(birth: &Birth) -> Awakening {
+    let live = |saved: Saved, resumed| Awakening::Live {
+        me: Incarnation { host: birth.host, life: life_name(birth.boot_id, saved.life) },
+        saved: Box::new(saved),
+        resumed,
+    };
+    match &birth.saved {
+        SavedState::Found(saved) if saved.left => live(Saved::new(saved.life.saturating_add(1)), false),
+        SavedState::Found(saved) => live(Saved::clone(saved), true),
+        SavedState::Absent if birth.journal_says_admitted => Awakening::MustReboot {
+            why: "the standing of this boot is missing from /run, but an agent was admitted in it".to_owned(),
+        },
+        SavedState::Unreadable(error) if birth.journal_says_admitted => Awakening::MustReboot {
+            why: format!(
+                "the standing of this boot cannot be read, but an agent was admitted in it: {error}"
+            ),
+        },
+        SavedState::Absent | SavedState::Unreadable(_) => live(Saved::new(0), false),
+    }
+}
+
+/// The 64-bit name of a life: the first eight bytes of SHA-256 over boot id and life number.
+#[must_use]
+pub fn life_name(boot_id: [u8; 16], life: u64) -> LifeName {
+    let digest = Sha256::new()
+        .chain_update(b"palisade life v1")
+        .chain_update(boot_id)
+        .chain_update(life.to_be_bytes())
+        .finalize();
+    let mut name = [0; 8];
+    name.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
+    LifeName(name)
+}

@@ -1,0 +1,107 @@
+//! What `palisade status --json` prints: the agent's own view of things. Names are the configured ones; times in ms.
+
+use serde::{Deserialize, Serialize};
+
+/// The whole status.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The cluster's name.
+    pub cluster: String,
+    /// This host.
+    pub host: String,
+    /// This life's name.
+    pub incarnation: String,
+    /// Whether this life is admitted.
+    pub admitted: bool,
+    /// Whether this host may act.
+    pub quorate: bool,
+    /// Which cold start its electorate stems from.
+    pub found: Option<String>,
+    /// Who acts for the view, if it is quorate.
+    pub coordinator: Option<String>,
+    /// With whom it stands.
+    pub view: Vec<String>,
+    /// Whom it counts.
+    pub electorate: Vec<String>,
+    /// Whom it knows to be dead, in the order learned.
+    pub dead: Vec<String>,
+    /// Each configured host.
+    pub hosts: Vec<HostStatus>,
+    /// Each configured workload.
+    pub workloads: Vec<WorkloadStatus>,
+    /// The witness.
+    pub witness: WitnessStatus,
+    /// Each fence path as this host last proved it.
+    pub fence_paths: Vec<FencePathStatus>,
+    /// Why this host is not armed; empty when it is.
+    pub not_armed: Vec<String>,
+    /// The journal.
+    pub journal: JournalStatus,
+    /// What a person should look at.
+    pub alarms: Vec<String>,
+}
+
+/// One host as this one sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostStatus {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub id: u8,
+    /// `member`, `joining`, `suspect`, `fencing`, `dead`, `left`, `away` or `unheard`.
+    pub state: String,
+    /// The last life known of it.
+    pub incarnation: Option<String>,
+    /// How long ago it was heard.
+    pub heard_ms: Option<u64>,
+    /// `healthy`, `degraded` or `failed`, by its own word.
+    pub health: Option<String>,
+}
+
+/// One workload as this host sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkloadStatus {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub id: u8,
+    /// `running` or `stopped`.
+    pub desired: String,
+    /// Who says that it runs or claims it.
+    pub on: Vec<String>,
+    /// `stopped`, `claimed`, `starting`, `running`, `stopping` or `failed`, on this host.
+    pub here: String,
+}
+
+/// The witness as this host sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WitnessStatus {
+    /// Whether the configuration names one.
+    pub configured: bool,
+    /// How long ago an ask was sent that it answered.
+    pub proven_ms: Option<u64>,
+    /// Whether its support counts now.
+    pub granting: bool,
+}
+
+/// One fence path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FencePathStatus {
+    /// The device's name.
+    pub device: String,
+    /// The host it fences.
+    pub fences: String,
+    /// How long ago it was proven: login, privilege, identity.
+    pub proven_ms: Option<u64>,
+    /// What is wrong with it.
+    pub error: Option<String>,
+}
+
+/// The journal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalStatus {
+    /// Whether it takes records.
+    pub ok: bool,
+    /// Why not.
+    pub error: Option<String>,
+}
