@@ -23,13 +23,12 @@ pub type LargeArbiter = Arbiter<{ crate::MAX_HOSTS }, { 2 * crate::MAX_HOSTS }>;
 /// The witness of one cluster of up to `HOSTS` hosts; it remembers `LIVES` incarnations at once.
 #[derive(Clone, Debug)]
 pub struct Arbiter<const HOSTS: usize, const LIVES: usize> {
-    started: Time,
     lease: Duration,
     drift: Drift,
     voter: Voter<LIVES, HOSTS>,
-    heard: Vec<Heard, LIVES>,
-    /// When a beacon or an ordinary ask last said that an electorate lives.
-    electorate_seen: Option<Time>,
+    heard: Vec<Heard, LIVES, u8>,
+    /// Since when no beacon and no ordinary ask has said that an electorate lives, as far as this process could hear.
+    quiet_since: Time,
 }
 
 /// The last that an incarnation asked.
@@ -63,12 +62,11 @@ impl<const HOSTS: usize, const LIVES: usize> Arbiter<HOSTS, LIVES> {
     #[must_use]
     pub const fn new(started: Time, lease: Duration, drift: Drift) -> Self {
         Self {
-            started,
             lease,
             drift,
             voter: Voter::new(started, voter_length(lease, drift)),
             heard: Vec::new(),
-            electorate_seen: None,
+            quiet_since: started,
         }
     }
 
@@ -86,7 +84,7 @@ impl<const HOSTS: usize, const LIVES: usize> Arbiter<HOSTS, LIVES> {
         // A cold ask is judged by what was heard before it.
         let electorate_may_live = self.electorate_may_live(now);
         if ask.kind != AskKind::Cold {
-            self.electorate_seen = Some(now);
+            self.quiet_since = now;
         }
         // PROTOCOL, "Grant rule": "3. Ls and drift equal v's".
         if ask.lease != self.lease || ask.drift != self.drift {
@@ -110,7 +108,12 @@ impl<const HOSTS: usize, const LIVES: usize> Arbiter<HOSTS, LIVES> {
         })
     }
 
-    /// Whether nothing has been granted that still binds: the place may be given away.
+    /// The way to the hosts was interrupted until now: beacons may have been missed. Having heard none counts from here.
+    pub const fn was_deaf(&mut self, now: Time) {
+        self.quiet_since = now;
+    }
+
+    /// Whether nothing has been granted that still binds.
     #[must_use]
     pub fn is_idle(&self, now: Time) -> bool {
         self.voter.leases(now).next().is_none()
@@ -132,8 +135,7 @@ impl<const HOSTS: usize, const LIVES: usize> Arbiter<HOSTS, LIVES> {
 
     /// "cold asks: only if it has been up for, and has heard no beacon and no ordinary ask for, `beacon_ttl` (15 s)."
     fn electorate_may_live(&self, now: Time) -> bool {
-        let quiet_since = self.electorate_seen.unwrap_or(self.started);
-        now.since(quiet_since) < BEACON_TTL
+        now.since(self.quiet_since) < BEACON_TTL
     }
 
     /// Notes the ask's seq, whatever becomes of the ask. False: there is no room to.

@@ -50,6 +50,35 @@ impl Duration {
     }
 }
 
+/// `200ms`, `1s`, `10 min`, `2h`: a whole number with its unit.
+impl core::str::FromStr for Duration {
+    type Err = NotADuration;
+
+    fn from_str(text: &str) -> Result<Self, NotADuration> {
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = text.split_at_checked(digits).ok_or(NotADuration)?;
+        let factor = match unit.strip_prefix(' ').unwrap_or(unit) {
+            "ms" => 1,
+            "s" => 1000,
+            "min" => 60_000,
+            "h" => 3_600_000,
+            _ => return Err(NotADuration),
+        };
+        let number: u64 = number.parse().map_err(|_| NotADuration)?;
+        number.checked_mul(factor).map(Self).ok_or(NotADuration)
+    }
+}
+
+/// A text that is no length of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotADuration;
+
+impl fmt::Display for NotADuration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a length of time is a whole number with its unit (ms, s, min, h), such as \"200ms\"")
+    }
+}
+
 impl fmt::Display for Duration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0 >= 1000 && self.0.is_multiple_of(1000) {
@@ -77,6 +106,35 @@ impl Drift {
     }
 }
 
+/// `1%`, `0.5%`: a percentage with at most four digits after the point, so that it is a whole number of ppm.
+impl core::str::FromStr for Drift {
+    type Err = NotADrift;
+
+    fn from_str(text: &str) -> Result<Self, NotADrift> {
+        let number = text.strip_suffix('%').ok_or(NotADrift)?;
+        let (whole, part) = number.split_once('.').unwrap_or((number, "0"));
+        let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        if !digits(whole) || !digits(part) {
+            return Err(NotADrift);
+        }
+        let places = u32::try_from(part.len()).map_err(|_| NotADrift)?;
+        let unit = 10_u32.pow(4_u32.checked_sub(places).ok_or(NotADrift)?);
+        let part = part.parse::<u32>().map_err(|_| NotADrift)?.checked_mul(unit).ok_or(NotADrift)?;
+        let whole = whole.parse::<u32>().ok().and_then(|whole| whole.checked_mul(10_000)).ok_or(NotADrift)?;
+        whole.checked_add(part).map(|ppm| Self { ppm }).ok_or(NotADrift)
+    }
+}
+
+/// A text that is no drift.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotADrift;
+
+impl fmt::Display for NotADrift {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a drift is a percentage, such as \"1%\" or \"0.5%\"")
+    }
+}
+
 /// A voter's length for a holder's `lease` (PROTOCOL: vls = Ls*(1+drift), rounded up): one more ms covers the truncation
 /// of the voter's clock.
 #[must_use]
@@ -95,5 +153,20 @@ mod tests {
         assert_eq!(voter_length(Duration::ms(250), one_percent), Duration::ms(254));
         assert_eq!(voter_length(Duration::ms(1000), Drift { ppm: 0 }), Duration::ms(1001));
         assert_eq!(Drift { ppm: u32::MAX }.stretch(Duration(u64::MAX)), Duration(u64::MAX));
+    }
+    #[test]
+    fn lengths_and_drifts_are_read_strictly() {
+        for (text, ms) in [("200ms", 200), ("1s", 1000), ("10 min", 600_000), ("2h", 7_200_000), ("0s", 0)] {
+            assert_eq!(text.parse(), Ok(Duration(ms)), "{text}");
+        }
+        for text in ["", "1", "s", "1.5s", "-1s", "1  s", "1S", "99999999999999999999s", "1sx"] {
+            assert_eq!(text.parse::<Duration>(), Err(NotADuration), "{text}");
+        }
+        for (text, ppm) in [("1%", 10_000), ("0.5%", 5000), ("0.0001%", 1), ("20%", 200_000)] {
+            assert_eq!(text.parse(), Ok(Drift { ppm }), "{text}");
+        }
+        for text in ["", "%", "1", ".5%", "1.%", "0.00001%", "-1%", "1e2%", "999999%"] {
+            assert_eq!(text.parse::<Drift>(), Err(NotADrift), "{text}");
+        }
     }
 }

@@ -205,6 +205,19 @@ fn a_cold_start_needs_a_witness_that_has_heard_of_no_electorate() {
 }
 
 #[test]
+fn a_witness_that_could_not_hear_has_not_heard_of_no_electorate() {
+    let a = name(0, 1);
+    let cold = |seq| ask(a, seq, AskKind::Cold, &[a]);
+    let start = Time(70_000);
+    let mut witness = started(start);
+    assert_eq!(witness.handle(&cold(1), Time(start.0 + BEACON_TTL.0 - 1)), Ok(Verdict::ElectorateLives));
+    let back = start.after(BEACON_TTL.times(9));
+    witness.was_deaf(back);
+    assert_eq!(witness.handle(&cold(2), Time(back.0 + BEACON_TTL.0 - 1)), Ok(Verdict::ElectorateLives));
+    assert_eq!(witness.handle(&cold(3), back.after(BEACON_TTL)), Ok(Verdict::Granted));
+}
+
+#[test]
 fn an_ask_with_other_timing_is_a_sign_of_an_electorate_all_the_same() {
     let (a, b) = (name(0, 1), name(1, 1));
     let mut witness = started(Time(0));

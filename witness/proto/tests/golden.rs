@@ -143,7 +143,7 @@ fn sealed_datagrams() {
     ] {
         let life = LifeName(*b"lifename");
         let mut out = [0; MAX_DATAGRAM];
-        let mut sealer = Sealer::new(ring(), kind, sender, life).unwrap();
+        let mut sealer = Sealer::new(&ring(), kind, sender, life).unwrap();
         let len = sealer.seal(0x0102_0304_0506, b"\x01the message", &mut out).unwrap();
         let golden = same(&out[..len], text);
         let opened = Opener::<1>::new(ring(), kind).open(&golden, &mut out).unwrap().message.to_vec();

@@ -29,7 +29,7 @@ fn life(n: u8) -> LifeName {
 
 fn sealed(ring: Keyring, kind: Kind, sender: Sender, seq: u64) -> Vec<u8> {
     let mut out = [0; MAX_DATAGRAM];
-    let len = Sealer::new(ring, kind, sender, life(7)).unwrap().seal(seq, MESSAGE, &mut out).unwrap();
+    let len = Sealer::new(&ring, kind, sender, life(7)).unwrap().seal(seq, MESSAGE, &mut out).unwrap();
     out[..len].to_vec()
 }
 
@@ -108,7 +108,7 @@ fn the_witness_does_not_ask_and_a_host_does_not_answer() {
 
 #[test]
 fn a_nonce_is_never_used_twice() {
-    let mut sealer = Sealer::new(ring("edge-a", &[1]), Kind::Heartbeat, host(0), life(1)).unwrap();
+    let mut sealer = Sealer::new(&ring("edge-a", &[1]), Kind::Heartbeat, host(0), life(1)).unwrap();
     let mut out = [0; MAX_DATAGRAM];
     assert!(sealer.seal(5, MESSAGE, &mut out).is_ok());
     for seq in [5, 4, 0] {
@@ -143,7 +143,7 @@ fn a_small_cache_serves_more_lives_than_it_holds() {
 
 #[test]
 fn buffers_that_are_too_small_are_refused() {
-    let mut sealer = Sealer::new(ring("edge-a", &[1]), Kind::Heartbeat, host(0), life(1)).unwrap();
+    let mut sealer = Sealer::new(&ring("edge-a", &[1]), Kind::Heartbeat, host(0), life(1)).unwrap();
     assert_eq!(sealer.seal(1, &[0; MAX_MESSAGE + 1], &mut [0; MAX_DATAGRAM]), Err(SealError::TooLarge));
     let datagram = sealed(ring("edge-a", &[1]), Kind::Heartbeat, host(0), 1);
     let mut opener = Opener::<2>::new(ring("edge-a", &[1]), Kind::Heartbeat);
@@ -170,7 +170,7 @@ fn keyrings_and_keys_are_checked() {
 #[test]
 fn safe_6_no_key_is_shown() {
     let ring = ring("edge-a", &[0x5a]);
-    let sealer = Sealer::new(ring.clone(), Kind::Ask, host(0), life(1)).unwrap();
+    let sealer = Sealer::new(&ring, Kind::Ask, host(0), life(1)).unwrap();
     let shown = format!("{ring:?} {sealer:?} {:?}", key(0x5a));
     assert!(!shown.contains("90, 90") && !shown.contains("5a5a"), "{shown}");
 }

@@ -102,6 +102,16 @@ fn a_grant_without_its_echo_is_not_said() {
 }
 
 #[test]
+fn a_fenced_name_that_is_not_dead_is_not_said() {
+    let mut heartbeat = bare(name(0, 1), 5);
+    heartbeat.electorate = [name(0, 1), name(1, 1)].into_iter().collect();
+    heartbeat.dead.insert(name(1, 1));
+    heartbeat.fenced = heartbeat.electorate.clone();
+    let read = decode_heartbeat(heartbeat.from, heartbeat.seq, &bytes(&heartbeat)).unwrap();
+    assert_eq!(read.fenced, heartbeat.dead);
+}
+
+#[test]
 fn two_echoes_of_one_host_are_not_written() {
     let mut heartbeat = bare(name(0, 1), 5);
     heartbeat.echo.push(Echo { of: name(1, 1), seq: 9 }).unwrap();

@@ -62,11 +62,35 @@ impl fmt::Debug for RootKey {
     }
 }
 
+/// The name of a cluster, which is part of every key and of every tag.
+#[derive(Clone, Debug)]
+pub(super) struct ClusterName(Vec<u8, MAX_CLUSTER_NAME, u8>);
+
+impl ClusterName {
+    fn new(name: &str) -> Result<Self, KeyringError> {
+        match Vec::from_slice(name.as_bytes()) {
+            Ok(name) if !name.is_empty() => Ok(Self(name)),
+            Ok(_) | Err(_) => Err(KeyringError::BadClusterName),
+        }
+    }
+
+    /// The additional data: the header and the cluster's name.
+    pub(super) fn additional(&self, header: &[u8; HEADER_LEN]) -> Additional {
+        let mut bytes = Vec::new();
+        // HEADER_LEN + MAX_CLUSTER_NAME always fit.
+        let fits = bytes.extend_from_slice(header).and_then(|()| bytes.extend_from_slice(&self.0));
+        debug_assert!(fits.is_ok());
+        bytes
+    }
+}
+
+pub(super) type Additional = Vec<u8, { HEADER_LEN + MAX_CLUSTER_NAME }>;
+
 /// The root keys of one cluster, by id. The first seals, all open: that is how keys are rotated.
 #[derive(Clone, Debug)]
 pub struct Keyring {
-    cluster: Vec<u8, MAX_CLUSTER_NAME>,
-    keys: Vec<(u8, RootKey), MAX_KEYS>,
+    cluster: ClusterName,
+    keys: Vec<(u8, RootKey), MAX_KEYS, u8>,
 }
 
 impl Keyring {
@@ -75,11 +99,7 @@ impl Keyring {
     /// # Errors
     /// A bad name, no key, too many, or an id that stands twice.
     pub fn new(cluster: &str, keys: impl IntoIterator<Item = (u8, RootKey)>) -> Result<Self, KeyringError> {
-        let cluster = Vec::from_slice(cluster.as_bytes()).map_err(|_| KeyringError::BadClusterName)?;
-        if cluster.is_empty() {
-            return Err(KeyringError::BadClusterName);
-        }
-        let mut ring = Self { cluster, keys: Vec::new() };
+        let mut ring = Self { cluster: ClusterName::new(cluster)?, keys: Vec::new() };
         for (id, key) in keys {
             if ring.keys.iter().any(|(known, _)| *known == id) {
                 return Err(KeyringError::KeyIdTwice(id));
@@ -101,24 +121,17 @@ impl Keyring {
         // Every field but the last has one length only, so no two origins share an info.
         let fields = [origin.key_id, origin.kind.code(), origin.sender.code()];
         let mut key = DerivedKey([0; KEY_LEN]);
-        root.expand(&[&fields, &origin.life.0, &self.cluster], hkdf::HKDF_SHA256)
+        root.expand(&[&fields, &origin.life.0, &self.cluster.0], hkdf::HKDF_SHA256)
             .ok()?
             .fill(&mut key.0)
             .ok()?;
         Some(key)
     }
 
-    /// The additional data: the header and the cluster's name.
-    pub(super) fn additional(&self, header: &[u8; HEADER_LEN]) -> Additional {
-        let mut bytes = Vec::new();
-        // HEADER_LEN + MAX_CLUSTER_NAME always fit.
-        let fits = bytes.extend_from_slice(header).and_then(|()| bytes.extend_from_slice(&self.cluster));
-        debug_assert!(fits.is_ok());
-        bytes
+    pub(super) const fn cluster(&self) -> &ClusterName {
+        &self.cluster
     }
 }
-
-pub(super) type Additional = Vec<u8, { HEADER_LEN + MAX_CLUSTER_NAME }>;
 
 /// 32 bytes rather than ring's own type, which has room for AES tables: a witness holds thousands of these.
 pub(super) struct DerivedKey([u8; KEY_LEN]);

@@ -28,16 +28,17 @@ pub struct Opened<'out> {
 pub struct Opener<const LIVES: usize> {
     keyring: Keyring,
     kind: Kind,
-    cache: Vec<Cached, LIVES>,
-    opened: u64,
+    cache: Vec<Cached, LIVES, u8>,
+    opened: u32,
 }
 
 #[derive(Debug)]
 struct Cached {
     origin: Origin,
     key: DerivedKey,
-    /// The opener's count of opened datagrams when this one was last used.
-    used: u64,
+    /// The opener's count of opened datagrams when this one was last used. It wraps: the cache then forgets
+    /// the wrong life once, which costs one derivation.
+    used: u32,
 }
 
 impl<const LIVES: usize> Opener<LIVES> {
@@ -60,7 +61,7 @@ impl<const LIVES: usize> Opener<LIVES> {
         let text = out.get_mut(..sealed.len()).ok_or(OpenError::TooLong)?;
         text.copy_from_slice(sealed);
 
-        let additional = Aad::from(self.keyring.additional(header));
+        let additional = Aad::from(self.keyring.cluster().additional(header));
         let at = self.cache.iter().position(|cached| cached.origin == origin);
         let new = if at.is_some() { None } else { self.keyring.derive(&origin) };
         let key = at.and_then(|at| self.cache.get(at)).map(|cached| &cached.key).or(new.as_ref());
@@ -69,7 +70,7 @@ impl<const LIVES: usize> Opener<LIVES> {
         let message = cipher.open_in_place(nonce(seq), additional, text).map_err(|_| OpenError::Forged)?;
 
         // Only from here on is the life known to be real: only now may it take a place in the cache.
-        self.opened += 1;
+        self.opened = self.opened.wrapping_add(1);
         match (at, new) {
             (Some(at), _) => self.touch(at),
             (None, Some(key)) => self.remember(origin, key),

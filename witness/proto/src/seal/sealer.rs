@@ -2,7 +2,7 @@
 
 use ring::aead::Aad;
 
-use super::keys::{DerivedKey, nonce};
+use super::keys::{ClusterName, DerivedKey, nonce};
 use super::{Keyring, KeyringError, Kind, Origin, SealError, Sender};
 use crate::wire::{HEADER_LEN, TAG_LEN};
 use crate::{LifeName, Seq};
@@ -10,7 +10,7 @@ use crate::{LifeName, Seq};
 /// Seals the messages of one kind that one life of one sender says.
 #[derive(Debug)]
 pub struct Sealer {
-    keyring: Keyring,
+    cluster: ClusterName,
     origin: Origin,
     key: DerivedKey,
     last: Option<Seq>,
@@ -21,11 +21,11 @@ impl Sealer {
     ///
     /// # Errors
     /// [`KeyringError::NoKey`].
-    pub fn new(keyring: Keyring, kind: Kind, sender: Sender, life: LifeName) -> Result<Self, KeyringError> {
+    pub fn new(keyring: &Keyring, kind: Kind, sender: Sender, life: LifeName) -> Result<Self, KeyringError> {
         let key_id = keyring.sealing_id().ok_or(KeyringError::NoKey)?;
         let origin = Origin { kind, key_id, sender, life };
         let key = keyring.derive(&origin).ok_or(KeyringError::NoKey)?;
-        Ok(Self { keyring, origin, key, last: None })
+        Ok(Self { cluster: keyring.cluster().clone(), origin, key, last: None })
     }
 
     /// Seals `message` into `out` as a whole datagram; how many bytes it took.
@@ -45,7 +45,7 @@ impl Sealer {
         let header = self.origin.header(seq);
         to_header.copy_from_slice(&header);
         text.copy_from_slice(message);
-        let additional = Aad::from(self.keyring.additional(&header));
+        let additional = Aad::from(self.cluster.additional(&header));
         self.last = Some(seq);
         let cipher = self.key.cipher().ok_or(SealError::Cipher)?;
         let tag =
