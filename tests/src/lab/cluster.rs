@@ -8,13 +8,12 @@ use std::path::Path;
 use super::bmc;
 use super::hardware::{self, Hardware};
 use super::network::BROKER_ADDRESS;
+use super::packets::PEER_PORT;
 use super::shell;
 use super::trouble::{Context, Result};
 
 /// The cluster's name in every lab (labs do not see one another).
 pub const NAME: &str = "lab";
-/// The port that agents talk to one another on.
-const PEER_PORT: u16 = 7411;
 
 /// Keys of one lab: as many hosts as it has, one cluster.
 #[derive(Debug)]

@@ -10,6 +10,7 @@ pub mod hardware;
 pub mod inside;
 pub mod journal;
 pub mod network;
+pub mod packets;
 pub mod power;
 pub mod services;
 pub mod shell;
@@ -90,6 +91,8 @@ pub struct Lab {
     pub broker: Option<Service>,
     /// The witness, when there is one.
     pub witness: Option<Service>,
+    /// What the intruder has heard so far.
+    pub heard: Vec<packets::Packet>,
     keys: Keys,
     binaries: Binaries,
     /// How often each host's disk moved into another machine, by id.
@@ -133,6 +136,7 @@ impl Lab {
             bmcs: BTreeMap::new(),
             broker: None,
             witness: None,
+            heard: Vec::new(),
             keys: Keys::fresh()?,
             binaries,
             generations,

@@ -1,14 +1,19 @@
 //! Doing what a step says.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
 
 use super::budget;
 use super::step::{Action, AgentAct, BmcKnob, Service, ServiceAct};
-use crate::lab::trouble::{Context, Result};
-use crate::lab::{Lab, shell, wait};
+use crate::lab::trouble::{Context, Result, Trouble};
+use crate::lab::{Lab, packets, shell, wait};
 
+/// Where the intruder sits: a machine of the same network that is none of the hosts.
+const INTRUDER: &str = "broker";
+/// Random datagrams for each host.
+const NONSENSE: usize = 300;
 /// The file that fills a small disk.
 const BALLAST: &str = "ballast";
 
@@ -36,6 +41,18 @@ pub fn perform(lab: &mut Lab, scenario: &Path, action: &Action) -> Result<()> {
         Action::FreeDisk(host) => {
             let ballast = lab.machine(host)?.dir.join("var").join(BALLAST);
             fs::remove_file(&ballast).during(ballast.display())
+        }
+        Action::Listen(time) => {
+            lab.heard.extend(packets::listen(&lab.network.netns("switch"), *time)?);
+            if lab.heard.is_empty() { Err(Trouble::new("the intruder heard nothing")) } else { Ok(()) }
+        }
+        Action::Replay => packets::send(&lab.network.netns(INTRUDER), &lab.heard),
+        Action::Babble => {
+            let hosts: Vec<_> =
+                lab.heard.iter().map(|packet| packet.to).collect::<BTreeSet<_>>().into_iter().collect();
+            let mut noise = packets::mangled(&lab.heard);
+            noise.extend(packets::nonsense(&hosts, NONSENSE)?);
+            packets::send(&lab.network.netns(INTRUDER), &noise)
         }
         Action::Lay(file, host, mode) => {
             let text = shell::read(&scenario.join(file))?;

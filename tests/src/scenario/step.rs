@@ -70,6 +70,12 @@ pub enum Action {
     FillDisk(String),
     /// And freed again.
     FreeDisk(String),
+    /// An intruder listens to what hosts send to one another.
+    Listen(Duration),
+    /// And sends all of it again.
+    Replay,
+    /// And sends it cut short, altered, and random bytes.
+    Babble,
     /// A file of the scenario is laid in a host's /etc/palisade with this mode.
     Lay(String, String, u32),
     /// Every agent's and the witness's memory and processor time are measured and held against the budgets.
@@ -258,6 +264,9 @@ fn action(words: &[&str]) -> Result<Action> {
         ["lay", file, "on", host, "mode", mode] => {
             Action::Lay(name(file), name(host), u32::from_str_radix(mode, 8).during("a mode like 0600")?)
         }
+        ["intruder", "listens", "for", time] => Action::Listen(duration(time)?),
+        ["intruder", "replays"] => Action::Replay,
+        ["intruder", "babbles"] => Action::Babble,
         ["measure", "for", time] => Action::Measure(duration(time)?),
         ["pass", time] => Action::Pass(duration(time)?),
         ["mark"] => Action::Mark,

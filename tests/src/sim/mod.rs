@@ -3,10 +3,28 @@
 //! One seed is one history. The world knows the truth (who has power, what runs where) and checks the protocol's invariants
 //! against it after every event; nothing here decides anything for a host.
 
+mod act;
 mod clock;
+mod event;
+mod faults;
+mod hosts;
+mod machine;
 mod rng;
 mod setup;
+mod truth;
+mod world;
 
 pub use clock::{Clock, Micros, ms};
+pub use faults::{BmcMode, Fault, Timeline, Weather};
 pub use rng::Rng;
 pub use setup::{MAX_HOSTS, NAMES, Setup};
+pub use world::{Report, World};
+
+/// The history of one seed.
+#[must_use]
+pub fn run(seed: u64, tracing: bool) -> Report {
+    let mut rng = Rng::new(seed);
+    let setup = Setup::draw(&mut rng);
+    let (boots, timeline) = faults::draw(&mut rng, &setup);
+    World::new(setup, &boots, timeline, rng, tracing).run(Micros::MAX)
+}

@@ -1,0 +1,66 @@
+#!/bin/sh
+# Installs what the lab and the tests need and this machine lacks; prints what it installs, and nothing when nothing is missing.
+#   setup.sh demo    what the demonstration needs
+#   setup.sh all     that, and what the tests need (the default)
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+what=${1:-all}
+
+if [ "$(id -u)" != 0 ]; then
+    echo "setup: the lab makes network namespaces and cgroups: run as root" >&2
+    exit 1
+fi
+
+# command -> Debian package that brings it
+missing=
+need() {
+    command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || missing="$missing $2"
+}
+need cc gcc
+need ip iproute2
+need nft nftables
+need unshare util-linux
+need nsenter util-linux
+need ipmi_sim openipmi
+need mosquitto mosquitto
+if [ "$what" = all ]; then
+    need ipmitool ipmitool
+    need fence_ipmilan fence-agents
+    need python3 python3
+    need curl curl
+fi
+if [ -n "$missing" ]; then
+    echo "setup: installing$missing"
+    apt-get update -qq
+    # shellcheck disable=SC2086 # a list of packages
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+fi
+
+if ! command -v cargo >/dev/null 2>&1; then
+    if [ -x "$HOME/.cargo/bin/cargo" ]; then
+        echo "setup: cargo is in ~/.cargo/bin but not in PATH" >&2
+    else
+        echo "setup: Rust is missing; install it from https://rustup.rs" >&2
+    fi
+    exit 1
+fi
+[ "$what" = all ] || exit 0
+
+target() {
+    [ -d "$(rustc --print sysroot)/lib/rustlib/$1/lib" ] && return
+    echo "setup: adding the Rust target $1"
+    rustup target add "$1"
+}
+target thumbv7em-none-eabihf
+
+tool() {
+    command -v "$1" >/dev/null 2>&1 && return
+    echo "setup: building $1 (minutes, once)"
+    cargo install --quiet --locked "$1"
+}
+tool cargo-nextest
+tool cargo-deny
+
+if [ -x "$here/peers/install.sh" ]; then
+    "$here/peers/install.sh" >/dev/null
+fi

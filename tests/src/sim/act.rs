@@ -1,0 +1,223 @@
+//! Carrying out what an engine wants, as the daemon does: in order, one by one; a crash may come between any two.
+
+use palisade_core::Engine;
+use palisade_core::action::{Act, Action, DeviceOrder, WorkloadReport};
+use palisade_core::record::Event as Record;
+use palisade_ladder::{Command, Failure, Identity, Power, Response};
+use palisade_proto::{Time, WorkloadId};
+
+use super::event::Event;
+use super::faults::BmcMode;
+use super::machine::{Dog, Phase, Run};
+use super::world::World;
+use super::{Micros, NAMES, ms};
+
+/// What a healthy workload takes to start.
+const START_TAKES: Micros = ms(20);
+
+impl World {
+    /// One input for the agent of a host, if it runs, and everything that follows from it.
+    pub(super) fn with_engine(&mut self, host: usize, input: impl FnOnce(&mut Engine, Time)) {
+        let machine = &mut self.machines[host];
+        let now = machine.clock.time(self.now);
+        let Some(process) = &mut machine.process else { return };
+        input(&mut process.engine, now);
+        self.drain(host);
+    }
+
+    pub(super) fn drain(&mut self, host: usize) {
+        while let Some(process) = &mut self.machines[host].process {
+            let Some(action) = process.engine.poll_action() else { break };
+            if let Some((left, down)) = self.machines[host].dies_after {
+                if left == 0 {
+                    self.trace(|| format!("{}: agent dies", NAMES[host]));
+                    return self.kill_agent(host, Some(down));
+                }
+                self.machines[host].dies_after = Some((left - 1, down));
+            }
+            self.act(host, action);
+            if self.report.failure.is_some() {
+                return;
+            }
+        }
+        self.observe(host);
+    }
+
+    fn act(&mut self, host: usize, action: Action) {
+        match action {
+            Action::Save(saved) => self.machines[host].run_dir = Some(*saved),
+            Action::Send(heartbeat) => self.send(host, &heartbeat),
+            Action::Ask(ask) => self.send_ask(host, *ask),
+            Action::Record { ticket, event } => {
+                self.trace(|| format!("{}: {event}", NAMES[host]));
+                if matches!(*event, Record::Admitted { .. }) {
+                    self.machines[host].journal_says_admitted = true;
+                }
+                if let (Some(ticket), Some(process)) = (ticket, &self.machines[host].process) {
+                    let event = Event::Durable { host, process: process.id, ticket };
+                    let slow = if self.rng.chance(20) { ms(400) } else { 1500 };
+                    let after = self.rng.range(200, slow);
+                    self.queue.push(self.now + after, event);
+                }
+            }
+            Action::Device(order) => self.order(host, order),
+            // What is on its way to a BMC cannot be called back; its answer is ignored.
+            Action::CancelDevice(_) => {}
+            Action::Workload { id, act } => self.workload(host, id, act),
+            Action::ArmWatchdog => {
+                let timeout = ms(self.setup.watchdog.unwrap_or(60) * 1000);
+                let machine = &mut self.machines[host];
+                machine.dog.get_or_insert(Dog { timeout, fed: 0 });
+                self.feed_dog(host);
+                let now = self.machines[host].clock.time(self.now);
+                if let Some(process) = &mut self.machines[host].process {
+                    process.engine.handle_watchdog(Ok(()), now);
+                }
+            }
+            Action::FeedWatchdog => self.feed_dog(host),
+            Action::DisarmWatchdog => self.machines[host].dog = None,
+            Action::RebootSelf { why } => {
+                self.trace(|| format!("{}: reboots itself: {why}", NAMES[host]));
+                self.reset(host);
+            }
+            Action::Exit(kind) => self.exited(host, kind),
+        }
+    }
+
+    fn feed_dog(&mut self, host: usize) {
+        let (now, boot) = (self.now, self.machines[host].boot);
+        let Some(dog) = &mut self.machines[host].dog else { return };
+        dog.fed += 1;
+        let (at, fed) = (now + dog.timeout, dog.fed);
+        self.queue.push(at, Event::DogBites { host, boot, fed });
+    }
+
+    // Workloads.
+
+    fn workload(&mut self, host: usize, id: WorkloadId, act: Act) {
+        self.next_step += 1;
+        let (step, boot) = (self.next_step, self.machines[host].boot);
+        self.trace(|| format!("{}: {act:?} of w{id}", NAMES[host]));
+        let (phase, takes) = match act {
+            Act::Start => {
+                self.check_start(host, id);
+                let slow = self.rng.chance(50);
+                (Phase::Starting, if slow { ms(self.rng.scale(20, 3000)) } else { START_TAKES })
+            }
+            Act::Stop => (Phase::Stopping, ms(self.rng.scale(5, 2000))),
+            Act::Kill => (Phase::Stopping, ms(self.rng.scale(1, 50))),
+        };
+        if act == Act::Start || self.machines[host].runs.contains_key(&id) {
+            self.machines[host].runs.insert(id, Run { phase, step });
+        }
+        let fails = act == Act::Start && self.machines[host].starts_fail;
+        self.queue.push(self.now + takes, Event::WorkloadDone { host, boot, id, step, fails });
+    }
+
+    pub(super) fn workload_done(&mut self, host: usize, boot: u64, id: WorkloadId, step: u64, fails: bool) {
+        let machine = &mut self.machines[host];
+        if machine.boot != boot {
+            return;
+        }
+        let report = match machine.runs.get_mut(&id) {
+            Some(run) if run.step != step => return,
+            Some(run) => match run.phase {
+                Phase::Starting if !fails => {
+                    run.phase = Phase::Running;
+                    WorkloadReport::Started
+                }
+                Phase::Starting => {
+                    machine.runs.remove(&id);
+                    WorkloadReport::StartFailed("drawn".to_owned())
+                }
+                Phase::Running => return,
+                Phase::Stopping => {
+                    machine.runs.remove(&id);
+                    WorkloadReport::Stopped
+                }
+            },
+            None => WorkloadReport::Stopped,
+        };
+        self.trace(|| format!("{}: w{id}: {report:?}", NAMES[host]));
+        if report == WorkloadReport::Started {
+            self.note_recovery(id);
+        }
+        self.with_engine(host, |engine, now| engine.handle_workload(id, report, now));
+    }
+
+    // BMCs.
+
+    fn order(&mut self, by: usize, order: DeviceOrder) {
+        let Some(process) = self.machines[by].process.as_ref().map(|process| process.id) else { return };
+        self.check_order(by, &order);
+        let deadline = self.machines[by].clock.when(order.deadline).max(self.now);
+        let victim = order.host.index();
+        let mode = self.machines[victim].bmc.mode;
+        self.trace(|| format!("{}: orders {:?} of {} ({mode:?})", NAMES[by], order.command, NAMES[victim]));
+        let soon = ms(10);
+        let switches = matches!(order.command, Command::PowerOff | Command::PowerOn);
+        // (acts after, says after, says without acting)
+        let (acts, says, instead) = match mode {
+            BmcMode::Fine(takes) => (Some(takes / 2), Some(takes), None),
+            BmcMode::Dead => (None, None, None),
+            BmcMode::Deaf(takes) => (Some(takes), None, None),
+            BmcMode::Lying if switches => (None, Some(soon), Some(Ok(Response::Acknowledged))),
+            BmcMode::Late(takes) if switches => (Some(takes), Some(soon), Some(Ok(Response::Acknowledged))),
+            BmcMode::Lying | BmcMode::Late(_) => (Some(soon / 2), Some(soon), None),
+            BmcMode::Refusing => (None, Some(soon), Some(Err(Failure::Refused { code: "0xc0".to_owned() }))),
+            BmcMode::Vague if !switches && self.rng.chance(500) => {
+                (None, Some(soon), Some(Ok(Response::Power(Power::Unknown))))
+            }
+            BmcMode::Vague => (Some(soon / 2), Some(soon), None),
+            BmcMode::Stranger => {
+                let names = ["a1", "b2"].map(|name| Identity(name.to_owned()));
+                let [expected, found] = names;
+                (None, Some(soon), Some(Err(Failure::WrongIdentity { expected, found })))
+            }
+        };
+        let says_at = says.map(|says| self.now + says).filter(|at| *at < deadline);
+        if let Some(acts) = acts {
+            let say_at = says_at.filter(|_| instead.is_none()).unwrap_or(Micros::MAX);
+            self.queue.push(self.now + acts, Event::BmcActs { by, process, order, say_at });
+        }
+        let answer = match (says_at, instead) {
+            (Some(at), Some(answer)) => Some((at, answer)),
+            (Some(_), None) => None,
+            (None, _) => Some((deadline, Err(Failure::NoAnswer { waited_ms: (deadline - self.now) / 1000 }))),
+        };
+        if let Some((at, answer)) = answer {
+            self.queue.push(at, Event::BmcSays { to: by, process, order: order.id, answer });
+        }
+    }
+
+    pub(super) fn bmc_acts(&mut self, by: usize, process: u64, order: &DeviceOrder, say_at: Micros) {
+        let host = order.host.index();
+        let power = self.machines[host].power;
+        let already = self.machines[host].bmc.says_already;
+        let answer = match order.command {
+            Command::PowerOff | Command::PowerOn if already && power == (order.command == Command::PowerOn) => {
+                Response::AlreadySo
+            }
+            Command::PowerOff => {
+                if power {
+                    self.trace(|| format!("{}: power is cut", NAMES[host]));
+                    self.report.cuts += 1;
+                    self.truth.cut(host, self.now);
+                    self.lose_power(host, None);
+                }
+                Response::Acknowledged
+            }
+            Command::PowerOn => {
+                let boots_after = ms(self.rng.scale(50, 20_000));
+                self.give_power(host, boots_after);
+                Response::Acknowledged
+            }
+            Command::ReadPower | Command::Prove => {
+                Response::Power(if power { Power::On } else { Power::Off })
+            }
+        };
+        if say_at != Micros::MAX {
+            self.queue.push(say_at, Event::BmcSays { to: by, process, order: order.id, answer: Ok(answer) });
+        }
+    }
+}
