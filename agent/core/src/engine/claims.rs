@@ -400,7 +400,7 @@ impl Engine {
             WorkloadReport::StopFailed(why) => self.take_stop_failed(id, state, why),
             WorkloadReport::Seen(seen) => self.take_seen(id, state, seen),
         }
-        self.settle(now);
+        self.settle();
     }
 
     fn take_started(&mut self, id: WorkloadId, state: Option<Here>) {

@@ -87,11 +87,13 @@ impl Engine {
         if self.view.iter().any(|member| member.host == who.host) {
             return false;
         }
+        let counted_since = self.counted_since(who);
+        // A process that has just begun, or just learned of a member, has not had the time to hear it: silence says nothing.
+        if self.accepted(who.host).is_none() && self.now < counted_since.after(self.timing().suspect()) {
+            return false;
+        }
         let joining = self.hears(who).is_some_and(|heartbeat| heartbeat.presence == Presence::Joining)
-            && self
-                .joining
-                .get(&who)
-                .is_some_and(|since| self.now < since.after(self.timing().join_timeout()));
+            && self.now < counted_since.after(self.timing().join_timeout());
         let away = self.heartbeat_of(who).is_some()
             && self
                 .peers
@@ -99,6 +101,11 @@ impl Engine {
                 .and_then(|peer| peer.away_since)
                 .is_some_and(|since| self.now < since.after(self.timing().restart_hold()));
         !joining && !away
+    }
+
+    /// Since when this process has counted a member: since it learned of it, or since it began.
+    fn counted_since(&self, who: Incarnation) -> Time {
+        self.joining.get(&who).copied().unwrap_or(self.started)
     }
 
     fn give_up_unwanted(&mut self) {
@@ -126,7 +133,9 @@ impl Engine {
             let away = self.peers.get(&who.host).and_then(|peer| peer.away_since)?;
             Some(away.after(self.timing().restart_hold()))
         });
-        let holds: Vec<Time> = holds.filter(|end| *end > self.now).collect();
+        let unheard =
+            self.electorate.living().map(|who| self.counted_since(who).after(self.timing().suspect()));
+        let holds: Vec<Time> = holds.chain(unheard).filter(|end| *end > self.now).collect();
         holds.into_iter().for_each(|end| self.wake_at(end));
     }
 
@@ -428,7 +437,7 @@ impl Engine {
             // The proof is taken before anything else happens: what it releases should not wait for another input.
             self.drive_fences();
         }
-        self.settle(now);
+        self.settle();
     }
 
     /// A fence path was tried without harm: it works, or why not.
@@ -452,7 +461,7 @@ impl Engine {
         let what =
             error.map(|error| format!("the fence path {} does not work: {error}", self.device_name(device)));
         self.alarms.set(&mut self.actions, &format!("path {}", device.0), what, self.now);
-        self.settle(now);
+        self.settle();
     }
 
     fn take_outcome(&mut self, who: Incarnation, outcome: Outcome) {

@@ -30,7 +30,7 @@ impl Engine {
                 Some(Leaving { how: ExitKind::Left, why: why.to_owned(), said: 0, next: self.now });
             self.record(Event::Left { why: why.to_owned() });
         }
-        self.settle(now);
+        self.settle();
     }
 
     /// "Restart (upgrade [...]): x voids its grants and unanswered asks, says `away` one to three times with V empty, sends and
@@ -48,12 +48,13 @@ impl Engine {
             }
             self.record(Event::Away);
         }
-        self.settle(now);
+        self.settle();
     }
 
     /// This life is dead in the eyes of its peers, or cut off from its storage: nothing of it may go on.
     pub(super) fn end_this_life(&mut self, why: &str) {
-        if self.leaving.as_ref().is_some_and(|leaving| leaving.how == ExitKind::Reborn) {
+        let ending = self.leaving.as_ref().is_some_and(|leaving| leaving.how == ExitKind::Reborn);
+        if ending || self.presence == Presence::Left {
             return;
         }
         self.leaving = Some(Leaving { how: ExitKind::Reborn, why: why.to_owned(), said: 0, next: self.now });

@@ -229,14 +229,14 @@ impl Engine {
         engine.actions.push_back(Action::Save(Box::new(saved)));
         let me = engine.who(me);
         engine.record(Event::Started { me, resumed });
-        engine.settle(now);
+        engine.settle();
         engine
     }
 
     /// Lets time pass: call it no later than [`Self::wake`].
     pub fn handle_tick(&mut self, now: Time) {
         self.begin(now);
-        self.settle(now);
+        self.settle();
     }
 
     /// The next thing to do; poll until `None` after each input.
@@ -265,8 +265,7 @@ impl Engine {
     }
 
     /// Draws every consequence of the input just taken.
-    fn settle(&mut self, now: Time) {
-        debug_assert!(now <= self.now || now == self.now, "inputs come in the order of time");
+    fn settle(&mut self) {
         self.wake = self.now.after(self.cluster.timing().heartbeat());
         if self.exited {
             return;
@@ -374,6 +373,12 @@ impl Engine {
     #[must_use]
     pub fn is_quorate(&self, now: Time) -> bool {
         self.is_admitted() && self.quorum_until.is_some_and(|until| now < until)
+    }
+
+    /// Until when the quorum lasts that was held at the last input, if there was one: it holds before this instant.
+    #[must_use]
+    pub fn quorum_until(&self) -> Option<Time> {
+        self.quorum_until.filter(|_| self.is_admitted())
     }
 
     /// Whether this life is admitted.

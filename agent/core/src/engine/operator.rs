@@ -35,7 +35,7 @@ impl Engine {
             Err(refused) => format!("refused: {refused}"),
         };
         self.record(Event::Operator { by, asked, outcome: told });
-        self.settle(now);
+        self.settle();
         outcome
     }
 
@@ -105,7 +105,7 @@ impl Engine {
         if !self.fence_durable(ticket) {
             self.start_durable(ticket);
         }
-        self.settle(now);
+        self.settle();
     }
 
     /// The journal's state: `None`, it takes records; else why not.
@@ -116,7 +116,7 @@ impl Engine {
         });
         self.alarms.set(&mut self.actions, "journal", what, self.now);
         self.journal_failing = failing;
-        self.settle(now);
+        self.settle();
     }
 
     /// A storage was probed; `storage` is its position in the configuration.
@@ -136,7 +136,7 @@ impl Engine {
             };
             self.alarms.set(&mut self.actions, &format!("storage {storage}"), what, self.now);
         }
-        self.settle(now);
+        self.settle();
     }
 
     /// This host's own verdict on itself, and its load in 1/1000 of its capacity.
@@ -145,7 +145,7 @@ impl Engine {
         self.dirty |= self.health != class;
         self.health = class;
         self.load = load;
-        self.settle(now);
+        self.settle();
     }
 
     /// Why this host must not be armed; empty: it may be (SAFE-9: "an enabled unit or an autostart flag refuses to arm").
@@ -158,7 +158,7 @@ impl Engine {
             self.unfit = reasons;
             self.dirty = true;
         }
-        self.settle(now);
+        self.settle();
     }
 
     /// A new configuration was read and checked.
@@ -173,7 +173,7 @@ impl Engine {
             Err(why) => format!("a new one was refused, the old one stays: {why}"),
         };
         self.record(Event::Configuration { outcome });
-        self.settle(now);
+        self.settle();
         taken
     }
 

@@ -16,7 +16,7 @@ impl Engine {
         if !self.exited {
             self.take_heartbeat(heartbeat);
         }
-        self.settle(now);
+        self.settle();
     }
 
     /// An authentic answer of the witness arrived.
@@ -25,7 +25,7 @@ impl Engine {
         if answer.to == self.me && !self.exited {
             self.take_answer(answer);
         }
-        self.settle(now);
+        self.settle();
     }
 
     fn take_heartbeat(&mut self, heartbeat: Arc<Heartbeat>) {

@@ -110,12 +110,12 @@ impl Engine {
             self.wake_at(until);
         }
         let quorate = until.is_some();
-        if quorate != self.told_quorate
-            || (!quorate && self.is_admitted() && self.told_votes != (tally.votes.clone(), tally.witness))
-        {
+        let voted = (tally.votes.clone(), tally.witness);
+        let other_votes = self.told_votes != voted;
+        self.told_votes = voted;
+        if quorate != self.told_quorate || (!quorate && self.is_admitted() && other_votes) {
             self.dirty |= quorate != self.told_quorate;
             self.told_quorate = quorate;
-            self.told_votes = (tally.votes.clone(), tally.witness);
             let votes = self.whos(&tally.votes);
             let needed = format!("{} of {} votes", tally.votes.len(), tally.counted);
             self.record(Event::Standing { quorate, votes, witness: tally.witness, needed });
@@ -180,7 +180,7 @@ impl Engine {
                 );
             }
         }
-        self.settle(now);
+        self.settle();
     }
 
     /// "watchdog: h has been quorate **without any gap** with x not in V for x's bound, counted from the later of that and the
