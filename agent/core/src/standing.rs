@@ -26,6 +26,8 @@ pub struct Saved {
     pub lock: Option<Founding>,
     /// Claims: workloads this host runs or may start.
     pub claims: Vec<WorkloadId>,
+    /// The claims whose start has not been seen to succeed: a new process kills these before it goes on.
+    pub unsettled: Vec<WorkloadId>,
     /// The watchdog was armed by this life.
     pub watchdog_armed: bool,
     /// When fences cut power, for the budget (SAFE-8); times of this boot.
@@ -57,6 +59,7 @@ impl Saved {
             cut: Vec::new(),
             lock: None,
             claims: Vec::new(),
+            unsettled: Vec::new(),
             watchdog_armed: false,
             fences: Vec::new(),
         }

@@ -367,7 +367,7 @@ impl Engine {
         any
     }
 
-    fn kill(&mut self, id: WorkloadId) {
+    pub(super) fn kill(&mut self, id: WorkloadId) {
         self.here.insert(id, Here::Stopping { kill: true });
         self.act(id, Act::Kill);
     }
@@ -408,6 +408,7 @@ impl Engine {
             Some(Here::Starting) => {
                 self.here.insert(id, Here::Running);
                 self.failures.remove(&id);
+                self.dirty = true;
                 self.tell(id, "running", String::new());
                 if self.leaving.is_some() {
                     self.stop(id, "this host leaves");

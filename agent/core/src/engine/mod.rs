@@ -226,9 +226,12 @@ impl Engine {
         if presence == Presence::Joining {
             engine.unseen = engine.cluster.workloads().iter().map(crate::config::Workload::id).collect();
         }
+        let unsettled = saved.unsettled.clone();
         engine.actions.push_back(Action::Save(Box::new(saved)));
         let me = engine.who(me);
         engine.record(Event::Started { me, resumed });
+        // A start that an earlier process began may yet go on, whatever a look says now: it is ended before its claim is.
+        unsettled.into_iter().for_each(|id| engine.kill(id));
         engine.settle();
         engine
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use palisade_proto::message::{Grant, HealthClass, MAX_PLACES, Presence};
 use palisade_proto::{Ask, AskKind, Duration, Heartbeat, Names, Seq};
 
-use super::{Engine, MIN_GAP};
+use super::{Engine, MIN_GAP, claims::Here};
 use crate::action::Action;
 use crate::config::OnQuorumLoss;
 use crate::standing::Saved;
@@ -139,6 +139,12 @@ impl Engine {
             cut: self.electorate.cut().iter().copied().collect(),
             lock: self.cold.lock(),
             claims: self.here.keys().copied().collect(),
+            unsettled: self
+                .here
+                .iter()
+                .filter(|(_, here)| **here != Here::Running)
+                .map(|(id, _)| *id)
+                .collect(),
             watchdog_armed: self.watchdog_armed,
             fences: self.fence_times.clone(),
         };
