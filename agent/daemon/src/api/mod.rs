@@ -1,0 +1,94 @@
+//! The local API: HTTP/1.1 over `/run/palisade/agent.sock`.
+//!
+//! It decides nothing: who may ask is checked here, and what is asked goes to the run loop over a bounded channel with a
+//! place for the answer. Anyone who can open the socket may read; only root may order.
+
+pub(crate) mod client;
+mod metrics;
+mod routes;
+mod server;
+pub(crate) mod why;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+use palisade_core::status::Status;
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+pub(crate) use server::{bind, serve};
+
+/// Where the agent listens.
+pub(crate) const SOCKET: &str = "/run/palisade/agent.sock";
+/// Requests that may wait for the run loop (SAFE-12); one more is answered "busy".
+pub(crate) const REQUESTS: usize = 16;
+
+/// What is asked of the run loop. An answer that is dropped is reported as the agent stopping.
+#[derive(Debug)]
+pub(crate) enum ApiRequest {
+    /// What the agent sees.
+    Status {
+        /// Where the answer goes.
+        reply: oneshot::Sender<Status>,
+    },
+    /// An operator orders a host fenced.
+    Fence(Order),
+    /// An operator states that a host is dead and harmless.
+    Confirm(Order),
+}
+
+/// An operator's order about one host.
+#[derive(Debug)]
+pub(crate) struct Order {
+    /// The host's name as given; not checked against the configuration yet.
+    pub(crate) host: String,
+    /// What the operator says about why: one line, never empty.
+    pub(crate) reason: String,
+    /// Who orders; always root.
+    pub(crate) by: Caller,
+    /// Where the answer goes.
+    pub(crate) reply: oneshot::Sender<Outcome>,
+}
+
+/// Who is at the other end of the socket, by the kernel's word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Caller {
+    /// The process's user.
+    pub(crate) uid: u32,
+    /// The process, if the kernel says.
+    pub(crate) pid: Option<i32>,
+}
+
+impl fmt::Display for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.uid == 0 {
+            f.write_str("root")?
+        } else {
+            write!(f, "uid {}", self.uid)?
+        };
+        self.pid.map_or(Ok(()), |pid| write!(f, " (process {pid})"))
+    }
+}
+
+/// What became of an order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub(crate) enum Outcome {
+    /// It was taken on; the journal tells the rest.
+    Accepted {
+        /// What happens now.
+        message: String,
+    },
+    /// It was not.
+    Refused {
+        /// Why, and the way out.
+        message: String,
+    },
+    /// No host of that name is configured.
+    UnknownHost {
+        /// Those that are.
+        known: Vec<String>,
+    },
+}

@@ -1,0 +1,128 @@
+//! The story of a host as the journal tells it. Reads files only: it works with and without a running agent.
+
+use std::collections::VecDeque;
+use std::io;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use palisade_core::record::Event;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::journal::{self, Line};
+
+/// The most records of one story; the newest are kept.
+pub(crate) const ENTRIES_MAX: usize = 500;
+/// What happens so soon after a host's end belongs to its story: votes, placements, starts.
+const AFTERMATH_MS: u64 = 60_000;
+
+/// One record, oldest first in a [`Story`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Entry {
+    /// Its number in the journal.
+    pub(crate) n: u64,
+    /// Wall clock, RFC 3339.
+    pub(crate) time: String,
+    /// Milliseconds since the host's boot: what differences are taken from.
+    pub(crate) boot_ms: u64,
+    /// The host that wrote it.
+    pub(crate) host: String,
+    /// The life that wrote it.
+    pub(crate) life: String,
+    /// What happened.
+    pub(crate) event: Value,
+}
+
+/// What the journal tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Story {
+    /// The records.
+    pub(crate) entries: Vec<Entry>,
+    /// How many older records of this story were left out.
+    pub(crate) left_out: u64,
+}
+
+/// Reads the journal in `dir`: all of it, or what concerns `host` and followed from its end.
+pub(crate) fn read(dir: &Path, host: Option<&str>, entries_max: usize) -> io::Result<Story> {
+    let mut newest: VecDeque<Entry> = VecDeque::new();
+    let mut left_out = 0;
+    let mut end: Option<(String, u64)> = None;
+    journal::scan(dir, |line| {
+        if host.is_none_or(|host| belongs(&line, host, &mut end)) {
+            if newest.len() >= entries_max {
+                newest.pop_front();
+                left_out += 1;
+            }
+            newest.push_back(entry(line));
+        }
+        ControlFlow::Continue(())
+    })?;
+    Ok(Story { entries: newest.into(), left_out })
+}
+
+fn entry(line: Line) -> Entry {
+    let Line { n, time, boot_ms, host, life, event } = line;
+    Entry { n, time, boot_ms, host, life, event }
+}
+
+/// Whether a record belongs to the story of `host`; `end` is the writing life and the time of the last end of that host.
+fn belongs(line: &Line, host: &str, end: &mut Option<(String, u64)>) -> bool {
+    if ends(&line.event, host) {
+        *end = Some((line.life.clone(), line.boot_ms));
+        return true;
+    }
+    let follows = end.as_ref().is_some_and(|(life, ms)| {
+        *life == line.life && (*ms..=ms.saturating_add(AFTERMATH_MS)).contains(&line.boot_ms)
+    });
+    follows || line.host == host || mentions(&line.event, host)
+}
+
+fn ends(event: &Value, host: &str) -> bool {
+    let kind = event.get("kind").and_then(Value::as_str);
+    let victim = event.pointer("/victim/host").and_then(Value::as_str);
+    matches!(kind, Some("fence_decided" | "dead")) && victim == Some(host)
+}
+
+/// Whether the host's name stands anywhere in the event as a value of its own.
+fn mentions(value: &Value, host: &str) -> bool {
+    match value {
+        Value::String(text) => text == host,
+        Value::Array(items) => items.iter().any(|item| mentions(item, host)),
+        Value::Object(fields) => fields.values().any(|field| mentions(field, host)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+/// An event in words; one that this program does not know (of a newer version) with its fields as they are.
+pub(crate) fn words(event: &Value) -> String {
+    if let Ok(known) = serde_json::from_value::<Event>(event.clone()) {
+        return plain(&known.to_string());
+    }
+    let Value::Object(fields) = event else { return plain(&event.to_string()) };
+    let kind = event.get("kind").and_then(Value::as_str).unwrap_or("something").replace('_', " ");
+    let details: Vec<String> = fields
+        .iter()
+        .filter(|(name, _)| *name != "kind")
+        .map(|(name, value)| format!("{} {}", name.replace('_', " "), value_words(value)))
+        .collect();
+    plain(&if details.is_empty() { kind } else { format!("{kind}: {}", details.join(", ")) })
+}
+
+fn value_words(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(items) if items.is_empty() => "none".to_owned(),
+        Value::Array(items) => items.iter().map(value_words).collect::<Vec<_>>().join(" "),
+        // A host or a workload: its name is enough.
+        Value::Object(fields) => match fields.get("host").or_else(|| fields.get("name")) {
+            Some(name) => value_words(name),
+            None => value.to_string(),
+        },
+        Value::Null | Value::Bool(_) | Value::Number(_) => value.to_string(),
+    }
+}
+
+/// One line, and nothing that a terminal would obey: a peer or a BMC may have chosen some of these words.
+fn plain(text: &str) -> String {
+    text.chars().map(|char| if char.is_control() { ' ' } else { char }).collect()
+}

@@ -1,0 +1,138 @@
+//! `palisade check fences`: proves every fence path from this host, and switches nothing.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use palisade_core::config::{CipherSuite, Cluster, Device, DeviceKind, Ipmi, Privilege};
+use palisade_devices::ipmi::{self, IpmiConfig};
+use palisade_devices::{Device as _, Secret};
+use palisade_ladder::{Command, Failure as DeviceFailure, Power, Proven, Response};
+use tokio::time::Instant;
+
+use super::{Ended, Failure, configuration, print, table};
+use crate::secret;
+
+/// What the check of one device came to.
+type Verdict = Result<Proven, String>;
+
+pub(super) fn run(config: &Path) -> Ended {
+    let cluster = configuration(config)?;
+    if cluster.devices().is_empty() {
+        return Err(Failure::failed("no fence device is configured: no host can be fenced"));
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
+    let verdicts = runtime.block_on(prove_all(&cluster));
+    print(&report(&cluster, &verdicts));
+    let unproven = verdicts.iter().filter(|verdict| verdict.is_err()).count();
+    let unfenced: Vec<&str> = cluster
+        .hosts()
+        .iter()
+        .filter(|host| cluster.devices_of(host.id()).next().is_none())
+        .map(|host| host.name())
+        .collect();
+    if unproven > 0 {
+        return Err(Failure::failed(format!("{unproven} of {} fence paths are not proven", verdicts.len())));
+    }
+    if !unfenced.is_empty() {
+        return Err(Failure::failed(format!("no device fences: {}", unfenced.join(", "))));
+    }
+    print("every fence path is proven from this host\n");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// All devices at once: a slow BMC does not delay the others.
+async fn prove_all(cluster: &Cluster) -> Vec<Verdict> {
+    let tasks: Vec<_> = cluster.devices().iter().map(|device| tokio::spawn(prove(device.clone()))).collect();
+    let mut verdicts = Vec::with_capacity(tasks.len());
+    for task in tasks {
+        verdicts.push(task.await.unwrap_or_else(|error| Err(error.to_string())));
+    }
+    verdicts
+}
+
+async fn prove(device: Device) -> Verdict {
+    let DeviceKind::Ipmi(ipmi) = device.kind();
+    let mut bmc = ipmi::Ipmi::new(with_secrets(ipmi)?);
+    let length = Duration::from_millis(device.deadline().0);
+    let answer = bmc.run(Command::Prove, Instant::now() + length).await;
+    bmc.close(Instant::now() + Duration::from_secs(1)).await;
+    match answer {
+        Ok(Response::Proven(proven)) if proven.may_fence => Ok(proven),
+        Ok(Response::Proven(_)) => {
+            Err("logged in, but this login may not switch the power: give it operator privilege".to_owned())
+        }
+        Ok(Response::Acknowledged | Response::AlreadySo | Response::Power(_)) => {
+            Err("the driver answered something else than was asked".to_owned())
+        }
+        Err(failure) => Err(hint(&failure)),
+    }
+}
+
+fn with_secrets(ipmi: &Ipmi) -> Result<IpmiConfig, String> {
+    let load = |reference| {
+        secret::load(reference)
+            .map(|secret| Secret::new(secret.into_bytes()))
+            .map_err(|error| error.to_string())
+    };
+    let password = load(ipmi.password())?;
+    let kg = ipmi.kg().map(load).transpose()?;
+    let suite = match ipmi.cipher_suite() {
+        CipherSuite::Suite3 => ipmi::Suite::Three,
+        CipherSuite::Suite17 => ipmi::Suite::Seventeen,
+    };
+    let privilege = match ipmi.privilege() {
+        Privilege::Operator => ipmi::Privilege::Operator,
+        Privilege::Administrator => ipmi::Privilege::Administrator,
+    };
+    let user = ipmi.user().to_owned();
+    IpmiConfig::new(ipmi.address(), user, password, kg, suite, privilege, &ipmi.guid().0)
+        .map_err(|error| error.to_string())
+}
+
+/// The failure with what to do about it, where that is not in its words.
+fn hint(failure: &DeviceFailure) -> String {
+    let hint = match failure {
+        DeviceFailure::NoAnswer { .. } => "; is the address right, is IPMI over LAN enabled?",
+        DeviceFailure::Unreachable { .. } => "; is the address right, is there a route from here?",
+        DeviceFailure::WrongIdentity { .. } => "; correct the address, or the GUID if the board was replaced",
+        DeviceFailure::NoCommonCipher { .. } => "; try cipher_suite = 3",
+        DeviceFailure::PrivilegeTooLow { .. } => "; give the login operator privilege in the BMC",
+        DeviceFailure::LoginRefused { .. }
+        | DeviceFailure::Refused { .. }
+        | DeviceFailure::Garbage { .. }
+        | DeviceFailure::Cancelled => "",
+    };
+    format!("{failure}{hint}")
+}
+
+fn report(cluster: &Cluster, verdicts: &[Verdict]) -> String {
+    let mut rows = vec![["DEVICE", "FENCES", "ADDRESS", "POWER", "VERDICT"].map(str::to_owned).to_vec()];
+    for (device, verdict) in cluster.devices().iter().zip(verdicts) {
+        let DeviceKind::Ipmi(ipmi) = device.kind();
+        let host = cluster.host(device.fences()).map_or("?", |host| host.name());
+        let (power, verdict) = match verdict {
+            Ok(proven) => {
+                (power(proven.power), format!("proven: login, privilege, identity {}", proven.identity))
+            }
+            Err(error) => ("-", format!("NOT proven: {error}")),
+        };
+        rows.push(vec![
+            device.name().to_owned(),
+            host.to_owned(),
+            ipmi.address().to_string(),
+            power.to_owned(),
+            verdict,
+        ]);
+    }
+    table(&rows)
+}
+
+fn power(power: Power) -> &'static str {
+    match power {
+        Power::On => "on",
+        Power::Off => "off",
+        Power::Unknown => "unknown",
+    }
+}

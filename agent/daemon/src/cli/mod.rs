@@ -1,0 +1,242 @@
+//! The command line. `palisade agent` is the daemon; everything else is the operator's.
+//!
+//! Exit status: 0 done or so, 1 failed or not so, 2 wrong usage or a configuration that does not check.
+
+mod check;
+mod fences;
+mod keygen;
+mod order;
+mod status;
+mod why;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use palisade_core::config::Cluster;
+
+use crate::api;
+
+/// The configuration, unless a command names another.
+const CONFIG: &str = "/etc/palisade/cluster.toml";
+/// The largest configuration file that is read; the parser's own limit is below it.
+const CONFIG_MAX: u64 = 4 << 20;
+/// The journal.
+const JOURNAL: &str = "/var/lib/palisade/journal";
+
+/// Guards a small cluster of hypervisors: fences a lost host, proves it, and brings its workloads back elsewhere.
+#[derive(Debug, Parser)]
+#[command(name = "palisade", version, max_term_width = 100, disable_help_subcommand = true)]
+struct Line {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the agent of this host.
+    Agent(ConfigOption),
+    /// Show what the agent of this host sees.
+    Status {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Fence a host: power it off, prove it, and start its workloads elsewhere.
+    Fence(OrderOptions),
+    /// State that a host is dead and can do no more harm, after you made sure of it yourself.
+    Confirm(OrderOptions),
+    /// Tell what happened, from the journal; also when no agent runs.
+    Why {
+        /// Only what concerns this host, and what followed from its end.
+        host: Option<String>,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check the configuration or the fence paths, without harm.
+    #[command(subcommand)]
+    Check(Check),
+    /// Make a cluster key, or with `witness` a witness key.
+    Keygen {
+        /// Which key.
+        #[arg(value_enum, default_value_t = keygen::Kind::Cluster)]
+        kind: keygen::Kind,
+        /// Where to write it; never over an existing file.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Check {
+    /// Check a configuration with its secrets, and print its timing.
+    Config {
+        /// The file.
+        #[arg(default_value = CONFIG)]
+        file: PathBuf,
+    },
+    /// Log in to every BMC and read privilege, identity and power. Switches nothing.
+    Fences(ConfigOption),
+}
+
+#[derive(Debug, Args)]
+struct ConfigOption {
+    /// The configuration.
+    #[arg(long, value_name = "FILE", default_value = CONFIG)]
+    config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct OrderOptions {
+    /// The host's name in the configuration.
+    host: String,
+    /// Why, for the journal.
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    /// Do not ask for the host's name to be typed.
+    #[arg(long)]
+    yes: bool,
+}
+
+/// Runs what the command line asks for.
+pub(crate) fn main() -> ExitCode {
+    let socket = Path::new(api::SOCKET);
+    let ended = match Line::parse().command {
+        Command::Agent(option) => return crate::run::main(&option.config),
+        Command::Status { json } => status::run(socket, json),
+        Command::Fence(options) => order::run(socket, order::Kind::Fence, &options),
+        Command::Confirm(options) => order::run(socket, order::Kind::Confirm, &options),
+        Command::Why { host, json } => why::run(Path::new(JOURNAL), host.as_deref(), json),
+        Command::Check(Check::Config { file }) => check::run(&file),
+        Command::Check(Check::Fences(option)) => fences::run(&option.config),
+        Command::Keygen { kind, out } => keygen::run(kind, out.as_deref()),
+    };
+    ended.unwrap_or_else(|failure| {
+        eprintln!("palisade: {}", failure.message);
+        ExitCode::from(failure.status)
+    })
+}
+
+/// How a command ends that does not do what it was asked.
+#[derive(Debug)]
+struct Failure {
+    status: u8,
+    message: String,
+}
+
+impl Failure {
+    /// The thing asked is not so, or did not work.
+    fn failed(message: impl Into<String>) -> Self {
+        Self { status: 1, message: message.into() }
+    }
+
+    /// Wrong usage, or a configuration that does not check.
+    fn usage(message: impl Into<String>) -> Self {
+        Self { status: 2, message: message.into() }
+    }
+}
+
+/// What every command comes to.
+type Ended = Result<ExitCode, Failure>;
+
+/// Prints to a reader that may go away (`| head`), which is no error.
+fn print(text: &str) {
+    use std::io::Write;
+    drop(std::io::stdout().write_all(text.as_bytes()));
+}
+
+/// Reads and checks a configuration.
+fn configuration(path: &Path) -> Result<Cluster, Failure> {
+    use std::io::Read;
+    let unreadable =
+        |error| Failure::usage(format!("{}: {error}; name the configuration's file", path.display()));
+    let mut text = String::new();
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    file.take(CONFIG_MAX).read_to_string(&mut text).map_err(unreadable)?;
+    Cluster::parse(&text, &path.display().to_string()).map_err(|error| Failure::usage(error.to_string()))
+}
+
+/// Columns of text, each as wide as its widest cell, two spaces apart.
+fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            line.push_str(&format!("{cell:width$}  "));
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// A time span for people: `340 ms`, `12.3 s`, `5 min`, `3 h`.
+fn span(ms: u64) -> String {
+    match ms {
+        0..1_000 => format!("{ms} ms"),
+        1_000..60_000 => format!("{}.{} s", ms / 1000, ms % 1000 / 100),
+        60_000..7_200_000 => format!("{} min", ms / 60_000),
+        _ => format!("{} h", ms / 3_600_000),
+    }
+}
+
+/// The agent's answer to one request, or the sentence that says why there is none.
+fn ask(socket: &Path, path: &str, body: Option<&[u8]>) -> Result<api::client::Answer, Failure> {
+    let answer = api::client::ask(socket, path, body).map_err(|error| Failure::failed(error.to_string()))?;
+    #[derive(serde::Deserialize)]
+    struct Refused {
+        error: String,
+    }
+    match serde_json::from_slice::<Refused>(&answer.body) {
+        Ok(refused) if answer.status >= 400 => Err(Failure::failed(refused.error)),
+        Ok(_) | Err(_) => Ok(answer),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Line::command().debug_assert();
+        for line in [
+            "palisade agent --config /x",
+            "palisade status --json",
+            "palisade fence b --reason broken --yes",
+            "palisade confirm b --reason unplugged",
+            "palisade why",
+            "palisade why b --json",
+            "palisade check config",
+            "palisade check config /x",
+            "palisade check fences --config /x",
+            "palisade keygen",
+            "palisade keygen witness --out /x",
+        ] {
+            Line::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+        for line in
+            ["palisade", "palisade fence", "palisade fence b", "palisade keygen other", "palisade check"]
+        {
+            assert_eq!(Line::try_parse_from(line.split(' ')).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_table_is_as_wide_as_its_cells() {
+        let row = |cells: [&str; 2]| cells.map(str::to_owned).to_vec();
+        assert_eq!(
+            table(&[row(["HOST", "STATE"]), row(["hypervisor-1", "dead"])]),
+            "HOST          STATE\nhypervisor-1  dead\n"
+        );
+        assert_eq!([span(7), span(1_250), span(90_000), span(8_000_000)], ["7 ms", "1.2 s", "1 min", "2 h"]);
+    }
+}
