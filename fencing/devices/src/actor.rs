@@ -41,6 +41,7 @@ pub struct PathHealth {
 pub struct DeviceHandle {
     orders: mpsc::Sender<Order>,
     health: watch::Receiver<PathHealth>,
+    pace: watch::Sender<Option<Reprove>>,
 }
 
 #[derive(Debug)]
@@ -54,8 +55,9 @@ struct Order {
 pub fn spawn<D: Device + 'static>(device: D, reprove: Option<Reprove>) -> DeviceHandle {
     let (orders, inbox) = mpsc::channel(QUEUE_LEN);
     let (publish, health) = watch::channel(PathHealth::default());
+    let (pace, reprove) = watch::channel(reprove);
     tokio::spawn(Actor { device, inbox, publish, reprove, slowdown: 1 }.live());
-    DeviceHandle { orders, health }
+    DeviceHandle { orders, health, pace }
 }
 
 impl DeviceHandle {
@@ -74,6 +76,12 @@ impl DeviceHandle {
         outcome.await.unwrap_or_else(|_| Err(no_answer(started)))
     }
 
+    /// Proves the path at another pace from now on, and once at once: a host that becomes responsible for this device
+    /// wants it warm.
+    pub fn pace(&self, reprove: Option<Reprove>) {
+        self.pace.send_replace(reprove);
+    }
+
     /// The state of the fence path, and a way to wait for the next proof of it.
     #[must_use]
     pub fn health(&self) -> watch::Receiver<PathHealth> {
@@ -89,7 +97,7 @@ struct Actor<D> {
     device: D,
     inbox: mpsc::Receiver<Order>,
     publish: watch::Sender<PathHealth>,
-    reprove: Option<Reprove>,
+    reprove: watch::Receiver<Option<Reprove>>,
     slowdown: u32,
 }
 
@@ -97,15 +105,21 @@ impl<D: Device> Actor<D> {
     async fn live(mut self) {
         let mut next_proof = Instant::now();
         loop {
+            let proves = self.reprove.borrow().is_some();
             let due = async {
-                match self.reprove {
-                    Some(_) => time::sleep_until(next_proof).await,
-                    None => std::future::pending().await,
+                if proves {
+                    time::sleep_until(next_proof).await;
+                } else {
+                    std::future::pending::<()>().await;
                 }
             };
             let order = tokio::select! {
                 biased;
                 order = self.inbox.recv() => order,
+                Ok(()) = self.reprove.changed() => {
+                    next_proof = Instant::now();
+                    continue;
+                }
                 () = due => {
                     let interrupted = self.prove().await;
                     next_proof = self.next_proof();
@@ -143,7 +157,7 @@ impl<D: Device> Actor<D> {
 
     /// Proves the path, unless a command comes meanwhile.
     async fn prove(&mut self) -> Interrupted {
-        let Some(reprove) = self.reprove else { return Interrupted::No };
+        let Some(reprove) = *self.reprove.borrow() else { return Interrupted::No };
         let deadline = Instant::now() + reprove.deadline;
         let outcome = tokio::select! {
             biased;
@@ -175,7 +189,7 @@ impl<D: Device> Actor<D> {
     }
 
     fn next_proof(&self) -> Instant {
-        let every = self.reprove.map_or(Duration::MAX, |reprove| reprove.every);
+        let every = self.reprove.borrow().map_or(Duration::MAX, |reprove| reprove.every);
         let jitter = ring::rand::generate::<[u8; 1]>(&ring::rand::SystemRandom::new())
             .map_or(0, |random| u32::from(random.expose()[0]));
         let shorter = (every / 4).saturating_mul(jitter) / u32::from(u8::MAX);

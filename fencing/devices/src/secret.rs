@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 /// Bytes that only a device may see.
@@ -32,6 +33,15 @@ impl Secret {
         self.0.is_empty()
     }
 }
+
+/// In constant time for secrets of one length; for a reload that asks whether anything changed.
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.expose().ct_eq(other.expose()).into()
+    }
+}
+
+impl Eq for Secret {}
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

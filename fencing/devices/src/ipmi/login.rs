@@ -21,9 +21,9 @@ use super::{IpmiConfig, Privilege};
 /// How long one step may stay unanswered; doubles from one exchange to the next, because small BMCs compute slowly.
 const STEP_WAIT_FIRST: Duration = Duration::from_millis(200);
 const STEP_WAIT_MAX: Duration = Duration::from_millis(1600);
-/// Exchanges that fail by a wrong proof before it counts as a refusal. More than one, since anybody on the path can damage
-/// one; not many, since BMCs lock accounts.
-const WRONG_PROOFS_MAX: u32 = 2;
+/// Exchanges that fail by a wrong proof before it counts as a refusal. More than one, since some BMCs start over at a
+/// datagram that the network doubled, and then neither side's proof fits; not many, since BMCs lock accounts.
+const WRONG_PROOFS_MAX: u32 = 3;
 /// Exchanges that end with "unreachable" or "no room for a session" before they count. A BMC that restarts says both for a while.
 const SETBACKS_MAX: u32 = 3;
 /// Between such exchanges; doubles.
@@ -196,7 +196,8 @@ struct Line<'a> {
 }
 
 impl Line<'_> {
-    /// Sends one request once, and passes over whatever is no answer to it.
+    /// Sends one request once, and passes over whatever is no answer to it. Nothing vouches for a denial, so it stands only
+    /// if nothing better has come when the wait is over.
     async fn ask<T>(
         &mut self,
         at: At,
@@ -207,15 +208,16 @@ impl Line<'_> {
         self.socket.send(request).await?;
         let until = Instant::now() + self.wait;
         let mut buffer = [0; DATAGRAM_LEN_MAX + 1];
+        let mut setback = Setback::Silent(at);
         loop {
             let Ok(received) = time::timeout_at(until, self.socket.recv(&mut buffer)).await else {
-                return Err(Setback::Silent(at));
+                return Err(setback);
             };
             let datagram = buffer.get(..received?).unwrap_or_default();
             match rmcp::parse_login(answer, datagram).map_err(Step::from).and_then(&parse) {
                 Ok(value) => return Ok(value),
                 Err(Step::Ignore(ignored)) => self.trouble.passed_over(ignored),
-                Err(Step::Denied(denied)) => return Err(Setback::Denied(at, denied)),
+                Err(Step::Denied(denied)) => setback = Setback::Denied(at, denied),
             }
         }
     }

@@ -60,7 +60,7 @@ impl fmt::Display for Privilege {
 }
 
 /// What it takes to speak with one BMC; checked once, by [`IpmiConfig::new`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IpmiConfig {
     address: SocketAddr,
     user: String,

@@ -32,6 +32,8 @@ const WAIT_MAX: Duration = Duration::from_secs(1);
 const QUESTION_COPIES_MAX: u32 = 6;
 /// Copies of one order, over all sessions of one command.
 pub(super) const ORDER_COPIES_MAX: u32 = 3;
+/// A BMC ends a session that has been idle for 60 s (IPMI 2.0 section 6.12.15); past this it may be gone.
+const IDLE_MAX: Duration = Duration::from_secs(50);
 /// Request numbers that late answers may hold before the session is given up. Such a number is not used again in this
 /// session, so a late answer can never be taken for another request's.
 const OPEN_NUMBERS_MAX: u32 = 16;
@@ -73,6 +75,7 @@ pub(super) struct Session {
     open_numbers: u64,
     /// The last request went unanswered for a while: knock with the next one at once.
     suspect: bool,
+    last_heard: Instant,
     /// Whether nobody needs to tell the BMC that we are leaving.
     closed: bool,
     /// The GUID in RAKP message 2.
@@ -99,6 +102,7 @@ impl Session {
             next_request: 0,
             open_numbers: 0,
             suspect: false,
+            last_heard: Instant::now(),
             closed: false,
             login_guid,
         }
@@ -260,6 +264,7 @@ impl Session {
             return Err(Ignored::Replayed);
         }
         self.last_taken = Some(sequence);
+        self.last_heard = Instant::now();
         let answer = message::decode(&bytes)?;
         Ok(answer)
     }
@@ -269,6 +274,7 @@ impl Session {
         if self.open_numbers.count_ones() >= OPEN_NUMBERS_MAX {
             return Err(Lost::Gone);
         }
+        self.suspect |= self.last_heard.elapsed() >= IDLE_MAX;
         for _ in 0..REQUEST_SEQUENCES {
             let request = self.next_request;
             self.next_request = (request + 1) % REQUEST_SEQUENCES;

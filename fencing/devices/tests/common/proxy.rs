@@ -1,0 +1,82 @@
+//! A UDP proxy between the driver and a BMC: each console port gets its own port towards the BMC, as through a router.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use tokio::net::UdpSocket;
+use tokio::task::JoinSet;
+
+/// Which way a datagram goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Way {
+    ToBmc,
+    FromBmc,
+}
+
+/// What happens to one datagram: the datagrams to hand on in its place, now.
+pub type Rule = dyn FnMut(Way, &[u8]) -> Vec<Vec<u8>> + Send;
+
+pub struct Proxy {
+    pub address: SocketAddr,
+    pub passed: Arc<AtomicUsize>,
+    _tasks: JoinSet<()>,
+}
+
+impl Proxy {
+    pub async fn start(bmc: SocketAddr, rule: Box<Rule>) -> Self {
+        let outside = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+        let address = outside.local_addr().unwrap();
+        let rule = Arc::new(Mutex::new(rule));
+        let passed = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&passed);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut consoles: HashMap<SocketAddr, Arc<UdpSocket>> = HashMap::new();
+            let mut answers = JoinSet::new();
+            let mut buffer = [0; 2048];
+            loop {
+                // A console that has gone leaves an ICMP error behind.
+                let Ok((len, console)) = outside.recv_from(&mut buffer).await else { continue };
+                count.fetch_add(1, Ordering::Relaxed);
+                if !consoles.contains_key(&console) {
+                    let inside = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+                    inside.connect(bmc).await.unwrap();
+                    consoles.insert(console, Arc::clone(&inside));
+                    let (outside, rule) = (Arc::clone(&outside), Arc::clone(&rule));
+                    answers.spawn(async move {
+                        let mut buffer = [0; 2048];
+                        loop {
+                            let Ok(len) = inside.recv(&mut buffer).await else { continue };
+                            let datagrams = (rule.lock().unwrap())(Way::FromBmc, &buffer[..len]);
+                            for datagram in datagrams {
+                                let _ = outside.send_to(&datagram, console).await;
+                            }
+                        }
+                    });
+                }
+                let datagrams = (rule.lock().unwrap())(Way::ToBmc, &buffer[..len]);
+                for datagram in datagrams {
+                    let _ = consoles[&console].send(&datagram).await;
+                }
+            }
+        });
+        Self { address, passed, _tasks: tasks }
+    }
+}
+
+/// Repeatable dice: 0 to 99.
+pub struct Dice(AtomicU32);
+
+impl Dice {
+    pub fn new(seed: u32) -> Self {
+        Self(AtomicU32::new(seed))
+    }
+
+    pub fn percent(&self) -> u32 {
+        let next = self.0.load(Ordering::Relaxed).wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        self.0.store(next, Ordering::Relaxed);
+        (next >> 8) % 100
+    }
+}
