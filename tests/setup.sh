@@ -21,6 +21,8 @@ need ip iproute2
 need nft nftables
 need unshare util-linux
 need nsenter util-linux
+need fsfreeze util-linux
+need mkfs.ext4 e2fsprogs
 need ipmi_sim openipmi
 need mosquitto mosquitto
 if [ "$what" = all ]; then

@@ -7,9 +7,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{SigSet, Signal};
 
+use super::disk;
 use super::network;
 use super::power;
 use super::shell;
@@ -53,18 +53,11 @@ pub fn cgroup(id: &str) -> Result<PathBuf> {
     Ok(power::cgroup2()?.join(format!("{PREFIX}{id}")))
 }
 
-/// Gives a host a small disk of its own for /var/lib/palisade.
-///
-/// # Errors
-/// The mount failed.
-pub fn small_disk(host_dir: &Path, size_mib: u32) -> Result<()> {
-    let size = format!("size={size_mib}m,mode=755");
-    mount(Some("tmpfs"), &host_dir.join("var"), Some("tmpfs"), MsFlags::empty(), Some(size.as_str()))
-        .during("a small disk")
-}
-
 /// Removes a lab: kills what runs in it, then its namespaces, mounts, cgroups and files.
 pub fn remove(id: &str) {
+    let hosts = power::leaves(&directory(id).join("hosts"));
+    // What waits for a disk that hangs cannot even be killed.
+    hosts.iter().for_each(|host| disk::release(host));
     if let Ok(cgroup) = cgroup(id) {
         let _ = fs::write(cgroup.join("cgroup.kill"), "1");
         wait::until_quick(Instant::now() + KILL_LIMIT, || {
@@ -74,11 +67,8 @@ pub fn remove(id: &str) {
         remove_cgroup(&cgroup);
     }
     let _ = network::remove(id);
-    let dir = directory(id);
-    for host in power::leaves(&dir.join("hosts")) {
-        let _ = umount2(&host.join("var"), MntFlags::MNT_DETACH);
-    }
-    let _ = fs::remove_dir_all(dir);
+    hosts.iter().for_each(|host| disk::unmount(host));
+    let _ = fs::remove_dir_all(directory(id));
     if let Ok(mut mine) = MINE.lock() {
         mine.remove(id);
     }

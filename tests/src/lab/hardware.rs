@@ -44,9 +44,9 @@ pub struct Hardware {
     /// BMCs that differ from an honest one, by host.
     #[serde(default)]
     pub bmc: BTreeMap<String, Bmc>,
-    /// Hosts whose /var/lib/palisade is a small file system of its own, with its size in MiB.
+    /// Hosts whose /var/lib/palisade is a disk of its own.
     #[serde(default)]
-    pub disk_mib: BTreeMap<String, u32>,
+    pub disk: BTreeMap<String, Disk>,
     /// What the cluster runs.
     #[serde(default)]
     pub workload: Vec<Workload>,
@@ -66,6 +66,16 @@ pub struct Bmc {
     /// Accepts orders and does nothing.
     #[serde(default)]
     pub lies: bool,
+}
+
+/// A disk of a host's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Disk {
+    /// 4 MiB: too small for the journal to reserve anything, so that it can be filled.
+    Small,
+    /// ext4 in a file: it can be made to hang (`disk a hangs`).
+    Own,
 }
 
 /// One workload: a process that writes a line every 20 ms.
@@ -115,7 +125,7 @@ impl Hardware {
             timing: toml::Table::new(),
             fencing: toml::Table::new(),
             bmc: BTreeMap::new(),
-            disk_mib: BTreeMap::new(),
+            disk: BTreeMap::new(),
             workload: vec![workload],
         }
     }
@@ -124,7 +134,7 @@ impl Hardware {
         if self.hosts.is_empty() || self.hosts.len() > HOSTS_LIMIT {
             return Err(Trouble::new(format!("{} hosts; a lab has 1 to {HOSTS_LIMIT}", self.hosts.len())));
         }
-        let named = self.off.iter().chain(&self.later).chain(self.bmc.keys()).chain(self.disk_mib.keys());
+        let named = self.off.iter().chain(&self.later).chain(self.bmc.keys()).chain(self.disk.keys());
         let named = named.chain(self.workload.iter().flat_map(|workload| &workload.hosts));
         for name in named {
             if !self.hosts.contains(name) {

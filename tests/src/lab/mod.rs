@@ -6,6 +6,7 @@ pub mod api;
 pub mod bmc;
 pub mod cleanup;
 pub mod cluster;
+pub mod disk;
 pub mod hardware;
 pub mod inside;
 pub mod journal;
@@ -162,8 +163,8 @@ impl Lab {
         for part in [dir.join("etc"), dir.join("var"), cgroup.join(host)] {
             shell::make_dir(&part)?;
         }
-        if let Some(size_mib) = self.hardware.disk_mib.get(host) {
-            cleanup::small_disk(&dir, *size_mib)?;
+        if let Some(kind) = self.hardware.disk.get(host) {
+            disk::mount(&dir, *kind)?;
         }
         shell::make_dir(&dir.join("var/journal"))?;
         shell::write(&dir.join("want"), "run", 0o644)?;

@@ -105,6 +105,8 @@ impl Machine {
         for leaf in leaves(&self.cgroup) {
             let _ = fs::remove_dir(leaf);
         }
+        // A host that lost its power while it hung does not hang after the boot.
+        self.freeze(false)?;
         let init = self.cgroup.join("init");
         shell::make_dir(&init)?;
         shell::make_dir(&self.cgroup.join("agent"))?;

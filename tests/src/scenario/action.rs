@@ -2,20 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write;
 use std::path::Path;
 
 use super::budget;
-use super::step::{Action, AgentAct, BmcKnob, Service, ServiceAct};
+use super::step::{Action, AgentAct, BmcKnob, DiskAct, Service, ServiceAct};
 use crate::lab::trouble::{Context, Result, Trouble};
-use crate::lab::{Lab, packets, shell, wait};
+use crate::lab::{Lab, disk, packets, shell, wait};
 
 /// Where the intruder sits: a machine of the same network that is none of the hosts.
 const INTRUDER: &str = "broker";
 /// Random datagrams for each host.
 const NONSENSE: usize = 300;
-/// The file that fills a small disk.
-const BALLAST: &str = "ballast";
 
 /// Does one thing to the lab; `scenario` is the folder that files are taken from.
 ///
@@ -37,11 +34,7 @@ pub fn perform(lab: &mut Lab, scenario: &Path, action: &Action) -> Result<()> {
         Action::Service(service, act) => serve(lab, *service, *act),
         Action::Reload => lab.load_whole_file(),
         Action::SwapMachine(host) => lab.swap_machine(host),
-        Action::FillDisk(host) => fill(lab, host),
-        Action::FreeDisk(host) => {
-            let ballast = lab.machine(host)?.dir.join("var").join(BALLAST);
-            fs::remove_file(&ballast).during(ballast.display())
-        }
+        Action::Disk(host, act) => disturb(&lab.machine(host)?.dir, *act),
         Action::Listen(time) => {
             lab.heard.extend(packets::listen(&lab.network.netns("switch"), *time)?);
             if lab.heard.is_empty() { Err(Trouble::new("the intruder heard nothing")) } else { Ok(()) }
@@ -133,11 +126,14 @@ fn serve(lab: &mut Lab, service: Service, act: ServiceAct) -> Result<()> {
     }
 }
 
-fn fill(lab: &Lab, host: &str) -> Result<()> {
-    let ballast = lab.machine(host)?.dir.join("var").join(BALLAST);
-    let mut file = fs::File::create(&ballast).during(ballast.display())?;
-    let block = vec![b'.'; 4096];
-    // Until the disk says no: that is the point.
-    while file.write_all(&block).is_ok() {}
-    Ok(())
+fn disturb(host_dir: &Path, act: DiskAct) -> Result<()> {
+    match act {
+        DiskAct::Fill => disk::fill(host_dir),
+        DiskAct::Free => disk::free(host_dir),
+        DiskAct::Hang => disk::hang(host_dir),
+        DiskAct::GoOn => {
+            disk::release(host_dir);
+            Ok(())
+        }
+    }
 }

@@ -66,10 +66,8 @@ pub enum Action {
     Reload,
     /// The host's disk moves into another machine.
     SwapMachine(String),
-    /// The host's small disk is filled to the last byte.
-    FillDisk(String),
-    /// And freed again.
-    FreeDisk(String),
+    /// Something happens to a host's own disk.
+    Disk(String, DiskAct),
     /// An intruder listens to what hosts send to one another.
     Listen(Duration),
     /// And sends all of it again.
@@ -103,6 +101,19 @@ pub enum BmcKnob {
     PlugIn,
     /// Its wire is cut from every host.
     Unreachable,
+}
+
+/// What happens to a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskAct {
+    /// To the last byte.
+    Fill,
+    /// There is room again.
+    Free,
+    /// Every write waits, without an error.
+    Hang,
+    /// Writes come through again.
+    GoOn,
 }
 
 /// What happens to an agent's process.
@@ -259,8 +270,7 @@ fn action(words: &[&str]) -> Result<Action> {
         ["broker", act] => Action::Service(Service::Broker, service_act(act)?),
         ["reload"] => Action::Reload,
         ["swap-machine", host] => Action::SwapMachine(name(host)),
-        ["fill-disk", host] => Action::FillDisk(name(host)),
-        ["free-disk", host] => Action::FreeDisk(name(host)),
+        ["disk", host, act] => Action::Disk(name(host), disk_act(act)?),
         ["lay", file, "on", host, "mode", mode] => {
             Action::Lay(name(file), name(host), u32::from_str_radix(mode, 8).during("a mode like 0600")?)
         }
@@ -297,6 +307,16 @@ fn agent_act(word: &str) -> Result<AgentAct> {
         "stop" => AgentAct::Stop,
         "start" => AgentAct::Start,
         _ => return Err(Trouble::new("agent: restart, crash, upgrade, stop or start")),
+    })
+}
+
+fn disk_act(word: &str) -> Result<DiskAct> {
+    Ok(match word {
+        "fills" => DiskAct::Fill,
+        "is-freed" => DiskAct::Free,
+        "hangs" => DiskAct::Hang,
+        "goes-on" => DiskAct::GoOn,
+        _ => return Err(Trouble::new("disk: fills, is-freed, hangs or goes-on")),
     })
 }
 

@@ -197,7 +197,8 @@ pub fn draw(rng: &mut Rng, setup: &Setup) -> (Vec<Micros>, Timeline) {
     let focus = rng.below(12);
     for _ in 0..rng.range(1, 9) {
         let at = begin + rng.below(length);
-        draw_fault(rng, setup, at, if rng.chance(600) { focus } else { rng.below(12) }, &mut line);
+        let kind = if rng.chance(600) { focus } else { rng.below(12) };
+        draw_fault(rng, setup, at, kind, &mut line);
     }
     let end = begin + length;
     let bearable = setup.hosts > 2 || setup.witness;
@@ -228,8 +229,14 @@ fn draw_fault(rng: &mut Rng, setup: &Setup, at: Micros, kind: u64, line: &mut Ti
                 line.push((at + for_a_while(rng), Fault::Weather(Weather::CALM)));
             }
         }
-        1 => one_way(rng, setup, at, for_a_while(rng), line),
-        2 => partition(rng, setup, at, for_a_while(rng), line),
+        1 => {
+            let length = for_a_while(rng);
+            one_way(rng, setup, at, length, line);
+        }
+        2 => {
+            let length = for_a_while(rng);
+            partition(rng, setup, at, length, line);
+        }
         3 => {
             let back = rng.chance(800).then(|| ms(rng.scale(50, 20_000)));
             line.push((at, Fault::PowerLoss { host, back }));
@@ -252,7 +259,8 @@ fn draw_fault(rng: &mut Rng, setup: &Setup, at: Micros, kind: u64, line: &mut Ti
             line.push((at, Fault::WitnessRestart { down: ms(rng.scale(1, lease * 4)) }));
             if rng.chance(500) {
                 // A restart of the witness bites when it is needed.
-                partition(rng, setup, at.saturating_sub(ms(rng.below(lease * 2))), for_a_while(rng), line);
+                let (before, length) = (ms(rng.below(lease * 2)), for_a_while(rng));
+                partition(rng, setup, at.saturating_sub(before), length, line);
             }
         }
         9 => {

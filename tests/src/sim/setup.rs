@@ -101,10 +101,11 @@ impl Setup {
         // The ratio of two rates stays within the bound: (1+r)/(1-r) <= 1+drift.
         let most = (drift_ppm * 1_000_000 / (2_000_000 + drift_ppm)) as i64 - 1;
         let extreme = rng.chance(300);
-        let clock_ppm = (0..=hosts).map(|_| match extreme {
+        let mut clock = |_| match extreme {
             true => rng.pick(&[-most, most]),
             false => rng.range(0, 2 * most as u64) as i64 - most,
-        });
+        };
+        let clock_ppm = (0..=hosts).map(&mut clock).collect();
         Self {
             witness,
             heartbeat,
@@ -123,7 +124,7 @@ impl Setup {
             after_off_on: rng.chance(800),
             deadline,
             workloads: rng.range(1, 4) as usize,
-            clock_ppm: clock_ppm.collect(),
+            clock_ppm,
             hosts,
         }
     }

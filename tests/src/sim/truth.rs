@@ -102,16 +102,17 @@ impl Truth {
 impl World {
     /// After each input of a host: its new state against everybody's.
     pub(super) fn observe(&mut self, host: usize) {
+        let clock = self.machines[host].clock;
         let Some(process) = &mut self.machines[host].process else { return };
         let engine = &process.engine;
         let me = engine.me();
-        let wake = self.machines[host].clock.when(engine.wake());
+        let wake = clock.when(engine.wake());
         let process_id = process.id;
         if wake < process.tick {
             process.tick = wake;
             self.queue.push(wake.max(self.now), Event::Tick { host, process: process_id });
         }
-        let until = engine.quorum_until().map(|until| self.machines[host].clock.when(until));
+        let until = engine.quorum_until().map(|until| clock.when(until));
         let quorum = until.filter(|until| *until > self.now).map(|until| Quorum { me, view: engine.view().clone(), until });
         let admitted = engine.admitted();
         self.check_exclusion(host, quorum);
