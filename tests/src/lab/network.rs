@@ -12,7 +12,7 @@ pub const BROKER_ADDRESS: &str = "10.77.1.250";
 /// The witness's address.
 const WITNESS_ADDRESS: &str = "10.77.1.251";
 
-/// Where a wire ends: its ports on the bridges and, for a BMC (all BMCs share one port), its address.
+/// Where a wire ends (`a`, one link of it `a/1`, `bmc-a`, `broker`, `witness`): its ports on the bridges and, for a BMC (all BMCs share one port), its address.
 #[derive(Clone, Debug)]
 struct End {
     ports: Vec<String>,
@@ -67,6 +67,9 @@ impl Network {
             network.ends.insert(format!("bmc-{host}"), End { ports: vec!["bmc-1".into()], address });
             for link in 1..=hardware.links {
                 network.wire(&mut batch, host, link);
+            }
+            for (link, port) in ports(host, hardware.links).into_iter().enumerate() {
+                network.ends.insert(format!("{host}/{}", link + 1), End { ports: vec![port], address: None });
             }
             network.ends.insert(host.clone(), End { ports: ports(host, hardware.links), address: None });
         }
@@ -144,12 +147,6 @@ impl Network {
             }
         }
         self.apply()
-    }
-
-    /// Every end but the bridges, BMCs last.
-    #[must_use]
-    pub fn everything(&self) -> Vec<String> {
-        self.ends.keys().cloned().collect()
     }
 
     /// Mends the wires of one end, or all of them.

@@ -86,8 +86,9 @@ impl World {
 
     fn feed_dog(&mut self, host: usize) {
         let (now, boot) = (self.now, self.machines[host].boot);
+        self.next_step += 1;
         let Some(dog) = &mut self.machines[host].dog else { return };
-        dog.fed += 1;
+        dog.fed = self.next_step;
         let (at, fed) = (now + dog.timeout, dog.fed);
         self.queue.push(at, Event::DogBites { host, boot, fed });
     }

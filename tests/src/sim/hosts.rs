@@ -114,6 +114,7 @@ impl World {
         let back = self.machines[host].comes_back.take();
         match kind {
             ExitKind::Left => {
+                let back = back.or(self.is_mended().then_some(ms(100)));
                 self.machines[host].agent_wanted = back.is_some();
                 self.kill_agent(host, back);
             }
@@ -231,8 +232,12 @@ impl World {
         self.trace(|| format!("{}: operator asks {request:?}: {said:?}", NAMES[on]));
     }
 
-    /// At the end somebody confirms the host that stays dead, wherever nobody can know it by proof.
+    /// At the end somebody switches on what a fence left off, and confirms the host that stays dead, wherever nobody can know
+    /// it by proof.
     pub(super) fn operator_walks_round(&mut self, healed: Micros) {
+        if !self.setup.after_off_on {
+            (0..self.machines.len()).for_each(|host| self.give_power(host, ms(1000)));
+        }
         let passed = (self.now - healed) / 1000;
         if passed < 20_000 || passed % 5000 >= 250 {
             return;

@@ -119,7 +119,7 @@ impl Setup {
             cold_off_wait: rng.pick(&[5000, 20_000, 600_000]),
             grace,
             watchdog,
-            budget: if rng.chance(150) { (hosts as u64 / 2).max(1) } else { 100 },
+            budget: if rng.chance(150) { (hosts as u64 / 2).max(1) } else { 31 },
             budget_window: rng.pick(&[10_000, 30_000]),
             after_off_on: rng.chance(800),
             deadline,
@@ -160,7 +160,7 @@ impl Setup {
         }
         let _ = writeln!(text, "drift = \"{}%\"", self.drift_ppm / 10_000);
         if let Some(timeout) = self.watchdog {
-            let _ = writeln!(text, "[watchdog]\ntimeout = \"{timeout}s\"\nmargin = \"1s\"\nruns_while_frozen = true");
+            let _ = writeln!(text, "[watchdog]\ndevice = \"/dev/watchdog\"\ntimeout = \"{timeout}s\"\nmargin = \"1s\"\nruns_while_frozen = true");
         }
         if self.witness {
             let _ = writeln!(text, "[witness]\nbroker = \"mqtt://10.0.0.9\"\nkeys = [ {{ id = 1, file = \"/w\" }} ]");

@@ -196,6 +196,10 @@ impl World {
         self.machines[host].process.as_ref().is_some_and(|process| process.id == id)
     }
 
+    pub(super) fn is_mended(&self) -> bool {
+        self.healed.is_some()
+    }
+
     // The network.
 
     pub(super) fn send(&mut self, from: usize, heartbeat: &Arc<Heartbeat>) {
