@@ -42,9 +42,12 @@ impl Command {
         argv: [Vec<String>; 3],
         limits: Limits,
     ) -> Self {
-        // Of this boot and this workload: the mark by which its processes are found where there is no cgroup.
+        // Of this boot, this host and this workload: the mark by which its processes are found where there is no cgroup.
         let boot = identity::boot_id().map_or_else(|_| "unknown".to_owned(), |boot| boot.to_string());
-        let environment = [("PALISADE_WORKLOAD", name.to_owned()), ("PALISADE_RUN", format!("{boot}/{id}"))];
+        let environment = [
+            ("PALISADE_WORKLOAD", name.to_owned()),
+            ("PALISADE_RUN", format!("{boot}{}/{id}", host.options.run_dir.display())),
+        ];
         Self { host, id, name: name.to_owned(), argv, limits, environment, hanging: Mutex::new(None) }
     }
 
@@ -140,7 +143,8 @@ impl Command {
         self.look(STATUS_TIMEOUT).await
     }
 
-    async fn look(&self, timeout: Duration) -> Observed {
+    /// One look, of at most `timeout`.
+    pub(super) async fn look(&self, timeout: Duration) -> Observed {
         let [_, _, status] = &self.argv;
         if let Place::Units = self.host.place {
             return self.status_unit(status, timeout).await;

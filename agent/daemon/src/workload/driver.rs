@@ -156,6 +156,16 @@ impl Driver {
     }
 }
 
+#[cfg(test)]
+impl Driver {
+    pub(super) fn virsh_of(&self) -> &Domain {
+        match self {
+            Self::Libvirt(domain) => domain,
+            Self::Command(_) | Self::Systemd(_) => panic!("not a domain"),
+        }
+    }
+}
+
 /// A workload's time limits.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {

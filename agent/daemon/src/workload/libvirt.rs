@@ -76,18 +76,19 @@ impl Domain {
         let process = kill_process(Path::new(PID_DIR), &self.name);
         match self.virsh(&["destroy", &self.name], DESTROY).await {
             Ok(_) => Ok(()),
-            Err(why) if is_absent(&why) || why.contains("domain is not running") => Ok(()),
-            Err(why) => match process {
-                Some(pid) => {
+            Err(why) => match (process, self.state(STATUS_TIMEOUT).await) {
+                (_, Ok(State::Absent)) => Ok(()),
+                (Some(pid), _) => {
+                    let domain = &self.name;
                     tracing::warn!(
                         why,
                         pid,
-                        domain = self.name,
+                        domain,
                         "libvirt did not destroy a domain; its process was killed"
                     );
                     Ok(())
                 }
-                None => Err(why),
+                (None, _) => Err(why),
             },
         }
     }
@@ -107,7 +108,11 @@ impl Domain {
     async fn state(&self, timeout: Duration) -> Result<State, String> {
         match self.virsh(&["domstate", &self.name], timeout).await {
             Ok(state) => Ok(State::from(state.as_str())),
-            Err(why) if is_absent(&why) => Ok(State::Absent),
+            // virsh says the same whether libvirt knows no such domain or could not look: only the list of all tells.
+            Err(why) if why.contains("failed to get domain") => {
+                let all = self.virsh(&["list", "--all", "--name"], timeout).await?;
+                if all.lines().any(|name| name.trim() == self.name) { Err(why) } else { Ok(State::Absent) }
+            }
             Err(why) => Err(why),
         }
     }
@@ -115,8 +120,10 @@ impl Domain {
     pub(super) async fn autostart(&self) -> Autostart {
         match self.virsh(&["dominfo", &self.name], STATUS_TIMEOUT).await {
             Ok(info) => autostart(&self.name, &info),
-            Err(why) if is_absent(&why) => Autostart::Off,
-            Err(why) => Autostart::Unknown { why },
+            Err(why) => match self.state(STATUS_TIMEOUT).await {
+                Ok(State::Absent) => Autostart::Off,
+                Ok(State::Active | State::Crashed | State::Other(_)) | Err(_) => Autostart::Unknown { why },
+            },
         }
     }
 
@@ -142,12 +149,6 @@ impl Domain {
 
 fn is_missing(error: &super::process::RunError) -> bool {
     matches!(error, super::process::RunError::Spawn { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
-}
-
-/// Whether virsh says that libvirt was asked and knows no such domain.
-fn is_absent(why: &str) -> bool {
-    why.contains("failed to get domain")
-        && (why.contains("Domain not found") || why.contains("no domain with matching name"))
 }
 
 /// What `virsh domstate` says.

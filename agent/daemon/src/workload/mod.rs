@@ -225,8 +225,12 @@ struct Running {
 impl Workloads {
     /// The workloads of `specs`, and where their events come out.
     pub(crate) fn new(specs: Vec<Spec>, options: Options) -> (Self, mpsc::Receiver<WorkloadEvent>) {
+        Self::on(Host::new(options), specs)
+    }
+
+    fn on(host: Host, specs: Vec<Spec>) -> (Self, mpsc::Receiver<WorkloadEvent>) {
         let (events, receiver) = mpsc::channel(EVENTS);
-        let host = Arc::new(Host::new(options));
+        let host = Arc::new(host);
         let looks = Arc::new(Semaphore::new(LOOKS_AT_ONCE));
         let mut workloads = Self { entries: BTreeMap::new(), host, events, looks };
         workloads.replace(specs);
