@@ -34,6 +34,9 @@ class Session(serversession.ServerSession):
         self.clientsessionid = request[4:8]
         self.managedsessionid = os.urandom(4)
         self.privlevel = 4
+        # A console's port may come again with a new login; what follows is in the clear until RAKP message 4.
+        self.kuid, self.k1, self.confalgo, self.integrityalgo = None, None, 0, 0
+        self.sessionid, self.sequencenumber, self.remseqnumber = 0, 0, None
         config = self.bmc.config
         names = [name for name in config["suites"] if SUITES[name][0] == asked]
         if config["force_suite"]:
@@ -72,7 +75,7 @@ class Session(serversession.ServerSession):
                           constants.payload_types["rakp2"], retry=False)
 
     def _got_rakp3(self, data):
-        if data[1] != 0:
+        if data[1] != 0 or self.kuid is None:
             return
         expected = hmac.new(self.kuid, bytes(self.Rc + self.clientsessionid + self.who), self.digest).digest()
         if bytes(data[8:]) != expected:

@@ -1,4 +1,10 @@
 //! Logging in to real BMCs: what works, and what each kind of refusal is called. No refusal may leave an order behind.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "clippy knows a test only inside #[test]"
+)]
 
 mod common;
 

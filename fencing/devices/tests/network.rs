@@ -1,4 +1,10 @@
 //! A bad network, or a bad neighbour, between the driver and a real BMC.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "clippy knows a test only inside #[test]"
+)]
 
 mod common;
 

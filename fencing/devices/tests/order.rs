@@ -1,4 +1,10 @@
 //! Power orders on real BMCs, well-behaved and not: what the driver says, what the host has, and how often it was told.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "clippy knows a test only inside #[test]"
+)]
 
 mod common;
 

@@ -18,12 +18,16 @@ use super::session::Session;
 use super::trouble::Trouble;
 use super::{IpmiConfig, Privilege};
 
-/// How long one step may stay unanswered; doubles from one exchange to the next, because small BMCs compute slowly.
+/// How long one step may stay unanswered. Doubles at every third exchange: small BMCs compute slowly, lossy networks
+/// want another try soon.
 const STEP_WAIT_FIRST: Duration = Duration::from_millis(200);
 const STEP_WAIT_MAX: Duration = Duration::from_millis(1600);
-/// Exchanges that fail by a wrong proof before it counts as a refusal. More than one, since some BMCs start over at a
-/// datagram that the network doubled, and then neither side's proof fits; not many, since BMCs lock accounts.
-const WRONG_PROOFS_MAX: u32 = 3;
+const EXCHANGES_PER_WAIT: u32 = 3;
+/// How long a better answer may follow a denial.
+const DENIAL_WAIT: Duration = Duration::from_millis(200);
+/// Exchanges that fail by a wrong proof before it counts as a refusal. More than one, since a damaged or forged datagram
+/// fails so; not many, since BMCs lock accounts.
+const WRONG_PROOFS_MAX: u32 = 2;
 /// Exchanges that end with "unreachable" or "no room for a session" before they count. A BMC that restarts says both for a while.
 const SETBACKS_MAX: u32 = 3;
 /// Between such exchanges; doubles.
@@ -52,6 +56,8 @@ enum Setback {
     Silent(At),
     Unreachable(io::Error),
     Denied(At, Denied),
+    /// The BMC took a datagram that the network doubled for a new beginning, and no proof fits any more.
+    StartedOver,
     NoRandomness,
 }
 
@@ -65,7 +71,7 @@ impl From<io::Error> for Setback {
 pub(super) async fn login(config: &IpmiConfig, trouble: &mut Trouble) -> Result<Session, Failure> {
     let mut wait = STEP_WAIT_FIRST;
     let mut pause = SETBACK_PAUSE_FIRST;
-    let (mut wrong_proofs, mut setbacks) = (0, 0);
+    let (mut wrong_proofs, mut setbacks, mut silences) = (0, 0, 0u32);
     loop {
         let verdict = match exchange(config, wait, trouble).await {
             Ok(session) => return Ok(session),
@@ -73,9 +79,13 @@ pub(super) async fn login(config: &IpmiConfig, trouble: &mut Trouble) -> Result<
                 if at == At::Message2 {
                     trouble.name_ignored();
                 }
-                wait = (wait * 2).min(STEP_WAIT_MAX);
+                silences = silences.saturating_add(1);
+                if silences.is_multiple_of(EXCHANGES_PER_WAIT) {
+                    wait = (wait * 2).min(STEP_WAIT_MAX);
+                }
                 continue;
             }
+            Err(Setback::StartedOver) => continue,
             Err(Setback::Unreachable(error)) => {
                 trouble.unreachable(&error);
                 Verdict::Perhaps(Failure::Unreachable { error: error.to_string() })
@@ -163,7 +173,7 @@ async fn exchange(config: &IpmiConfig, wait: Duration, trouble: &mut Trouble) ->
         console_random,
     };
     let socket = connected(config.address).await?;
-    let mut line = Line { socket: &socket, wait, trouble };
+    let mut line = Line { socket: &socket, wait, trouble, previous: None };
 
     let request = rmcp::frame_login(Payload::OpenSessionRequest, &login.open_session());
     let parse = |body: &[u8]| login.opened(body);
@@ -193,11 +203,13 @@ struct Line<'a> {
     socket: &'a UdpSocket,
     wait: Duration,
     trouble: &'a mut Trouble,
+    /// The answer to the step before.
+    previous: Option<(Payload, Vec<u8>)>,
 }
 
 impl Line<'_> {
     /// Sends one request once, and passes over whatever is no answer to it. Nothing vouches for a denial, so it stands only
-    /// if nothing better has come when the wait is over.
+    /// if nothing better follows.
     async fn ask<T>(
         &mut self,
         at: At,
@@ -206,19 +218,35 @@ impl Line<'_> {
         parse: impl Fn(&[u8]) -> Result<T, Step>,
     ) -> Result<T, Setback> {
         self.socket.send(request).await?;
-        let until = Instant::now() + self.wait;
+        let mut until = Instant::now() + self.wait;
         let mut buffer = [0; DATAGRAM_LEN_MAX + 1];
         let mut setback = Setback::Silent(at);
+        let mut started_over = false;
         loop {
             let Ok(received) = time::timeout_at(until, self.socket.recv(&mut buffer)).await else {
                 return Err(setback);
             };
             let datagram = buffer.get(..received?).unwrap_or_default();
-            match rmcp::parse_login(answer, datagram).map_err(Step::from).and_then(&parse) {
-                Ok(value) => return Ok(value),
+            started_over |= self.answers_the_previous_step_anew(datagram);
+            let body = rmcp::parse_login(answer, datagram);
+            match body.map_err(Step::from).and_then(&parse) {
+                Ok(value) => {
+                    self.previous = body.ok().map(|body| (answer, body.to_vec()));
+                    return Ok(value);
+                }
                 Err(Step::Ignore(ignored)) => self.trouble.passed_over(ignored),
-                Err(Step::Denied(denied)) => setback = Setback::Denied(at, denied),
+                Err(Step::Denied(_)) if started_over => return Err(Setback::StartedOver),
+                Err(Step::Denied(denied)) => {
+                    setback = Setback::Denied(at, denied);
+                    until = until.min(Instant::now() + DENIAL_WAIT);
+                }
             }
         }
+    }
+
+    fn answers_the_previous_step_anew(&self, datagram: &[u8]) -> bool {
+        self.previous.as_ref().is_some_and(|(payload, body)| {
+            rmcp::parse_login(*payload, datagram).is_ok_and(|anew| anew != body.as_slice())
+        })
     }
 }

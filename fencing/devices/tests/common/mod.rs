@@ -1,6 +1,12 @@
 //! Real BMCs for the driver's tests: OpenIPMI's `ipmi_sim` and pyghmi's, each its own process on its own loopback port, and
 //! a UDP proxy that loses, doubles, damages or keeps back. A missing part fails the test with its name.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part of this")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "clippy knows a test only inside #[test]"
+)]
 
 pub mod proxy;
 

@@ -1,6 +1,7 @@
 //! A UDP proxy between the driver and a BMC: each console port gets its own port towards the BMC, as through a router.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -40,29 +41,37 @@ impl Proxy {
                 // A console that has gone leaves an ICMP error behind.
                 let Ok((len, console)) = outside.recv_from(&mut buffer).await else { continue };
                 count.fetch_add(1, Ordering::Relaxed);
-                if !consoles.contains_key(&console) {
-                    let inside = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
-                    inside.connect(bmc).await.unwrap();
-                    consoles.insert(console, Arc::clone(&inside));
-                    let (outside, rule) = (Arc::clone(&outside), Arc::clone(&rule));
-                    answers.spawn(async move {
-                        let mut buffer = [0; 2048];
-                        loop {
-                            let Ok(len) = inside.recv(&mut buffer).await else { continue };
-                            let datagrams = (rule.lock().unwrap())(Way::FromBmc, &buffer[..len]);
-                            for datagram in datagrams {
-                                let _ = outside.send_to(&datagram, console).await;
-                            }
-                        }
-                    });
-                }
+                let inside = match consoles.entry(console) {
+                    Entry::Occupied(known) => Arc::clone(known.get()),
+                    Entry::Vacant(new) => {
+                        let inside = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+                        inside.connect(bmc).await.unwrap();
+                        let ways = (Arc::clone(&inside), Arc::clone(&outside), Arc::clone(&rule));
+                        answers.spawn(hand_back(ways, console));
+                        Arc::clone(new.insert(inside))
+                    }
+                };
                 let datagrams = (rule.lock().unwrap())(Way::ToBmc, &buffer[..len]);
                 for datagram in datagrams {
-                    let _ = consoles[&console].send(&datagram).await;
+                    let _ = inside.send(&datagram).await;
                 }
             }
         });
         Self { address, passed, _tasks: tasks }
+    }
+}
+
+type Ways = (Arc<UdpSocket>, Arc<UdpSocket>, Arc<Mutex<Box<Rule>>>);
+
+/// From the BMC to one console.
+async fn hand_back((inside, outside, rule): Ways, console: SocketAddr) {
+    let mut buffer = [0; 2048];
+    loop {
+        let Ok(len) = inside.recv(&mut buffer).await else { continue };
+        let datagrams = (rule.lock().unwrap())(Way::FromBmc, &buffer[..len]);
+        for datagram in datagrams {
+            let _ = outside.send_to(&datagram, console).await;
+        }
     }
 }
 

@@ -1,0 +1,209 @@
+//! A device's task, on a device that does as the test says: who goes first, what is cancelled, what is published.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "clippy knows a test only inside #[test]"
+)]
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use palisade_devices::fault::{Fault, Faulty};
+use palisade_devices::{Device, Reprove, spawn};
+use palisade_ladder::{Command, Failure, Identity, Power, Proven, Response};
+use tokio::time::Instant;
+
+type Log = Arc<Mutex<Vec<&'static str>>>;
+
+/// Takes as long as it is told, and keeps a log.
+struct Scripted {
+    log: Log,
+    prove_takes: Duration,
+    off_takes: Duration,
+    login: Result<(), Failure>,
+}
+
+impl Scripted {
+    fn new(log: &Log) -> Self {
+        let quick = Duration::from_millis(1);
+        Self { log: Arc::clone(log), prove_takes: quick, off_takes: quick, login: Ok(()) }
+    }
+}
+
+/// Says when a command was dropped before its end.
+struct Unfinished(Log, bool);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if !self.1 {
+            self.0.lock().unwrap().push("dropped");
+        }
+    }
+}
+
+impl Device for Scripted {
+    async fn run(&mut self, command: Command, deadline: Instant) -> Result<Response, Failure> {
+        let mut unfinished = Unfinished(Arc::clone(&self.log), false);
+        let (name, takes, response) = match command {
+            Command::PowerOff => ("off", self.off_takes, Response::Acknowledged),
+            Command::PowerOn => ("on", Duration::ZERO, Response::Acknowledged),
+            Command::ReadPower => ("read", Duration::ZERO, Response::Power(Power::Off)),
+            Command::Prove => ("prove", self.prove_takes, Response::Proven(proven())),
+        };
+        self.log.lock().unwrap().push(name);
+        let ended = tokio::time::timeout_at(deadline, tokio::time::sleep(takes)).await;
+        unfinished.1 = true;
+        ended.map_err(|_| Failure::NoAnswer { waited_ms: 0 })?;
+        self.login.clone()?;
+        Ok(response)
+    }
+
+    async fn close(&mut self, _deadline: Instant) {
+        self.log.lock().unwrap().push("close");
+    }
+}
+
+fn proven() -> Proven {
+    Proven { identity: Identity("a1".into()), may_fence: true, power: Power::On }
+}
+
+fn every(seconds: u64) -> Option<Reprove> {
+    Some(Reprove { every: Duration::from_secs(seconds), deadline: Duration::from_secs(60) })
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(5)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_goes_before_a_proof_that_hangs() {
+    let log = Log::default();
+    let device = Scripted { prove_takes: Duration::from_secs(3600), ..Scripted::new(&log) };
+    let handle = spawn(device, every(10));
+    tokio::time::sleep(Duration::from_secs(1)).await; // paused time: lets the proof begin
+    let started = Instant::now();
+    assert_eq!(handle.run(Command::PowerOff, soon()).await, Ok(Response::Acknowledged));
+    assert!(started.elapsed() < Duration::from_millis(10), "{:?}", started.elapsed());
+    assert_eq!(*log.lock().unwrap(), ["prove", "dropped", "off"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_the_answer_cancels_the_command() {
+    let log = Log::default();
+    let device = Scripted { off_takes: Duration::from_secs(3600), ..Scripted::new(&log) };
+    let handle = spawn(device, None);
+    let far = Instant::now() + Duration::from_secs(7200);
+    let gone = tokio::time::timeout(Duration::from_secs(1), handle.run(Command::PowerOff, far)).await;
+    assert!(gone.is_err());
+    assert_eq!(handle.run(Command::ReadPower, soon()).await, Ok(Response::Power(Power::Off)));
+    assert_eq!(*log.lock().unwrap(), ["off", "dropped", "read"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_that_waited_out_its_deadline_is_never_sent() {
+    let log = Log::default();
+    let device = Scripted { off_takes: Duration::from_secs(10), ..Scripted::new(&log) };
+    let handle = spawn(device, None);
+    let long = handle.run(Command::PowerOff, Instant::now() + Duration::from_secs(20));
+    let late = handle.run(Command::PowerOn, soon());
+    let (long, late) = tokio::join!(long, late);
+    assert_eq!(long, Ok(Response::Acknowledged));
+    assert!(matches!(late, Err(Failure::NoAnswer { .. })), "{late:?}");
+    assert_eq!(handle.run(Command::ReadPower, soon()).await, Ok(Response::Power(Power::Off)));
+    assert_eq!(*log.lock().unwrap(), ["off", "read"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_path_is_proven_at_once_and_then_at_its_pace() {
+    let log = Log::default();
+    let handle = spawn(Scripted::new(&log), every(10));
+    let mut health = handle.health();
+    assert!(health.borrow().last.is_none(), "nothing is known before the first proof");
+    let mut at = Vec::new();
+    for _ in 0..20 {
+        health.changed().await.unwrap();
+        assert_eq!(health.borrow().last, Some(Ok(proven())));
+        at.push(health.borrow().proven_at.unwrap());
+    }
+    for pair in at.windows(2) {
+        let apart = pair[1] - pair[0];
+        assert!((7500..=10_010).contains(&apart.as_millis()), "{apart:?}");
+    }
+    assert!(at.windows(3).any(|w| w[1] - w[0] != w[2] - w[1]), "never the same rhythm");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_pace_can_change() {
+    let log = Log::default();
+    let handle = spawn(Scripted::new(&log), None);
+    let mut health = handle.health();
+    handle.pace(every(10));
+    let started = Instant::now();
+    health.changed().await.unwrap();
+    assert!(started.elapsed() < Duration::from_secs(1), "at once");
+    health.changed().await.unwrap();
+    assert!(started.elapsed() < Duration::from_secs(11));
+    handle.pace(None);
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert_eq!(*log.lock().unwrap(), ["prove", "prove"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_login_is_tried_ever_more_slowly() {
+    let log = Log::default();
+    let refused = Failure::LoginRefused { at: "RAKP message 2".into() };
+    let device = Scripted { login: Err(refused.clone()), ..Scripted::new(&log) };
+    let handle = spawn(device, every(10));
+    let mut health = handle.health();
+    let started = Instant::now();
+    for _ in 0..5 {
+        health.changed().await.unwrap();
+        assert_eq!(health.borrow().last, Some(Err(refused.clone())));
+        assert!(health.borrow().proven_at.is_none());
+    }
+    let took = started.elapsed();
+    assert!(took > Duration::from_secs(150), "an account must not be locked by us: {took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_task_takes_leave_when_the_last_handle_goes() {
+    let log = Log::default();
+    let handle = spawn(Scripted::new(&log), every(10));
+    let mut health = handle.health();
+    health.changed().await.unwrap();
+    drop(handle);
+    while health.changed().await.is_ok() {}
+    assert_eq!(*log.lock().unwrap(), ["prove", "close"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn faults_are_injected_and_end_by_the_deadline() {
+    let log = Log::default();
+    let faulty = Faulty::new(Scripted::new(&log))
+        .then(Some(Fault::Delay(Duration::from_secs(2))))
+        .then(Some(Fault::Delay(Duration::from_secs(60))))
+        .then(Some(Fault::LoseAnswer))
+        .then(Some(Fault::LoseCommand))
+        .then(Some(Fault::Garbage))
+        .then(Some(Fault::Refuse))
+        .then(None)
+        .always(Fault::Lie(Power::On));
+    let handle = spawn(faulty, None);
+    let started = Instant::now();
+    assert_eq!(handle.run(Command::PowerOff, soon()).await, Ok(Response::Acknowledged));
+    assert!(started.elapsed() >= Duration::from_secs(2));
+    for _ in 0..3 {
+        let started = Instant::now();
+        let lost = handle.run(Command::PowerOff, soon()).await;
+        assert!(matches!(lost, Err(Failure::NoAnswer { .. })), "{lost:?}");
+        assert!(started.elapsed() <= Duration::from_millis(5010));
+    }
+    assert!(matches!(handle.run(Command::PowerOff, soon()).await, Err(Failure::Garbage { .. })));
+    assert!(matches!(handle.run(Command::PowerOff, soon()).await, Err(Failure::Refused { .. })));
+    assert_eq!(handle.run(Command::PowerOff, soon()).await, Ok(Response::Acknowledged));
+    assert_eq!(*log.lock().unwrap(), ["off", "off", "off"], "late, its answer lost, and as told");
+    assert_eq!(handle.run(Command::PowerOff, soon()).await, Ok(Response::Acknowledged));
+    assert_eq!(handle.run(Command::ReadPower, soon()).await, Ok(Response::Power(Power::On)));
+    assert_eq!(log.lock().unwrap().len(), 3, "a lie orders nothing");
+}
