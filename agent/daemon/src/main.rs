@@ -1,30 +1,26 @@
 //! Palisade: the agent of a host, and the operator's command line. Decides nothing; see `palisade-core` for what does.
-#![allow(dead_code, unused_imports, reason = "until the run loop is in")]
 
 mod api;
 mod bus;
 mod cli;
+mod counters;
+mod fences;
 mod identity;
 mod journal;
+mod link;
+mod mqtt;
 mod realtime;
+mod run;
 mod secret;
 mod standing;
 mod storage;
 mod systemd;
+mod telemetry;
 #[cfg(test)]
 mod testing;
 mod watchdog;
+mod witness;
 mod workload;
-
-/// (being written)
-mod run {
-    use std::{path::Path, process::ExitCode};
-
-    pub(crate) fn main(_config: &Path) -> ExitCode {
-        eprintln!("palisade: the agent is not in this build");
-        ExitCode::FAILURE
-    }
-}
 
 fn main() -> std::process::ExitCode {
     cli::main()

@@ -1,0 +1,207 @@
+//! What this process counts, for `status` and `/metrics`. Counting never decides anything and never waits.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Why a datagram went no further (SAFE-7: it changes nothing and is counted).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dropped {
+    /// Shorter than any sealed packet, or longer than the largest one.
+    Size,
+    /// Of a wire version that this agent does not read.
+    Version,
+    /// Sealed under a key id that is not configured.
+    UnknownKey,
+    /// The seal does not match: forged, damaged, or of another cluster.
+    Forged,
+    /// Authentic, but not a heartbeat.
+    Undecodable,
+    /// From a host id that is not configured.
+    UnknownHost,
+    /// This host's own packet, come back.
+    OwnEcho,
+    /// Under this host's id, but not from this life.
+    Impostor,
+    /// An older packet than the last one of the same life.
+    Replayed,
+    /// The same packet again, on another link: tells that the link works.
+    Duplicate,
+}
+
+impl Dropped {
+    /// All reasons, in the order of the counters.
+    pub(crate) const ALL: [Self; 10] = [
+        Self::Size,
+        Self::Version,
+        Self::UnknownKey,
+        Self::Forged,
+        Self::Undecodable,
+        Self::UnknownHost,
+        Self::OwnEcho,
+        Self::Impostor,
+        Self::Replayed,
+        Self::Duplicate,
+    ];
+
+    /// Its name in metrics.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Size => "size",
+            Self::Version => "version",
+            Self::UnknownKey => "unknown_key",
+            Self::Forged => "forged",
+            Self::Undecodable => "undecodable",
+            Self::UnknownHost => "unknown_host",
+            Self::OwnEcho => "own_echo",
+            Self::Impostor => "impostor",
+            Self::Replayed => "replayed",
+            Self::Duplicate => "duplicate",
+        }
+    }
+}
+
+/// Everything that is counted. Shared by the threads of the process; each counter only rises.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    dropped: [AtomicU64; Dropped::ALL.len()],
+    /// Heartbeats handed to the engine.
+    pub(crate) received: Counter,
+    /// Datagrams that left.
+    pub(crate) sent: Counter,
+    /// Datagrams that the kernel did not take.
+    pub(crate) send_failed: Counter,
+    /// Asks handed to the witness session.
+    pub(crate) witness_asked: Counter,
+    /// Asks dropped because the broker was away or slow.
+    pub(crate) witness_unsent: Counter,
+    /// Authentic answers of the witness.
+    pub(crate) witness_answered: Counter,
+    /// Messages on the answer topic that were not authentic answers.
+    pub(crate) witness_dropped: Counter,
+    /// Telemetry shed because its queue was full (SAFE-12: telemetry first).
+    pub(crate) telemetry_shed: Counter,
+    /// Work for a device or workload that found its queue full; answered as a failure.
+    pub(crate) work_refused: Counter,
+    /// The longest the run loop took for one input, in us.
+    pub(crate) longest_turn_us: Highest,
+    /// The latest that a timer was served, in us.
+    pub(crate) latest_tick_us: Highest,
+}
+
+/// A count that only rises.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    /// One more.
+    pub(crate) fn count(&self) {
+        self.0.fetch_add(1, Relaxed);
+    }
+
+    /// How many so far.
+    pub(crate) fn value(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// The highest value seen.
+#[derive(Debug, Default)]
+pub(crate) struct Highest(AtomicU64);
+
+impl Highest {
+    /// Takes a value in.
+    pub(crate) fn see(&self, value: u64) {
+        self.0.fetch_max(value, Relaxed);
+    }
+
+    /// The highest so far.
+    pub(crate) fn value(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+impl Counters {
+    /// Counts a datagram that goes no further.
+    pub(crate) fn drop_packet(&self, why: Dropped) {
+        // The enum numbers its variants in the order of the counters.
+        if let Some(counter) = self.dropped.get(why as usize) {
+            counter.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// How many datagrams went no further for this reason.
+    pub(crate) fn dropped(&self, why: Dropped) -> u64 {
+        self.dropped.get(why as usize).map_or(0, |counter| counter.load(Relaxed))
+    }
+
+    /// All counters in the Prometheus text format, each with its help line.
+    pub(crate) fn prometheus(&self) -> String {
+        let mut text = String::with_capacity(2048);
+        head(
+            &mut text,
+            "palisade_packets_dropped_total",
+            "counter",
+            "Datagrams that changed nothing, by reason",
+        );
+        for why in Dropped::ALL {
+            let name = why.name();
+            let _ =
+                writeln!(text, "palisade_packets_dropped_total{{reason=\"{name}\"}} {}", self.dropped(why));
+        }
+        let rising: [(&str, &str, &Counter); 9] = [
+            ("palisade_packets_received_total", "Heartbeats handed to the engine", &self.received),
+            ("palisade_packets_sent_total", "Datagrams that left", &self.sent),
+            ("palisade_packets_unsent_total", "Datagrams that the kernel did not take", &self.send_failed),
+            ("palisade_witness_asks_total", "Asks handed to the broker", &self.witness_asked),
+            ("palisade_witness_asks_unsent_total", "Asks dropped: broker away or slow", &self.witness_unsent),
+            ("palisade_witness_answers_total", "Authentic answers of the witness", &self.witness_answered),
+            (
+                "palisade_witness_dropped_total",
+                "Messages that were no authentic answer",
+                &self.witness_dropped,
+            ),
+            ("palisade_telemetry_shed_total", "Telemetry shed under load", &self.telemetry_shed),
+            ("palisade_work_refused_total", "Work that found its queue full", &self.work_refused),
+        ];
+        for (name, help, counter) in rising {
+            head(&mut text, name, "counter", help);
+            let _ = writeln!(text, "{name} {}", counter.value());
+        }
+        let highest: [(&str, &str, &Highest); 2] = [
+            (
+                "palisade_loop_longest_turn_us",
+                "The longest the run loop took for one input",
+                &self.longest_turn_us,
+            ),
+            ("palisade_loop_latest_tick_us", "The latest that a timer was served", &self.latest_tick_us),
+        ];
+        for (name, help, gauge) in highest {
+            head(&mut text, name, "gauge", help);
+            let _ = writeln!(text, "{name} {}", gauge.value());
+        }
+        text
+    }
+}
+
+fn head(text: &mut String, name: &str, kind: &str, help: &str) {
+    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_has_a_counter_of_its_own() {
+        let counters = Counters::default();
+        for (times, why) in Dropped::ALL.into_iter().enumerate() {
+            (0..=times).for_each(|_| counters.drop_packet(why));
+        }
+        for (times, why) in Dropped::ALL.into_iter().enumerate() {
+            assert_eq!(counters.dropped(why), times as u64 + 1, "{}", why.name());
+        }
+        let text = counters.prometheus();
+        assert!(text.contains("palisade_packets_dropped_total{reason=\"size\"} 1\n"), "{text}");
+        assert!(text.contains("# TYPE palisade_loop_longest_turn_us gauge\n"), "{text}");
+    }
+}

@@ -1,0 +1,241 @@
+//! The fence devices of the other hosts, each with a task of its own that keeps its session warm. Carries out single
+//! commands and tells what came back; which command, and whether it proves anything, is decided elsewhere (SAFE-4).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use palisade_core::action::OrderId;
+use palisade_core::config::{CipherSuite, Cluster, Device, DeviceKind, Ipmi, Privilege};
+use palisade_devices::ipmi::{self, IpmiConfig};
+use palisade_devices::{DeviceHandle, Reprove, Secret};
+use palisade_ladder::{Command, DeviceId, Failure, Proven, Response};
+use palisade_proto::HostId;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use crate::secret;
+
+/// Orders and cancellations that may wait for their device. A fence has one order a device under way.
+pub(crate) const WORK_MAX: usize = 128;
+/// Answers that may wait for the run loop.
+pub(crate) const REPLIES_MAX: usize = 128;
+/// How often a host that may have to fence proves each path: the session stays warm.
+const WARM: Duration = Duration::from_secs(30);
+/// How often the others do: often enough that a changed password is found before the incident (FIELD, what hurts, 3).
+const COLD: Duration = Duration::from_secs(5 * 60);
+
+/// What the run loop wants of the devices.
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// Carry out one command now.
+    Order {
+        /// Quoted in the answer.
+        id: OrderId,
+        /// Which device, by position.
+        device: DeviceId,
+        /// The host it must fence: an order that a reload has overtaken must not reach another host's device.
+        host: HostId,
+        /// What to do.
+        command: Command,
+        /// When to give up.
+        deadline: Instant,
+    },
+    /// The answer no longer matters.
+    Cancel(OrderId),
+    /// Whether this host may have to fence: the coordinator and its deputy keep every session warm.
+    Interest(bool),
+    /// Another configuration.
+    Reload(Vec<Known>),
+}
+
+/// What the devices tell the run loop.
+#[derive(Debug)]
+pub(crate) enum Reply {
+    /// An order ended; exactly one for each order that was not cancelled.
+    Answer(OrderId, Result<Response, Failure>),
+    /// A fence path was proven, or was not.
+    Path(DeviceId, Result<Proven, Failure>),
+}
+
+/// One configured device with its secrets, ready to be spoken to.
+#[derive(Debug)]
+pub(crate) struct Known {
+    device: Device,
+    access: Access,
+    /// Not kept proven: a host does not fence itself.
+    own: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Access {
+    Ipmi(Box<IpmiConfig>),
+}
+
+/// The devices of `cluster` in its order, each with its secrets, as `me` uses them.
+///
+/// Fails with the device's name and what is wrong with it.
+pub(crate) fn known(cluster: &Cluster, me: HostId) -> Result<Vec<Known>, String> {
+    let one = |device: &Device| {
+        let DeviceKind::Ipmi(ipmi) = device.kind();
+        let config = ipmi_config(ipmi).map_err(|error| format!("device `{}`: {error}", device.name()))?;
+        Ok(Known {
+            device: device.clone(),
+            access: Access::Ipmi(Box::new(config)),
+            own: device.fences() == me,
+        })
+    };
+    cluster.devices().iter().map(one).collect()
+}
+
+/// How to speak to a BMC, its secrets read from where the configuration says.
+pub(crate) fn ipmi_config(ipmi: &Ipmi) -> Result<IpmiConfig, String> {
+    let load = |reference| {
+        secret::load(reference)
+            .map(|secret| Secret::new(secret.into_bytes()))
+            .map_err(|error| error.to_string())
+    };
+    let password = load(ipmi.password())?;
+    let kg = ipmi.kg().map(load).transpose()?;
+    let suite = match ipmi.cipher_suite() {
+        CipherSuite::Suite3 => ipmi::Suite::Three,
+        CipherSuite::Suite17 => ipmi::Suite::Seventeen,
+    };
+    let privilege = match ipmi.privilege() {
+        Privilege::Operator => ipmi::Privilege::Operator,
+        Privilege::Administrator => ipmi::Privilege::Administrator,
+    };
+    let user = ipmi.user().to_owned();
+    IpmiConfig::new(ipmi.address(), user, password, kg, suite, privilege, &ipmi.guid().0)
+        .map_err(|error| error.to_string())
+}
+
+/// Serves the devices until `work` closes.
+pub(crate) async fn run(known: Vec<Known>, mut work: mpsc::Receiver<Work>, replies: mpsc::Sender<Reply>) {
+    let mut fences = Fences { devices: Vec::new(), open: BTreeMap::new(), warm: false, replies };
+    fences.arrange(known);
+    let mut done = Vec::new();
+    while let Some(work) = work.recv().await {
+        match work {
+            Work::Order { id, device, host, command, deadline } => {
+                let handle = fences.handle(device, host);
+                fences.order(id, handle, command, deadline);
+            }
+            Work::Cancel(id) => {
+                if let Some(task) = fences.open.remove(&id) {
+                    task.abort();
+                }
+            }
+            Work::Interest(warm) => fences.interest(warm),
+            Work::Reload(known) => fences.arrange(known),
+        }
+        done.extend(fences.open.iter().filter(|(_, task)| task.is_finished()).map(|(id, _)| *id));
+        done.drain(..).for_each(|id| {
+            fences.open.remove(&id);
+        });
+    }
+}
+
+struct Fences {
+    devices: Vec<Held>,
+    open: BTreeMap<OrderId, AbortHandle>,
+    warm: bool,
+    replies: mpsc::Sender<Reply>,
+}
+
+struct Held {
+    device: Device,
+    access: Access,
+    handle: DeviceHandle,
+    own: bool,
+    /// Passes on what each proof came to.
+    watch: AbortHandle,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.watch.abort();
+    }
+}
+
+impl Fences {
+    /// Takes the devices of a configuration; one that has not changed keeps its session.
+    fn arrange(&mut self, known: Vec<Known>) {
+        let mut old = std::mem::take(&mut self.devices);
+        for (index, known) in known.into_iter().enumerate() {
+            let id = DeviceId(u16::try_from(index).unwrap_or(u16::MAX));
+            let same = old.iter().position(|held| held.device == known.device && held.access == known.access);
+            let handle = same.map(|at| old.swap_remove(at).handle.clone());
+            let handle = handle.unwrap_or_else(|| {
+                let Access::Ipmi(config) = &known.access;
+                palisade_devices::spawn(
+                    ipmi::Ipmi::new(IpmiConfig::clone(config)),
+                    self.reprove(&known.device, known.own),
+                )
+            });
+            let watch = tokio::spawn(pass_on(id, handle.clone(), self.replies.clone())).abort_handle();
+            self.devices.push(Held {
+                device: known.device,
+                access: known.access,
+                handle,
+                own: known.own,
+                watch,
+            });
+        }
+    }
+
+    fn interest(&mut self, warm: bool) {
+        if std::mem::replace(&mut self.warm, warm) != warm {
+            for held in &self.devices {
+                held.handle.pace(self.reprove(&held.device, held.own));
+            }
+        }
+    }
+
+    fn reprove(&self, device: &Device, own: bool) -> Option<Reprove> {
+        let every = if self.warm { WARM } else { COLD };
+        (!own).then(|| Reprove { every, deadline: Duration::from_millis(device.deadline().0) })
+    }
+
+    fn handle(&self, device: DeviceId, host: HostId) -> Option<DeviceHandle> {
+        let held = self.devices.get(usize::from(device.0)).filter(|held| held.device.fences() == host);
+        held.map(|held| held.handle.clone())
+    }
+
+    fn order(&mut self, id: OrderId, handle: Option<DeviceHandle>, command: Command, deadline: Instant) {
+        let replies = self.replies.clone();
+        let task = tokio::spawn(async move {
+            let result = match handle {
+                Some(handle) => handle.run(command, deadline).await,
+                // Gone from the configuration while the order was on its way.
+                None => Err(Failure::Cancelled),
+            };
+            // The run loop is gone only when the agent ends.
+            drop(replies.send(Reply::Answer(id, result)).await);
+        });
+        self.open.insert(id, task.abort_handle());
+    }
+}
+
+/// Tells each proof of one device.
+async fn pass_on(id: DeviceId, device: DeviceHandle, replies: mpsc::Sender<Reply>) {
+    let mut health = device.health();
+    // Without its handle the device would not be held by this task alone.
+    drop(device);
+    // What was proven before a reload counts for the new configuration too.
+    let known = health.borrow_and_update().last.clone();
+    if let Some(last) = known {
+        drop(replies.send(Reply::Path(id, last)).await);
+    }
+    while health.changed().await.is_ok() {
+        let last = health.borrow_and_update().last.clone();
+        if let Some(last) = last
+            && replies.send(Reply::Path(id, last)).await.is_err()
+        {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

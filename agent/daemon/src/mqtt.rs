@@ -1,0 +1,222 @@
+//! One MQTT session, kept up: connects, subscribes again after each connect, backs off with jitter, and throws away what
+//! an old connection still held (a late message is worse than none). What is said and heard is the caller's.
+
+use std::cell::RefCell;
+use std::hash::{BuildHasher as _, Hasher as _};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use palisade_core::config::Broker;
+use rumqttc::{AsyncClient, Event, EventLoop, LastWill, MqttOptions, NetworkOptions, Packet, Publish, QoS};
+use rumqttc::{SubscribeReasonCode, mqttbytes};
+use tokio::sync::mpsc;
+use zeroize::Zeroizing;
+
+/// The first wait after a failed connection; it doubles up to [`BACKOFF_MAX`].
+const BACKOFF_MIN: Duration = Duration::from_millis(100);
+/// The longest wait: a broker that is back is noticed within seconds.
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// TCP connect, CONNACK and each flush must be done within this.
+const CONNECT_TIMEOUT_S: u64 = 3;
+/// Larger than anything that is said on these topics.
+const PACKET_MAX: usize = 16 * 1024;
+
+/// How to reach a broker.
+pub(crate) struct Settings {
+    /// Where it listens.
+    pub(crate) broker: Broker,
+    /// The client id: two sessions with one id throw each other out.
+    pub(crate) client_id: String,
+    /// User and password, if the broker asks for them.
+    pub(crate) login: Option<(String, Zeroizing<String>)>,
+    /// An idle connection is tested this often; a silent broker is given up after twice as long.
+    pub(crate) keep_alive: Duration,
+    /// What the broker says for us when we fall silent.
+    pub(crate) last_will: Option<LastWill>,
+    /// How many messages may wait for the socket.
+    pub(crate) queue: usize,
+}
+
+impl Settings {
+    fn options(&self) -> MqttOptions {
+        // rumqttc joins host and port with a colon: an IPv6 address needs its brackets.
+        let host = self.broker.host();
+        let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+        let mut options = MqttOptions::new(self.client_id.as_str(), host, self.broker.port());
+        options
+            .set_keep_alive(self.keep_alive)
+            .set_clean_session(true)
+            .set_max_packet_size(PACKET_MAX, PACKET_MAX);
+        if let Some((user, password)) = &self.login {
+            options.set_credentials(user.as_str(), password.as_str());
+        }
+        if let Some(will) = &self.last_will {
+            options.set_last_will(will.clone());
+        }
+        options
+    }
+}
+
+/// Whether the session stands, for whoever wants to know.
+#[derive(Debug, Default)]
+pub(crate) struct Session {
+    connected: AtomicBool,
+    trouble: Mutex<Option<String>>,
+}
+
+impl Session {
+    /// Whether the broker has accepted this connection.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.connected.load(Relaxed)
+    }
+
+    /// Why it does not stand.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.trouble.lock().ok().and_then(|trouble| trouble.clone())
+    }
+
+    fn set(&self, trouble: Option<String>) {
+        self.connected.store(trouble.is_none(), Relaxed);
+        if let Ok(mut place) = self.trouble.lock() {
+            *place = trouble;
+        }
+    }
+}
+
+/// What is said over a session.
+pub(crate) trait Talk {
+    /// What the rest of the process hands over to be said.
+    type Out;
+
+    /// The topic to listen on.
+    fn topic(&self) -> Option<&str>;
+
+    /// The broker accepted the connection (again).
+    fn connected(&mut self, client: &AsyncClient);
+
+    /// Publishes one message; full or lost, it is dropped.
+    fn say(&mut self, out: Self::Out, client: &AsyncClient);
+
+    /// A message arrived on the topic.
+    fn hear(&mut self, publish: Publish);
+}
+
+/// Keeps a session up until `outbox` closes.
+pub(crate) async fn keep<T: Talk>(
+    settings: Settings,
+    session: &Session,
+    mut outbox: mpsc::Receiver<T::Out>,
+    talk: T,
+) {
+    let talk = RefCell::new(talk);
+    let mut backoff = BACKOFF_MIN;
+    session.set(Some("not connected yet".to_owned()));
+    loop {
+        // A new client each time: requests queued for the old connection must not come out of the new one.
+        let (client, mut events) = AsyncClient::new(settings.options(), settings.queue);
+        let mut network = NetworkOptions::new();
+        network.set_tcp_nodelay(true);
+        network.set_connection_timeout(CONNECT_TIMEOUT_S);
+        events.set_network_options(network);
+        let trouble = tokio::select! {
+            trouble = listen(&mut events, &client, session, &talk) => trouble,
+            () = forward(&mut outbox, &client, session, &talk) => {
+                session.set(Some("closed".to_owned()));
+                let _ = client.try_disconnect();
+                // One round each for what is still queued and for the goodbye; then the socket closes anyway.
+                let _ = tokio::time::timeout(Duration::from_millis(200), async { while events.poll().await.is_ok() {} }).await;
+                return;
+            }
+        };
+        if session.is_connected() {
+            backoff = BACKOFF_MIN;
+            tracing::warn!(broker = %settings.broker, session = settings.client_id, "broker lost: {trouble}");
+        } else if backoff == BACKOFF_MIN {
+            tracing::warn!(broker = %settings.broker, session = settings.client_id, "broker not reached: {trouble}");
+        }
+        session.set(Some(trouble));
+        tokio::time::sleep(jittered(backoff)).await;
+        backoff = (backoff * 2).min(BACKOFF_MAX);
+    }
+}
+
+/// Handles what the connection yields until it fails; says why it did.
+async fn listen<T: Talk>(
+    events: &mut EventLoop,
+    client: &AsyncClient,
+    session: &Session,
+    talk: &RefCell<T>,
+) -> String {
+    loop {
+        let packet = match events.poll().await {
+            Ok(Event::Incoming(packet)) => packet,
+            Ok(Event::Outgoing(_)) => continue,
+            Err(error) => return error.to_string(),
+        };
+        match packet {
+            Packet::ConnAck(_) => {
+                let mut talk = talk.borrow_mut();
+                // rumqttc does not subscribe again by itself.
+                if let Some(topic) = talk.topic()
+                    && let Err(error) = client.try_subscribe(topic, QoS::AtMostOnce)
+                {
+                    return format!("cannot subscribe: {error}");
+                }
+                session.set(None);
+                talk.connected(client);
+            }
+            Packet::SubAck(ack) if ack.return_codes.contains(&SubscribeReasonCode::Failure) => {
+                return "the broker refuses the subscription (check its access list)".to_owned();
+            }
+            Packet::Publish(publish) => talk.borrow_mut().hear(publish),
+            Packet::Disconnect => return "the broker ended the connection".to_owned(),
+            // Acknowledgements and pings are rumqttc's own business; the rest is never sent to a client.
+            mqttbytes::v4::Packet::Connect(_)
+            | Packet::SubAck(_)
+            | Packet::PubAck(_)
+            | Packet::PubRec(_)
+            | Packet::PubRel(_)
+            | Packet::PubComp(_)
+            | Packet::Subscribe(_)
+            | Packet::Unsubscribe(_)
+            | Packet::UnsubAck(_)
+            | Packet::PingReq
+            | Packet::PingResp => {}
+        }
+    }
+}
+
+/// Says what comes out of `outbox` while connected and drops it else; ends when the outbox closes.
+async fn forward<T: Talk>(
+    outbox: &mut mpsc::Receiver<T::Out>,
+    client: &AsyncClient,
+    session: &Session,
+    talk: &RefCell<T>,
+) {
+    while let Some(out) = outbox.recv().await {
+        if session.is_connected() {
+            talk.borrow_mut().say(out, client);
+        }
+    }
+}
+
+/// Between half of `wait` and one and a half: hosts that lost the broker together do not come back in step.
+pub(crate) fn jittered(wait: Duration) -> Duration {
+    let random = std::collections::hash_map::RandomState::new().build_hasher().finish();
+    let thousandths = u32::try_from(random % 1000).unwrap_or(0);
+    wait / 2 + wait * thousandths / 1000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jitter_stays_within_half_and_one_and_a_half() {
+        for _ in 0..1000 {
+            let wait = jittered(Duration::from_secs(10));
+            assert!((Duration::from_secs(5)..Duration::from_secs(15)).contains(&wait), "{wait:?}");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Carrying out what the engine wants, in its order and without waiting.
+
+use std::io::Write;
+
+use palisade_core::action::{Act, Action, DeviceOrder, OrderId, Ticket, WorkloadReport};
+use palisade_core::record::Event;
+use palisade_core::standing::Saved;
+use palisade_ladder::Failure;
+use palisade_proto::{Ask, WorkloadId};
+use tokio::time::Instant;
+
+use super::input::Input;
+use super::probes;
+use super::{Agent, Ended};
+use crate::fences;
+use crate::telemetry::Tell;
+
+const SYSRQ: &str = "/proc/sysrq-trigger";
+
+impl Agent {
+    /// Does one thing; `Some` ends the loop.
+    pub(super) fn act(&mut self, action: Action) -> Option<Ended> {
+        match action {
+            Action::Save(saved) => return self.save(&saved),
+            Action::Send(heartbeat) => self.links.send(&heartbeat),
+            Action::Ask(ask) => self.ask(ask),
+            Action::Record { ticket, event } => self.record(ticket, event),
+            Action::Device(order) => self.device(order),
+            Action::CancelDevice(id) => self.cancel(id),
+            Action::Workload { id, act } => self.workload(id, act),
+            Action::ArmWatchdog => self.own.extend(self.dog.arm()),
+            Action::FeedWatchdog => self.own.extend(self.dog.feed()),
+            Action::DisarmWatchdog => self.dog.disarm(),
+            Action::RebootSelf { why } => return Some(Ended::Failed(reboot(why))),
+            Action::Exit(kind) => return Some(Ended::By(kind)),
+        }
+        None
+    }
+
+    /// Before the heartbeat that says it: what a restart would forget must never have been said.
+    fn save(&self, saved: &Saved) -> Option<Ended> {
+        let written = serde_json::to_vec(saved)
+            .map_err(std::io::Error::other)
+            .and_then(|content| self.standing.save(&content));
+        written.err().map(|error| {
+            Ended::Failed(format!("the standing cannot be written, so nothing more is said: {error}"))
+        })
+    }
+
+    fn ask(&self, ask: Box<Ask>) {
+        let sent = match &self.hands.asks {
+            Some(asks) if self.way.is_connected() => asks.try_send(ask).is_ok(),
+            Some(_) | None => false,
+        };
+        if !sent {
+            self.counters.witness_unsent.count();
+        }
+    }
+
+    pub(super) fn record(&mut self, ticket: Option<Ticket>, event: Box<Event>) {
+        match &*event {
+            Event::Alarm { .. } | Event::FenceFailed { .. } | Event::SelfFenced { .. } => {
+                tracing::warn!("{event}")
+            }
+            _ => tracing::info!("{event}"),
+        }
+        if let Err(error) = self.journal.try_append(&*event, ticket.map(|Ticket(token)| token)) {
+            tracing::error!("{error}");
+            // SAFE-5: what waits for this record would wait for ever; the engine has to know.
+            self.journal_trouble = Some(error.to_string());
+            self.own.push_back(Input::Journal(Some(error.to_string())));
+        }
+        if matches!(&*event, Event::Standing { .. } | Event::View { .. }) {
+            self.tell_systemd();
+        }
+        let changes_state =
+            matches!(&*event, Event::Standing { .. } | Event::Admitted { .. } | Event::Left { .. });
+        if let Some(telemetry) = &self.hands.telemetry
+            && telemetry.try_send(Tell::Event(event)).is_err()
+        {
+            self.counters.telemetry_shed.count();
+        }
+        if changes_state && self.hands.telemetry.is_some() {
+            let now_us = self.clock.now_us();
+            self.tell_state(now_us);
+        }
+    }
+
+    /// The intent is durable and standing was checked a moment ago (SAFE-2, SAFE-5): at once, or not at all.
+    fn device(&mut self, order: DeviceOrder) {
+        let DeviceOrder { id, device, host, command, deadline } = order;
+        let left = std::time::Duration::from_millis(deadline.since(self.clock.now()).0);
+        let work = fences::Work::Order { id, device, host, command, deadline: Instant::now() + left };
+        if self.hands.devices.try_send(work).is_err() {
+            self.counters.work_refused.count();
+            self.own.push_back(Input::Device(id, Err(Failure::NoAnswer { waited_ms: 0 })));
+        }
+    }
+
+    fn cancel(&self, id: OrderId) {
+        // A full queue: the answer comes, and the engine does not know the order any more.
+        let _ = self.hands.devices.try_send(fences::Work::Cancel(id));
+    }
+
+    fn workload(&mut self, id: WorkloadId, act: Act) {
+        if self.hands.probes.try_send(probes::Work::Act(id, act)).is_err() {
+            self.counters.work_refused.count();
+            let why = "too many acts wait for their workloads".to_owned();
+            let report = match act {
+                Act::Start => WorkloadReport::StartFailed(why),
+                Act::Stop | Act::Kill => WorkloadReport::StopFailed(why),
+            };
+            self.own.push_back(Input::Workload(id, report));
+        }
+    }
+}
+
+/// Reboots at once, without a shutdown: nothing of this life may go on, and a shutdown could hang. Returns only if it failed.
+pub(super) fn reboot(why: &str) -> String {
+    tracing::error!("this host reboots itself: {why}");
+    if let Ok(mut log) = std::fs::OpenOptions::new().write(true).open("/dev/kmsg") {
+        // The kernel's log outlives us on a console; without it the reboot is the same.
+        let _ = writeln!(log, "palisade: reboots this host: {why}");
+    }
+    match std::fs::write(SYSRQ, "b") {
+        Ok(()) => format!("this host reboots itself: {why}"),
+        Err(error) => format!("this host must be rebooted by hand: {why} ({SYSRQ}: {error})"),
+    }
+}

@@ -1,0 +1,151 @@
+//! One input into the engine, and what the shell owes besides: answers to the local socket, signals, its own alarms.
+
+use palisade_core::action::{Request, RequestRefused};
+use palisade_core::config::Host;
+use palisade_core::status::Status;
+use palisade_proto::{HostId, Time};
+
+use super::Agent;
+use super::input::{Asked, Input};
+use super::slow::Control;
+use crate::api::{ApiRequest, Order, Outcome};
+use crate::fences;
+use crate::journal::JournalHealth;
+use crate::systemd::{self, StopKind};
+use crate::telemetry::Tell;
+
+/// How often this host's state is told while nothing happens.
+const STATE_US: u64 = 10_000_000;
+
+impl Agent {
+    /// Hands one input to the engine. `now_us` was read after it had arrived.
+    pub(super) fn take(&mut self, input: Input, now_us: u64) {
+        let now = Time(now_us / 1000);
+        match input {
+            Input::Tick => self.engine.handle_tick(now),
+            Input::Heartbeat(heartbeat) => self.engine.handle_heartbeat(heartbeat, now),
+            Input::Durable(ticket) => self.engine.handle_durable(ticket, now),
+            Input::Journal(trouble) => self.engine.handle_journal(trouble, now),
+            Input::Device(order, result) => self.engine.handle_device(order, result, now),
+            Input::Path(device, result) => self.engine.handle_fence_path(device, result, now),
+            Input::Workload(id, report) => {
+                tracing::debug!(workload = id.0, ?report, "workload");
+                self.engine.handle_workload(id, report, now);
+            }
+            Input::Storage(at, health) => self.engine.handle_storage(at, health, now),
+            Input::Health(class, load) => self.engine.handle_health(class, load, now),
+            Input::Unfit(reasons) => self.engine.handle_unfit(reasons, now),
+            Input::Answer(answer) => self.engine.handle_answer(&answer, now),
+            Input::Watchdog(armed) => self.engine.handle_watchdog(armed, now),
+            Input::Request(request) => self.answer(request, now),
+            Input::Signal(asked) => self.obey(asked, now),
+            Input::Stop(StopKind::Stop) => self.engine.handle_leave("the agent is stopped", now),
+            Input::Stop(StopKind::Restart) => self.engine.handle_restart(now),
+            Input::Setup(setup) => self.reload(setup, now),
+        }
+    }
+
+    fn obey(&mut self, asked: Asked, now: Time) {
+        tracing::info!(?asked, "signal");
+        match asked {
+            // A second signal hurries nothing: the workloads have their stop time-outs.
+            Asked::End | Asked::Restart if self.leaving => {}
+            Asked::End => {
+                self.leaving = true;
+                if self.hands.control.try_send(Control::StopOrRestart).is_err() {
+                    // Nobody to ask: a stop is always right, and merely slower for the workloads.
+                    self.own.push_back(Input::Stop(StopKind::Stop));
+                }
+            }
+            Asked::Restart => {
+                self.leaving = true;
+                self.engine.handle_restart(now);
+            }
+            Asked::Reload if self.reloading || self.leaving => {}
+            Asked::Reload => self.reloading = self.hands.control.try_send(Control::Reload).is_ok(),
+        }
+    }
+
+    fn answer(&mut self, request: ApiRequest, now: Time) {
+        match request {
+            // Whoever asked may have gone.
+            ApiRequest::Status { reply } => drop(reply.send(self.status(now))),
+            ApiRequest::Fence(order) => {
+                self.order(order, now, |host, reason, by| Request::Fence { host, reason, by });
+            }
+            ApiRequest::Confirm(order) => {
+                self.order(order, now, |host, reason, by| Request::Confirm { host, reason, by });
+            }
+        }
+    }
+
+    fn order(&mut self, order: Order, now: Time, request: impl FnOnce(HostId, String, String) -> Request) {
+        let Order { host, reason, by, reply } = order;
+        let outcome = match self.cluster.host_named(&host).map(Host::id) {
+            None => {
+                let known = self.cluster.hosts().iter().map(|host| host.name().to_owned());
+                Outcome::UnknownHost { known: known.collect() }
+            }
+            Some(host) => match self.engine.handle_request(request(host, reason, by.to_string()), now) {
+                Ok(message) => Outcome::Accepted { message },
+                Err(refused) => Outcome::Refused { message: RequestRefused::to_string(&refused) },
+            },
+        };
+        drop(reply.send(outcome));
+    }
+
+    /// The engine's view, and what only the shell knows.
+    fn status(&self, now: Time) -> Status {
+        let mut status = self.engine.status(now);
+        status.alarms.extend(self.links.alarms());
+        if self.cluster.witness().is_some() {
+            status.alarms.extend(self.way.alarm(self.cluster.timing().lease()));
+        }
+        status.not_armed.extend(self.missing.iter().cloned());
+        status
+    }
+
+    /// After each turn: what announces nothing by itself.
+    pub(super) fn look_around(&mut self) {
+        self.links.maintain();
+        // SAFE-5: a stuck disk is noticed by its silence.
+        let trouble = match self.journal.health() {
+            JournalHealth::Ok => None,
+            JournalHealth::Failing { error } => Some(error),
+            // Without its age, which would be news at each look.
+            JournalHealth::Stalled { .. } => Some("the disk has not answered for more than 2 s".to_owned()),
+        };
+        if trouble != self.journal_trouble {
+            self.journal_trouble.clone_from(&trouble);
+            self.own.push_back(Input::Journal(trouble));
+        }
+        let warm = self.engine.keeps_fences_warm();
+        if warm != self.warm && self.hands.devices.try_send(fences::Work::Interest(warm)).is_ok() {
+            self.warm = warm;
+        }
+        let now_us = self.clock.now_us();
+        if self.hands.telemetry.is_some() && now_us.saturating_sub(self.state_told_us) >= STATE_US {
+            self.tell_state(now_us);
+        }
+    }
+
+    /// Tells central monitoring this host's state; shed if the queue is full.
+    pub(super) fn tell_state(&mut self, now_us: u64) {
+        self.state_told_us = now_us;
+        let status = Box::new(self.status(Time(now_us / 1000)));
+        if let Some(telemetry) = &self.hands.telemetry
+            && telemetry.try_send(Tell::State(status)).is_err()
+        {
+            self.counters.telemetry_shed.count();
+        }
+    }
+
+    /// One line for `systemctl status`.
+    pub(super) fn tell_systemd(&mut self) {
+        let now = self.clock.now();
+        let view: Vec<&str> =
+            self.engine.view().iter().filter_map(|who| self.cluster.host(who.host)).map(Host::name).collect();
+        let standing = if self.engine.is_quorate(now) { "quorate" } else { "not quorate" };
+        systemd::status(&format!("{standing}; stands with {}", view.join(", ")));
+    }
+}
