@@ -143,8 +143,5 @@ impl Canonical {
                 cluster.storages.iter().find(|storage| storage.name == name).map(|storage| &storage.path);
             canonical.text(&path.map(|path| path.display().to_string()).unwrap_or_default());
         });
-        let mut proofs: Vec<&str> = workload.proofs.iter().map(|proof| proof.name()).collect();
-        proofs.sort_unstable();
-        self.list(proofs.into_iter(), Canonical::text);
     }
 }

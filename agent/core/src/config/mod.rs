@@ -29,7 +29,7 @@ pub use device::{CipherSuite, Device, DeviceKind, Ipmi, Privilege};
 pub use error::ConfigError;
 pub use names::{Broker, KeyRef, MachineId, SecretRef};
 pub use timing::{Profile, Timing, Watchdog};
-pub use workload::{ProofKind, Storage, Workload, WorkloadKind};
+pub use workload::{Storage, Workload, WorkloadKind};
 
 /// A whole, checked configuration: the same on each host of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use palisade_proto::{Duration, HostId, MAX_WORKLOADS, WorkloadId};
 use toml::Spanned;
 
 use super::{
-    Host, ProofKind, Storage, Workload, WorkloadKind,
+    Host, Storage, Workload, WorkloadKind,
     error::ConfigError,
     raw::{RawStorage, RawWorkload, Text},
     source::{Seen, Source, shown},
@@ -90,10 +90,6 @@ impl Source<'_> {
             start_after,
             anti_affinity: raw.anti_affinity.as_ref().map(|text| self.label(text, "group")).transpose()?,
             storage,
-            proofs: raw
-                .proofs
-                .as_ref()
-                .map_or_else(|| Ok(ProofKind::ALL.to_vec()), |proofs| self.proofs(proofs))?,
             start_timeout: self.duration_or(raw.start_timeout.as_ref(), Duration::secs(30))?,
             stop_timeout: self.duration_or(raw.stop_timeout.as_ref(), Duration::secs(60))?,
             kind: self.workload_kind(spanned, &name)?,
@@ -123,35 +119,6 @@ impl Source<'_> {
             )?;
         }
         Ok(seen.into_iter().map(|(id, _)| id).collect())
-    }
-
-    fn proofs(&self, raw: &Spanned<Vec<Text>>) -> Result<Vec<ProofKind>, ConfigError> {
-        if raw.get_ref().is_empty() {
-            let what = "a workload that accepts no proof can never move";
-            return Err(self.error(
-                raw.span(),
-                what,
-                "name at least \"power_off\", or remove `proofs` for all",
-            ));
-        }
-        let choices = ProofKind::ALL.map(|proof| (proof.name(), proof));
-        let mut proofs = Vec::new();
-        for text in raw.get_ref() {
-            if text.get_ref() == "assumed" {
-                // SAFE-1: time alone never releases a workload.
-                let what = "an assumption is no proof";
-                return Err(self.error(
-                    text.span(),
-                    what,
-                    "remove it: silence alone never releases a workload",
-                ));
-            }
-            let proof = self.choice(text, "proof", &choices)?;
-            if !proofs.contains(&proof) {
-                proofs.push(proof);
-            }
-        }
-        Ok(proofs)
     }
 
     fn workload_kind(&self, spanned: &Spanned<RawWorkload>, name: &str) -> Result<WorkloadKind, ConfigError> {

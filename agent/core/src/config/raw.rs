@@ -149,7 +149,6 @@ pub(super) struct RawWorkload {
     pub(super) anti_affinity: Option<Text>,
     #[serde(default)]
     pub(super) storage: Vec<Text>,
-    pub(super) proofs: Option<Spanned<Vec<Text>>>,
     pub(super) start_timeout: Option<Text>,
     pub(super) stop_timeout: Option<Text>,
     pub(super) command: Option<Spanned<RawCommand>>,

@@ -86,7 +86,7 @@ hosts = ["a", "b", "c"]
 priority = 10
 start_after = ["dns"]
 storage = ["images"]
-proofs = ["power_off", "left"]
+start_timeout = "30s"
 [workload.command]
 start = ["/usr/local/bin/db", "start"]
 stop = ["/usr/local/bin/db", "stop"]
@@ -108,7 +108,6 @@ fn a_sound_file_gives_what_it_says() {
     assert_eq!(cluster.workloads().iter().map(Workload::name).collect::<Vec<_>>(), ["db", "dns"]);
     let db = cluster.workload(WorkloadId(1)).unwrap();
     assert_eq!(db.start_after(), [WorkloadId(7)]);
-    assert_eq!(db.proofs(), [ProofKind::PowerOff, ProofKind::Left]);
     assert_eq!(db.stop_timeout(), Duration::secs(60));
     let device = cluster.devices_of(HostId::new(1).unwrap()).next().unwrap();
     let DeviceKind::Ipmi(ipmi) = device.kind();
@@ -186,7 +185,6 @@ fn the_digest_covers_safety_and_nothing_else() {
         ("user = \"admin\"", "user = \"fencer\""),
         ("priority = 10", "priority = 11"),
         ("\"10.77.1.3:7411\", \"[fd00::3]:7411\"", "\"[fd00::3]:7411\", \"10.77.1.3:7411\""),
-        ("\"power_off\", \"left\"", "\"left\", \"power_off\""),
     ] {
         assert_eq!(digest(from, to), same, "{from} -> {to}");
     }

@@ -1,6 +1,6 @@
 //! What is sound but will disappoint: printed by `palisade check config`, never a reason to refuse.
 
-use super::{Cluster, Host, ProofKind};
+use super::{Cluster, Host};
 
 impl Cluster {
     /// One sentence each, in the operator's words.
@@ -32,12 +32,6 @@ impl Cluster {
             if workload.hosts().len() == 1 {
                 warnings
                     .push(format!("workload `{name}` may run on one host only: it has nowhere to come back"));
-            }
-            let proven_by_watchdog = self.watchdog.as_ref().is_some_and(super::Watchdog::runs_while_frozen);
-            if workload.proofs() == [ProofKind::WatchdogExpired] && !proven_by_watchdog {
-                warnings.push(format!(
-                    "workload `{name}` accepts `watchdog_expired` alone, which no host here can give: it never moves"
-                ));
             }
         }
         warnings

@@ -35,7 +35,6 @@ pub struct Workload {
     pub(super) start_after: Vec<WorkloadId>,
     pub(super) anti_affinity: Option<String>,
     pub(super) storage: Vec<String>,
-    pub(super) proofs: Vec<ProofKind>,
     pub(super) start_timeout: Duration,
     pub(super) stop_timeout: Duration,
     pub(super) kind: WorkloadKind,
@@ -84,12 +83,6 @@ impl Workload {
         &self.storage
     }
 
-    /// Which proofs release it for a start elsewhere (SAFE-1); never empty.
-    #[must_use]
-    pub fn proofs(&self) -> &[ProofKind] {
-        &self.proofs
-    }
-
     /// How long a start may take.
     #[must_use]
     pub fn start_timeout(&self) -> Duration {
@@ -106,39 +99,6 @@ impl Workload {
     #[must_use]
     pub fn kind(&self) -> &WorkloadKind {
         &self.kind
-    }
-}
-
-/// The proofs that a workload may accept. There is no variant for an assumption: it never suffices.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ProofKind {
-    /// Power read off.
-    PowerOff,
-    /// The host's own word that it has ended this life.
-    Left,
-    /// Another incarnation of the same machine was heard.
-    Reborn,
-    /// An operator's statement.
-    Operator,
-    /// Silence past the bound of an armed hardware watchdog.
-    WatchdogExpired,
-}
-
-impl ProofKind {
-    /// All of them: the default of a workload.
-    pub const ALL: [Self; 5] =
-        [Self::PowerOff, Self::Left, Self::Reborn, Self::Operator, Self::WatchdogExpired];
-
-    /// Its name in the configuration.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::PowerOff => "power_off",
-            Self::Left => "left",
-            Self::Reborn => "reborn",
-            Self::Operator => "operator",
-            Self::WatchdogExpired => "watchdog_expired",
-        }
     }
 }
 

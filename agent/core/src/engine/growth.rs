@@ -106,9 +106,11 @@ impl Engine {
         if !self.cold.may_join(self.me, heartbeat.found) {
             return;
         }
+        let before = (self.electorate.counted().len(), self.electorate.deaths().len());
         if self.found != heartbeat.found {
             self.found = heartbeat.found;
             self.electorate.clear_counted();
+            self.dirty = true;
         }
         for dead in heartbeat.dead.iter() {
             self.electorate.learn_death(dead, heartbeat.fenced.contains(dead), heartbeat.from, self.now);
@@ -122,7 +124,7 @@ impl Engine {
                 peer.fresh_from = self.next_seq;
             }
         }
-        self.dirty = true;
+        self.dirty |= before != (self.electorate.counted().len(), self.electorate.deaths().len());
     }
 
     /// "3. x is admitted when **every** other member of E(x), with equal found, has said x in its E, and one of them is

@@ -170,7 +170,11 @@ impl Engine {
                 }
             }
         }
-        if !joined.is_empty() && self.is_admitted() {
+        if joined.is_empty() {
+            return;
+        }
+        self.dirty = true;
+        if self.is_admitted() {
             let joined = self.whos(&joined);
             self.record(Event::Electorate {
                 joined,
@@ -178,7 +182,6 @@ impl Engine {
                 count: self.electorate.counted().len(),
             });
         }
-        self.dirty |= !self.view.is_empty();
     }
 
     /// Takes a proof by value: the dead leave the view at once and E one voter's lease later.

@@ -494,36 +494,6 @@ cluster.toml:69:16: workload `dns` waits for itself through start_after
 "#,
     );
     assert_refused(
-        "\"power_off\", \"left\"",
-        "\"assumed\"",
-        r#"
-cluster.toml:79:11: an assumption is no proof
-79 | proofs = ["assumed"]
-   |           ^^^^^^^^^
-  way out: remove it: silence alone never releases a workload
-"#,
-    );
-    assert_refused(
-        "\"power_off\", \"left\"",
-        "\"poweroff\"",
-        r#"
-cluster.toml:79:11: unknown proof `poweroff`
-79 | proofs = ["poweroff"]
-   |           ^^^^^^^^^^
-  way out: write "power_off" or "left" or "reborn" or "operator" or "watchdog_expired"
-"#,
-    );
-    assert_refused(
-        "[\"power_off\", \"left\"]",
-        "[]",
-        r#"
-cluster.toml:79:10: a workload that accepts no proof can never move
-79 | proofs = []
-   |          ^^
-  way out: name at least "power_off", or remove `proofs` for all
-"#,
-    );
-    assert_refused(
         "[workload.systemd]\nunit = \"dns.service\"",
         "",
         r#"
