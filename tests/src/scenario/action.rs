@@ -47,9 +47,8 @@ pub fn perform(lab: &mut Lab, scenario: &Path, action: &Action) -> Result<()> {
             noise.extend(packets::nonsense(&hosts, NONSENSE)?);
             packets::send(&lab.network.netns(INTRUDER), &noise)
         }
-        Action::Lay(file, host, mode) => {
+        Action::Lay { file, host, name, mode } => {
             let text = shell::read(&scenario.join(file))?;
-            let name = Path::new(file).file_name().during(file)?;
             shell::write(&lab.machine(host)?.dir.join("etc").join(name), &text, *mode)
         }
         Action::Measure(time) => budget::hold(lab, *time),
@@ -94,6 +93,7 @@ fn turn(lab: &mut Lab, host: &str, knob: &BmcKnob) -> Result<()> {
 fn agent(lab: &Lab, host: &str, act: AgentAct) -> Result<()> {
     match act {
         AgentAct::Restart => lab.signal(host, "USR2"),
+        AgentAct::Reload => lab.signal(host, "HUP"),
         AgentAct::Crash => lab.signal(host, "KILL"),
         AgentAct::Upgrade => {
             // As a package manager does: a new file takes the name, the running process keeps the old one.

@@ -75,7 +75,16 @@ pub enum Action {
     /// And sends it cut short, altered, and random bytes.
     Babble,
     /// A file of the scenario is laid in a host's /etc/palisade with this mode.
-    Lay(String, String, u32),
+    Lay {
+        /// The file, from the scenario's folder.
+        file: String,
+        /// On which host.
+        host: String,
+        /// Under which name.
+        name: String,
+        /// With which mode.
+        mode: u32,
+    },
     /// Every agent's and the witness's memory and processor time are measured and held against the budgets.
     Measure(Duration),
     /// Time goes by.
@@ -129,6 +138,8 @@ pub enum AgentAct {
     Stop,
     /// `systemctl start`.
     Start,
+    /// `systemctl reload`.
+    Reload,
 }
 
 /// Which service.
@@ -272,7 +283,11 @@ fn action(words: &[&str]) -> Result<Action> {
         ["swap-machine", host] => Action::SwapMachine(name(host)),
         ["disk", host, act] => Action::Disk(name(host), disk_act(act)?),
         ["lay", file, "on", host, "mode", mode] => {
-            Action::Lay(name(file), name(host), u32::from_str_radix(mode, 8).during("a mode like 0600")?)
+            let (_, last) = file.rsplit_once('/').unwrap_or(("", file));
+            Action::Lay { file: name(file), host: name(host), name: last.into(), mode: octal(mode)? }
+        }
+        ["lay", file, "on", host, "as", place, "mode", mode] => {
+            Action::Lay { file: name(file), host: name(host), name: name(place), mode: octal(mode)? }
         }
         ["intruder", "listens", "for", time] => Action::Listen(duration(time)?),
         ["intruder", "replays"] => Action::Replay,
@@ -306,7 +321,8 @@ fn agent_act(word: &str) -> Result<AgentAct> {
         "upgrade" => AgentAct::Upgrade,
         "stop" => AgentAct::Stop,
         "start" => AgentAct::Start,
-        _ => return Err(Trouble::new("agent: restart, crash, upgrade, stop or start")),
+        "reload" => AgentAct::Reload,
+        _ => return Err(Trouble::new("agent: restart, crash, upgrade, stop, start or reload")),
     })
 }
 
@@ -362,6 +378,10 @@ fn condition(words: &[&str]) -> Result<Condition> {
 
 fn names(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+fn octal(word: &str) -> Result<u32> {
+    u32::from_str_radix(word, 8).during("a mode like 0600")
 }
 
 fn percent(word: &str) -> Result<u32> {

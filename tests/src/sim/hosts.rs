@@ -235,13 +235,11 @@ impl World {
     /// At the end somebody switches on what a fence left off, and confirms the host that stays dead, wherever nobody can know
     /// it by proof.
     pub(super) fn operator_walks_round(&mut self, healed: Micros) {
-        if !self.setup.after_off_on {
-            (0..self.machines.len()).for_each(|host| self.give_power(host, ms(1000)));
-        }
         let passed = (self.now - healed) / 1000;
         if passed < 20_000 || passed % 5000 >= 250 {
             return;
         }
+        (0..self.machines.len()).for_each(|host| self.give_power(host, ms(1000)));
         for victim in 0..self.machines.len() {
             if self.machines[victim].broken {
                 for on in (0..self.machines.len()).filter(|on| *on != victim) {
