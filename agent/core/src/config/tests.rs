@@ -204,7 +204,7 @@ fn the_digest_covers_safety_and_nothing_else() {
         assert_ne!(digest(from, to), same, "{from} -> {to}");
     }
     // Golden: members of one cluster may run different versions of this program.
-    assert_eq!(same, [211, 135, 251, 57, 33, 33, 27, 66]);
+    assert_eq!(same, [33, 229, 124, 42, 36, 226, 156, 144]);
 }
 
 #[test]
