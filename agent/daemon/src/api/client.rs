@@ -41,14 +41,13 @@ impl fmt::Display for ClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Socket { path, source } => {
-                let way_out = match source.kind() {
-                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-                        "no agent runs on this host; start it with `systemctl start palisade`"
-                    }
-                    io::ErrorKind::PermissionDenied => {
-                        "run this as root, or join the group `palisade` to read"
-                    }
-                    _ => "look at `journalctl -u palisade`",
+                use io::ErrorKind::{ConnectionRefused, NotFound, PermissionDenied};
+                let way_out = if [NotFound, ConnectionRefused].contains(&source.kind()) {
+                    "no agent runs on this host; start it with `systemctl start palisade`"
+                } else if source.kind() == PermissionDenied {
+                    "run this as root, or join the group `palisade` to read"
+                } else {
+                    "look at `journalctl -u palisade`"
                 };
                 write!(f, "{}: {source}; {way_out}", path.display())
             }

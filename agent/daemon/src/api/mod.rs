@@ -10,7 +10,7 @@ mod server;
 pub(crate) mod why;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::fmt;
 

@@ -30,14 +30,18 @@ fn status() -> Status {
         view: vec!["a".into(), "c".into()],
         electorate: vec!["a".into(), "b".into(), "c".into()],
         dead: vec!["b".into()],
-        hosts: vec![HostStatus {
-            name: "b".into(),
-            id: 1,
-            state: "dead".into(),
-            incarnation: None,
-            heard_ms: Some(1_234),
-            health: None,
-        }],
+        hosts: ["a", "b", "c"]
+            .into_iter()
+            .zip(0..)
+            .map(|(name, id)| HostStatus {
+                name: name.into(),
+                id,
+                state: if name == "b" { "dead" } else { "member" }.into(),
+                incarnation: None,
+                heard_ms: Some(1_234),
+                health: None,
+            })
+            .collect(),
         workloads: vec![WorkloadStatus {
             name: "db".into(),
             id: 1,
@@ -73,6 +77,25 @@ fn run_loop(mut requests: mpsc::Receiver<ApiRequest>) -> mpsc::UnboundedReceiver
         }
     });
     tells
+}
+
+/// An agent at a socket in `dir`, for as long as the test's process lives.
+pub(crate) fn agent(dir: &TempDir) -> PathBuf {
+    let path = dir.path().join("agent.sock");
+    let (bound, wait) = std::sync::mpsc::channel();
+    let (socket, journal) = (path.clone(), dir.path().to_owned());
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (requests, receiver) = mpsc::channel(REQUESTS);
+            let _told = run_loop(receiver);
+            let listener = bind(&socket).unwrap();
+            bound.send(()).unwrap();
+            serve(listener, requests, journal).await;
+        });
+    });
+    wait.recv().expect("the agent of the test did not start");
+    path
 }
 
 fn shared() -> (Shared, mpsc::Receiver<ApiRequest>) {

@@ -126,3 +126,71 @@ fn value_words(value: &Value) -> String {
 fn plain(text: &str) -> String {
     text.chars().map(|char| if char.is_control() { ' ' } else { char }).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use palisade_core::record::{Event, Who};
+    use serde_json::json;
+
+    use super::*;
+    use crate::journal::{Journal, Options};
+    use crate::testing::{TempDir, run};
+
+    fn who(host: &str) -> Who {
+        Who { host: host.to_owned(), life: "0123456789abcdef".to_owned() }
+    }
+
+    /// A real journal with these events.
+    fn journal(events: &[Value]) -> TempDir {
+        let dir = TempDir::new();
+        let (mut journal, _durable) =
+            Journal::open(Options::new(dir.path().to_owned(), "a", [1; 8])).unwrap();
+        for event in events {
+            journal.try_append(event, None).unwrap();
+        }
+        run(async { journal.close().await.unwrap() });
+        dir
+    }
+
+    fn kinds(story: &Story) -> Vec<&str> {
+        story.entries.iter().filter_map(|entry| entry.event.get("kind")?.as_str()).collect()
+    }
+
+    #[test]
+    fn the_story_of_a_host_is_what_names_it_and_what_followed_from_its_end() {
+        let event = |event: &Event| serde_json::to_value(event).unwrap();
+        let dir = journal(&[
+            json!({ "kind": "before", "text": "nothing to do with it" }),
+            event(&Event::View { view: vec![who("a"), who("b")], lost: Vec::new() }),
+            event(&Event::FenceDecided { victim: who("b"), because: "not heard".into() }),
+            json!({ "kind": "after", "text": "in its aftermath" }),
+        ]);
+        assert_eq!(kinds(&read(dir.path(), Some("b"), 10).unwrap()), ["view", "fence_decided", "after"]);
+        assert_eq!(kinds(&read(dir.path(), Some("q"), 10).unwrap()), Vec::<&str>::new());
+        assert_eq!(
+            kinds(&read(dir.path(), Some("a"), 10).unwrap()).len(),
+            4,
+            "the writer's own story is all"
+        );
+        let story = read(dir.path(), None, 2).unwrap();
+        assert_eq!((kinds(&story), story.left_out), (vec!["fence_decided", "after"], 2));
+    }
+
+    #[test]
+    fn every_event_has_words_also_one_of_a_later_version() {
+        let decided = Event::FenceDecided { victim: who("b"), because: "not heard for 1021 ms".into() };
+        assert_eq!(words(&serde_json::to_value(&decided).unwrap()), decided.to_string());
+        let later = json!({
+            "kind": "lease_moved", "from": { "host": "b", "life": "00" }, "to": ["a", { "id": 1, "name": "db" }], "ms": 7
+        });
+        assert_eq!(words(&later), "lease moved: from b, ms 7, to a db");
+        assert_eq!(words(&json!("\u{1b}[2J\n")), "\" [2J \"".replace(" [2J ", "\\u001b[2J\\n"));
+        assert_eq!(words(&json!({ "kind": "said", "text": "\u{1b}[2J" })), "said: text  [2J");
+    }
+
+    #[test]
+    fn a_missing_journal_is_an_error() {
+        let dir = TempDir::new();
+        assert!(read(&dir.path().join("none"), None, 1).is_err());
+    }
+}

@@ -34,12 +34,14 @@ pub(super) fn run(kind: Kind, out: Option<&Path>) -> Ended {
     let path = out.unwrap_or(kind.default_file());
     let mut key = Zeroizing::new([0; KEY_BYTES]);
     SystemRandom::new().fill(key.as_mut()).map_err(|_| Failure::failed("the system gave no random bytes"))?;
-    write(path, secret::key_text(*key).as_bytes()).map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => Failure::failed(format!(
-            "{}: exists and is not touched; to change keys, make another with --out and list both (see `keys`)",
-            path.display()
-        )),
-        _ => Failure::failed(format!("{}: {error}", path.display())),
+    write(path, secret::key_text(*key).as_bytes()).map_err(|error| {
+        let path = path.display();
+        let way_out = if error.kind() == io::ErrorKind::AlreadyExists {
+            "; it is not touched: to change keys, make another with --out and list both under `keys`"
+        } else {
+            ""
+        };
+        Failure::failed(format!("{path}: {error}{way_out}"))
     })?;
     print(&advice(kind, path));
     Ok(ExitCode::SUCCESS)
@@ -97,7 +99,7 @@ mod tests {
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
         let first = secret::load_key(&SecretRef::File(path.clone())).unwrap();
         let failure = run(Kind::Witness, Some(&path)).unwrap_err();
-        assert!(failure.message.contains("exists and is not touched"), "{}", failure.message);
+        assert!(failure.message.contains("it is not touched"), "{}", failure.message);
         assert_eq!(secret::load_key(&SecretRef::File(path)).unwrap().expose(), first.expose());
         let other = dir.path().join("witness.key");
         run(Kind::Witness, Some(&other)).unwrap();

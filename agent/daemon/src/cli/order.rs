@@ -102,3 +102,62 @@ fn typed(host: &str) -> Result<(), Failure> {
         Err(Failure::failed("another name was typed; nothing was done"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::tests::agent;
+    use crate::testing::TempDir;
+
+    fn order(kind: Kind, host: &str, yes: bool) -> Ended {
+        let dir = TempDir::new();
+        let options = OrderOptions { host: host.to_owned(), reason: "disk on fire".to_owned(), yes };
+        run(&agent(&dir), kind, &options)
+    }
+
+    #[test]
+    fn an_order_is_taken_refused_or_about_nobody() {
+        assert_eq!(order(Kind::Fence, "b", true).unwrap(), ExitCode::SUCCESS);
+        let refused = order(Kind::Fence, "c", true).unwrap_err();
+        assert_eq!((refused.status, refused.message.as_str()), (1, "refused: c is healthy"));
+        let unknown = order(Kind::Fence, "q", true).unwrap_err();
+        assert_eq!(
+            (unknown.status, unknown.message.as_str()),
+            (2, "there is no host `q`; configured are: a, b, c")
+        );
+        let stopping = order(Kind::Confirm, "b", true).unwrap_err();
+        assert_eq!((stopping.status, stopping.message.as_str()), (1, "the agent is stopping"));
+    }
+
+    #[test]
+    fn without_an_agent_nothing_is_typed() {
+        let dir = TempDir::new();
+        let options = OrderOptions { host: "b".to_owned(), reason: "x".to_owned(), yes: false };
+        let failure = run(&dir.path().join("agent.sock"), Kind::Fence, &options).unwrap_err();
+        assert!(
+            failure.status == 1 && failure.message.contains("no agent runs on this host"),
+            "{}",
+            failure.message
+        );
+    }
+
+    #[test]
+    fn the_blast_radius_names_what_runs_there() {
+        let status = |on: &str| -> Status {
+            serde_json::from_value(serde_json::json!({
+                "cluster": "x", "host": "a", "incarnation": "", "admitted": true, "quorate": true, "found": null,
+                "coordinator": null, "view": [], "electorate": [], "dead": [],
+                "hosts": [{ "name": "b", "id": 1, "state": "suspect", "incarnation": null, "heard_ms": 1, "health": null }],
+                "workloads": [{ "name": "db", "id": 1, "desired": "running", "on": [on], "here": "stopped" }],
+                "witness": { "configured": false, "proven_ms": null, "granting": false }, "fence_paths": [],
+                "not_armed": [], "journal": { "ok": true, "error": null }, "alarms": [],
+            }))
+            .unwrap()
+        };
+        assert_eq!(blast_radius(&status("b"), "b"), "It is `suspect` here and was last known to run: db.\n");
+        assert_eq!(
+            blast_radius(&status("a"), "b"),
+            "It is `suspect` here and was last known to run: no workload.\n"
+        );
+    }
+}

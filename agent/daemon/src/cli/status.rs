@@ -116,3 +116,50 @@ fn ago(ms: Option<u64>) -> String {
 fn list(names: &[String]) -> String {
     if names.is_empty() { "nobody".to_owned() } else { names.join(", ") }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_reads_well_and_shows_what_is_wrong() {
+        let status: Status = serde_json::from_value(serde_json::json!({
+            "cluster": "edge-a", "host": "a", "incarnation": "0123456789abcdef", "admitted": true, "quorate": false,
+            "found": null, "coordinator": null, "view": ["a"], "electorate": ["a", "b"], "dead": [],
+            "hosts": [
+                { "name": "a", "id": 0, "state": "member", "incarnation": null, "heard_ms": 0, "health": "healthy" },
+                { "name": "b", "id": 1, "state": "suspect", "incarnation": null, "heard_ms": 61000, "health": null },
+            ],
+            "workloads": [{ "name": "db", "id": 1, "desired": "running", "on": ["b"], "here": "stopped" }],
+            "witness": { "configured": true, "proven_ms": null, "granting": false },
+            "fence_paths": [{ "device": "bmc-b", "fences": "b", "proven_ms": 12345, "error": "no answer" }],
+            "not_armed": ["watchdog: /dev/watchdog0 is missing"],
+            "journal": { "ok": false, "error": "no space" },
+            "alarms": ["clone"],
+        }))
+        .unwrap();
+        assert_eq!(
+            render(&status),
+            "\
+cluster `edge-a`, seen by host `a` (0123456789abcdef)
+NOT quorate, admitted; coordinator none
+stands with a of 2 counted
+
+ID  HOST  STATE    HEARD      HEALTH
+0   a     member   0 ms ago   healthy
+1   b     suspect  1 min ago  -
+
+ID  WORKLOAD  DESIRED  ON  HERE
+1   db        running  b   stopped
+
+DEVICE  FENCES  PROVEN      ERROR
+bmc-b   b       12.3 s ago  no answer
+
+witness: has NEVER answered
+JOURNAL cannot be written, so no fence is sent: no space
+NOT ARMED: watchdog: /dev/watchdog0 is missing
+ALARM: clone
+"
+        );
+    }
+}

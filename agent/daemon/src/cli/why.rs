@@ -59,3 +59,54 @@ fn render(story: &Story) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing::TempDir;
+
+    fn entry(n: u64, boot_ms: u64, text: &str) -> Entry {
+        Entry {
+            n,
+            time: format!("2026-11-20T14:00:00.{n:03}Z"),
+            boot_ms,
+            host: "a".into(),
+            life: "0123456789abcdef".into(),
+            event: json!({ "kind": text }),
+        }
+    }
+
+    #[test]
+    fn each_incident_has_its_own_clock() {
+        let entries = vec![
+            entry(1, 5_000, "one"),
+            entry(2, 6_234, "two"),
+            entry(3, 70_000, "three"),
+            entry(4, 9, "boot"),
+        ];
+        assert_eq!(
+            render(&Story { entries, left_out: 3 }).trim_start_matches("(3 older records are not shown)\n"),
+            "\n2026-11-20T14:00:00.001Z on host a
+    +0.000 s  one
+    +1.234 s  two
+
+2026-11-20T14:00:00.003Z on host a
+    +0.000 s  three
+
+2026-11-20T14:00:00.004Z on host a
+    +0.000 s  boot
+"
+        );
+    }
+
+    #[test]
+    fn an_empty_or_missing_journal_is_said() {
+        let dir = TempDir::new();
+        let failure = run(dir.path(), Some("b"), false).unwrap_err();
+        assert_eq!((failure.status, failure.message.as_str()), (1, "the journal tells nothing about `b`"));
+        let failure = run(&dir.path().join("none"), None, false).unwrap_err();
+        assert!(failure.message.contains("the agent writes its journal there"), "{}", failure.message);
+    }
+}
