@@ -14,6 +14,9 @@ use crate::record::Event;
 /// The rest between two readings of a BMC that did not say off.
 const READ_REST: Duration = Duration::secs(1);
 
+/// The rest between two offs for one host.
+const FORCE_REST: Duration = Duration::secs(5);
+
 /// The state of a cold start: this host's lock and, if it decides, how far it is.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Cold {
@@ -24,6 +27,8 @@ pub(crate) struct Cold {
     confirmed: BTreeSet<HostId>,
     /// The decider that this host was locked on was heard as another incarnation, or is dead.
     decider_gone: Option<String>,
+    /// When each host's power was last ordered off, with the witness's consent.
+    forced: BTreeMap<HostId, Time>,
     consent_asks: BTreeMap<Seq, Time>,
     consent_until: Option<Time>,
 }
@@ -67,6 +72,20 @@ impl Cold {
 
     pub(crate) fn clear(&mut self) {
         *self = Self::default();
+    }
+
+    /// The hosts whose power this cold start cut.
+    pub(crate) fn forced(&self) -> Vec<HostId> {
+        self.forced.keys().copied().collect()
+    }
+
+    /// An off is on its way to a host: it is read back at once, and ordered again only after a rest.
+    pub(crate) fn force(&mut self, host: HostId, now: Time) {
+        self.forced.insert(host, now);
+    }
+
+    pub(crate) fn read_at_once(&mut self, host: HostId) {
+        self.reads.entry(host).or_default().next = None;
     }
 
     /// Growing, while locked: only what stems from this lock may be joined.
@@ -440,8 +459,12 @@ impl Engine {
             let last = self.accepted(host).map_or(self.started, |accepted| accepted.at.max(self.started));
             let from = last.after(wait);
             let known_off = self.cold.reads.get(&host).is_some_and(|reads| !reads.off.is_empty());
+            let rested = self.cold.forced.get(&host).map(|last| last.after(FORCE_REST));
             if self.now >= from && !known_off && !self.cold.confirmed.contains(&host) {
-                overdue.push(host);
+                match rested.filter(|next| self.now < *next) {
+                    Some(next) => self.wake_at(next),
+                    None => overdue.push(host),
+                }
             } else if self.now < from {
                 self.wake_at(from);
             }

@@ -57,6 +57,7 @@ struct Running {
 #[derive(Clone, Copy, Debug)]
 enum Intended {
     Fence { victim: Incarnation, order: Order },
+    PowerBack { host: HostId, device: DeviceId, deadline: Time },
     ColdOff { host: HostId, device: DeviceId, deadline: Time },
 }
 
@@ -72,6 +73,9 @@ struct Flight {
 
 impl Engine {
     pub(super) fn run_fences(&mut self) {
+        if self.is_quorate(self.now) {
+            std::mem::take(&mut self.power_owed).into_iter().for_each(|host| self.give_back_power(host));
+        }
         self.give_up_unwanted();
         self.start_fences();
         self.drive_fences();
@@ -367,6 +371,20 @@ impl Engine {
                     self.fences.flights.insert(id, flight);
                 }
             }
+            Some(Intended::PowerBack { host, device, deadline }) => {
+                if self.is_quorate(self.now) && self.now < deadline {
+                    let id = self.send_to_device(host, device, Command::PowerOn, deadline);
+                    let flight = Flight {
+                        victim: None,
+                        host,
+                        device,
+                        command: Command::PowerOn,
+                        attempt: 1,
+                        sent: self.now,
+                    };
+                    self.fences.flights.insert(id, flight);
+                }
+            }
             None => return false,
         }
         true
@@ -433,6 +451,9 @@ impl Engine {
             self.record(event);
             if let Some(running) = flight.victim.and_then(|victim| self.fences.running.get_mut(&victim)) {
                 running.fence.handle_answer(flight.device, flight.command, flight.attempt, answer, self.now);
+            }
+            if flight.victim.is_none() && flight.command == Command::PowerOff {
+                self.cold.read_at_once(flight.host);
             }
             // The proof is taken before anything else happens: what it releases should not wait for another input.
             self.drive_fences();
@@ -544,22 +565,36 @@ impl Engine {
         if waiting || self.journal_failing.is_some() {
             return;
         }
-        let numbered: Vec<(DeviceId, Time)> = (0u16..)
+        self.cold.force(host, self.now);
+        for (device, deadline, ticket) in self.intend_on_all(host, Command::PowerOff) {
+            self.fences.intended.insert(ticket, Intended::ColdOff { host, device, deadline });
+        }
+    }
+
+    /// A cold start cut this host's power, and an electorate stands now: the power comes back, as after any fence.
+    pub(super) fn give_back_power(&mut self, host: HostId) {
+        if self.cluster.fencing().after_off() == AfterOff::Off {
+            return;
+        }
+        for (device, deadline, ticket) in self.intend_on_all(host, Command::PowerOn) {
+            self.fences.intended.insert(ticket, Intended::PowerBack { host, device, deadline });
+        }
+    }
+
+    fn intend_on_all(&mut self, host: HostId, command: Command) -> Vec<(DeviceId, Time, Ticket)> {
+        let devices: Vec<(DeviceId, Time)> = (0u16..)
             .zip(self.cluster.devices())
             .filter(|(_, device)| device.fences() == host)
             .map(|(id, device)| (DeviceId(id), self.now.after(device.deadline())))
             .collect();
         let victim = self.who(Incarnation::new(host, [0; 8]));
-        for (device, deadline) in numbered {
-            let event = Event::OrderIntended {
-                victim: victim.clone(),
-                device: self.device_name(device),
-                command: Command::PowerOff,
-                attempt: 1,
-            };
-            let ticket = self.record_intent(event);
-            self.fences.intended.insert(ticket, Intended::ColdOff { host, device, deadline });
+        let mut intents = Vec::new();
+        for (device, deadline) in devices {
+            let name = self.device_name(device);
+            let event = Event::OrderIntended { victim: victim.clone(), device: name, command, attempt: 1 };
+            intents.push((device, deadline, self.record_intent(event)));
         }
+        intents
     }
 
     pub(super) fn device_name(&self, device: DeviceId) -> String {

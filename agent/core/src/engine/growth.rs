@@ -157,6 +157,7 @@ impl Engine {
     /// This life is counted by everybody it counts: from here on it may ask, grant and run.
     pub(super) fn admit(&mut self) {
         self.presence = Presence::Admitted;
+        self.power_owed.extend(self.cold.forced());
         self.cold.clear();
         self.joining.clear();
         self.lost_since = Some(self.now);

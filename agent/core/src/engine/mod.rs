@@ -113,6 +113,8 @@ pub struct Engine {
 
     fences: Fences,
     fence_times: Vec<Time>,
+    /// Hosts whose power a cold start of this life's cut: it comes back once there is a quorum.
+    power_owed: Vec<HostId>,
     here: BTreeMap<WorkloadId, Here>,
     unseen: WorkloadSet,
     place: BTreeMap<WorkloadId, Incarnation>,
@@ -196,6 +198,7 @@ impl Engine {
             pending_asks: BTreeMap::new(),
             fences: Fences::default(),
             fence_times: saved.fences.clone(),
+            power_owed: Vec::new(),
             here: saved.claims.iter().map(|id| (*id, Here::Running)).collect(),
             unseen: WorkloadSet::EMPTY,
             place: BTreeMap::new(),
