@@ -1,4 +1,4 @@
-//! Time as the pure crates know it: whole milliseconds since an arbitrary start (the shell uses `CLOCK_BOOTTIME`).
+//! Time as the pure crates know it: whole milliseconds since an arbitrary start (the shells use `CLOCK_MONOTONIC_RAW`, which nothing slews, and notice a sleep).
 //!
 //! Rounding is one-sided, so that a millisecond's truncation can never lengthen a right: a shell truncates its clock;
 //! a holder adds [`Duration`]s as they are to a send time read before the packet was built; a voter's lengths go through
