@@ -32,10 +32,6 @@ impl BusError {
         self.is_named("NoSuchUnit")
     }
 
-    fn is_already_subscribed(&self) -> bool {
-        self.is_named("AlreadySubscribed")
-    }
-
     fn is_named(&self, ending: &str) -> bool {
         let name = match &self.source {
             zbus::Error::MethodError(name, _, _) => name.as_str(),
@@ -199,7 +195,8 @@ impl Systemd {
         }
     }
 
-    /// Makes and starts a oneshot service that stays active after its program has ended, and waits for the job.
+    /// Makes and starts a oneshot service that stays active after its program has ended, and waits for the job. One of this
+    /// name that is still there is stopped first.
     pub(crate) async fn run(&self, unit: &Transient<'_>) -> Result<String, BusError> {
         let usec = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         let mut properties = vec![
@@ -215,7 +212,16 @@ impl Systemd {
             properties.push(("ExecStop", exec(stop)));
         }
         let no_others: &[(&str, Vec<(&str, Variant<'_>)>)] = &[];
-        self.job("StartTransientUnit", unit.name, &(unit.name, "replace", properties, no_others)).await
+        let body = (unit.name, "replace", properties, no_others);
+        match self.job("StartTransientUnit", unit.name, &body).await {
+            // An earlier one of this name stays after its program has ended, failed or been cut short.
+            Err(error) if error.is_named("UnitExists") => {
+                self.stop(unit.name).await?;
+                self.reset_failed(unit.name).await?;
+                self.job("StartTransientUnit", unit.name, &body).await
+            }
+            other => other,
+        }
     }
 
     /// Asks for a job and waits until systemd says how it ended. Without a limit of its own: the caller sets one.
@@ -234,7 +240,7 @@ impl Systemd {
         let mut signals = MessageStream::for_match_rule(rule, &self.0, None).await.map_err(&fail)?;
         // Once a connection is enough; systemd refuses further ones, which is as good.
         if let Err(error) = self.manager("Subscribe", unit, &()).await
-            && !error.is_already_subscribed()
+            && !error.is_named("AlreadySubscribed")
         {
             return Err(error);
         }

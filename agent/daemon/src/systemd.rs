@@ -141,3 +141,86 @@ impl fmt::Display for StopKind {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::run;
+    use std::fs;
+    use std::io::{Read, Write};
+    use std::os::fd::AsFd;
+    use std::process::Command;
+
+    #[test]
+    fn without_systemd_nothing_is_said_and_an_end_is_a_stop() {
+        ready("serving");
+        status("serving");
+        stopping("leaving");
+        assert_eq!(watchdog_interval(), None);
+        assert_eq!(run(stop_or_restart()), StopKind::Stop);
+    }
+
+    const UNIT: &str = "palisade-test-notify.service";
+    const SAID: &str = "/run/palisade-test-notify";
+
+    fn systemctl(arguments: &[&str]) -> String {
+        let output = Command::new("systemctl").args(arguments).output().expect("no systemctl");
+        assert!(output.status.success(), "systemctl {arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    #[test]
+    #[ignore = "needs systemd as PID 1"]
+    fn on_systemd_a_service_is_ready_keeps_its_descriptor_and_tells_a_restart_from_a_stop() {
+        let program = std::env::current_exe().unwrap();
+        let arguments = "--ignored --exact --nocapture systemd::tests::on_systemd_the_service_itself";
+        let text = format!(
+            "[Service]\nType=notify\nWatchdogSec=30\nFileDescriptorStoreMax=2\nEnvironment=PALISADE_TEST_SERVICE=1\nExecStart={} {arguments}\n",
+            program.display()
+        );
+        fs::write(format!("/etc/systemd/system/{UNIT}"), text).unwrap();
+        drop(fs::remove_file(SAID));
+        systemctl(&["daemon-reload"]);
+        // Returns once the service has said that it is ready.
+        systemctl(&["start", UNIT]);
+        assert_eq!(systemctl(&["show", "-P", "StatusText", UNIT]).trim(), "serving");
+        systemctl(&["restart", UNIT]);
+        systemctl(&["stop", UNIT]);
+        let said = fs::read_to_string(SAID).unwrap();
+        let expected = "kept: none\nwatchdog: 15s\nend: restart\nkept: hello\nwatchdog: 15s\nend: stop\n";
+        assert_eq!(said, expected);
+    }
+
+    #[test]
+    #[ignore = "the service of the test above"]
+    fn on_systemd_the_service_itself() {
+        if std::env::var_os("PALISADE_TEST_SERVICE").is_none() {
+            return;
+        }
+        let mut said = fs::OpenOptions::new().create(true).append(true).open(SAID).unwrap();
+        // SAFETY: systemd's descriptors are from 3 on, and the test harness has taken none of those.
+        let mut passed = unsafe { Passed::take() }.unwrap();
+        match passed.by_name("pipe") {
+            Some(fd) => {
+                let mut text = [0; 5];
+                fs::File::from(fd).read_exact(&mut text).unwrap();
+                writeln!(said, "kept: {}", String::from_utf8_lossy(&text)).unwrap();
+            }
+            None => writeln!(said, "kept: none").unwrap(),
+        }
+        writeln!(said, "watchdog: {:?}", watchdog_interval().unwrap()).unwrap();
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        writer.write_all(b"hello").unwrap();
+        store(reader.as_fd(), "pipe").unwrap();
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().build().unwrap().block_on(async {
+            let terminate = tokio::signal::unix::SignalKind::terminate();
+            let mut terminated = tokio::signal::unix::signal(terminate).unwrap();
+            ready("serving");
+            alive();
+            terminated.recv().await;
+            stopping("ending");
+            writeln!(said, "end: {}", stop_or_restart().await).unwrap();
+        });
+    }
+}

@@ -107,10 +107,20 @@ fn any_change_is_found_with_file_and_line() {
         fs::write(&path, lines.iter().flat_map(|n| line(*n).to_vec()).collect::<Vec<_>>()).unwrap();
         verify(dir.path()).map_err(|error| (error.line, error.what))
     };
-    assert!(matches!(check(&[1, 2, 4, 5]), Err((3, Broken::Number { expected: 3, found: 4 }))), "a line left out");
+    assert!(
+        matches!(check(&[1, 2, 4, 5]), Err((3, Broken::Number { expected: 3, found: 4 }))),
+        "a line left out"
+    );
     assert!(matches!(check(&[1, 3, 2, 4, 5]), Err((2, Broken::Number { .. }))), "two lines exchanged");
-    assert!(matches!(check(&[2, 3, 4, 5]), Err((1, Broken::Number { expected: 1, found: 2 }))), "the first cut off");
-    assert_eq!(check(&[1, 2, 3]).unwrap().last_n, 3, "the end cut off is seen by whoever noted the last hash");
+    assert!(
+        matches!(check(&[2, 3, 4, 5]), Err((1, Broken::Number { expected: 1, found: 2 }))),
+        "the first cut off"
+    );
+    assert_eq!(
+        check(&[1, 2, 3]).unwrap().last_n,
+        3,
+        "the end cut off is seen by whoever noted the last hash"
+    );
     // A line written anew, with a right hash of its own, does not fit what follows it.
     let draft = Draft { time: SystemTime::UNIX_EPOCH, boot_ms: 0, event: b"\"forged\"".to_vec() };
     let mut forged = line(1).to_vec();
@@ -139,7 +149,10 @@ fn a_torn_end_is_moved_aside_and_the_chain_goes_on() {
         assert_eq!((summary.last_n, summary.unfinished_bytes), (n, 0));
         let all = events(dir.path());
         let torn = &all[all.len() - 2];
-        assert_eq!((torn["kind"].as_str(), torn["bytes"].as_u64()), (Some("journal_torn"), Some(tail.len() as u64)));
+        assert_eq!(
+            (torn["kind"].as_str(), torn["bytes"].as_u64()),
+            (Some("journal_torn"), Some(tail.len() as u64))
+        );
         assert_eq!(fs::read(torn["moved_to"].as_str().unwrap()).unwrap(), tail);
         assert!(fs::read(&path).unwrap().starts_with(&before), "what was whole stays");
     }
@@ -201,7 +214,8 @@ fn the_newest_matching_record_is_found_through_all_files() {
     durable(&mut answers, 0..60);
     close(journal);
     assert!(file::list(dir.path()).unwrap().len() > 2);
-    let found = last_matching(dir.path(), "admitted", |line| line.event["kind"] == "admitted").unwrap().unwrap();
+    let found =
+        last_matching(dir.path(), "admitted", |line| line.event["kind"] == "admitted").unwrap().unwrap();
     assert_eq!((found.n, found.event["boot"].as_str()), (2, Some("y")));
     assert!(last_matching(dir.path(), "admitted", |line| line.event["kind"] == "never").unwrap().is_none());
 }
@@ -274,7 +288,9 @@ fn safe_5_nothing_is_durable_before_its_sync_and_a_failed_sync_is_written_again(
     let (mut journal, mut answers) = Journal::open_on(options(dir.path()), faults.disk()).unwrap();
     faults.set(Fault::Sync(libc::EIO));
     journal.try_append(&step("one"), Some(1)).unwrap();
-    until(|| matches!(journal.health(), JournalHealth::Failing { error } if error.contains("Input/output error")));
+    until(
+        || matches!(journal.health(), JournalHealth::Failing { error } if error.contains("Input/output error")),
+    );
     assert!(answers.try_recv().is_err());
     let writes = faults.writes();
     // A write that stops half-way is written over as well.

@@ -80,13 +80,19 @@ impl Cgroup {
             }
         };
         match tokio::time::timeout(limit, emptied).await {
-            Ok(Ok(())) => {
-                // For the next start. One that has cgroups of its own below stays, empty.
-                drop(fs::remove_dir(&self.0));
-                Ok(true)
-            }
+            Ok(Ok(())) => Ok(true),
             Ok(Err(error)) => Err(error),
             Err(_) => Ok(false),
+        }
+    }
+
+    /// Removes it if nobody is in it; one that has cgroups of its own below stays, empty. Only for what the agent made: systemd
+    /// would wait for ever for word that a cgroup removed under it has emptied.
+    pub(super) fn remove(&self) {
+        match fs::remove_dir(&self.0) {
+            Ok(()) => {}
+            Err(error) if gone(&error) => {}
+            Err(error) => tracing::debug!(path = %self.0.display(), %error, "an emptied cgroup stays"),
         }
     }
 

@@ -125,7 +125,8 @@ impl Command {
 
     /// Kills every process that a start left, and sees that they are gone.
     async fn sweep(&self) -> Result<(), String> {
-        let emptied = match self.cgroup() {
+        let cgroup = self.cgroup();
+        let emptied = match &cgroup {
             Some(cgroup) => cgroup.kill(SWEEP).await,
             None => {
                 let [_, (name, value)] = &self.environment;
@@ -133,7 +134,12 @@ impl Command {
             }
         };
         match emptied {
-            Ok(true) => Ok(()),
+            Ok(true) => {
+                if let (Place::Cgroups(_), Some(cgroup)) = (&self.host.place, cgroup) {
+                    cgroup.remove();
+                }
+                Ok(())
+            }
             Ok(false) => Err(format!("processes outlive SIGKILL by {} ms", SWEEP.as_millis())),
             Err(error) => Err(error.to_string()),
         }
@@ -203,12 +209,6 @@ impl Command {
         };
         let work = async {
             let systemd = self.host.systemd().await?;
-            // The unit of an earlier start stays active after its workload has ended by itself; its name must be free.
-            let (state, _) = systemd.state(&name).await?;
-            if state != "inactive" && state != "failed" {
-                systemd.stop(&name).await?;
-            }
-            systemd.reset_failed(&name).await?;
             systemd.run(&unit).await
         };
         let job = self.on_bus(self.limits.start + self.limits.stop, work).await?;

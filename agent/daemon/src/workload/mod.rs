@@ -352,4 +352,6 @@ async fn perform(driver: &Driver, op: Op, looks: &Semaphore) -> Result<Answer, O
 }
 
 #[cfg(test)]
+mod on_systemd;
+#[cfg(test)]
 mod tests;

@@ -505,6 +505,7 @@ fn an_emptied_cgroup_is_removed_and_one_that_is_gone_counts_as_empty() {
         drop(cgroup.enter().unwrap());
         assert!(parent.0.join("w").exists());
         assert!(cgroup.kill(LONG).await.unwrap());
+        cgroup.remove();
         assert!(!parent.0.join("w").exists());
     });
 }

@@ -11,6 +11,9 @@ use crate::bus::BusError;
 /// What systemd is given for its part of a kill.
 const KILL_JOB: Duration = Duration::from_secs(2);
 
+/// Between two SIGKILLs while systemd stops the unit.
+const AGAIN: Duration = Duration::from_millis(20);
+
 pub(super) struct Unit {
     host: Arc<Host>,
     name: String,
@@ -52,20 +55,31 @@ impl Unit {
                 None => Ok(true),
             }
         };
-        // Killed by systemd too, and stopped there, or `Restart=` would bring it back.
         let told = async {
             let systemd = self.host.systemd().await?;
-            match systemd.kill(&self.name).await {
-                // Nothing runs that could be killed; what state it is in is read afterwards.
-                Err(error) if error.is_no_such_unit() => return Ok(()),
-                Ok(()) | Err(_) => {}
+            // Stopped as well as killed, or `Restart=` would bring it back. Killed until the stop has ended: what it waits for,
+            // or runs (`ExecStop=`), has no time to be graceful.
+            let stopped = systemd.stop(&self.name);
+            tokio::pin!(stopped);
+            loop {
+                tokio::select! {
+                    biased;
+                    job = &mut stopped => return job.map(drop),
+                    () = tokio::time::sleep(AGAIN) => {}
+                }
+                match systemd.kill(&self.name).await {
+                    // Nothing is there that could be killed; what it reads afterwards counts.
+                    Ok(()) | Err(_) => {}
+                }
             }
-            systemd.stop(&self.name).await.map(drop)
         };
         let (swept, told) = tokio::join!(swept, self.on_bus(KILL_JOB, told));
         match (swept, told) {
-            (Ok(true), _) if cgroup.is_some() => Ok(()),
             (_, Ok(())) => Ok(()),
+            (Ok(true), Err(why)) if cgroup.is_some() => {
+                tracing::warn!(why, unit = self.name, "killed by its cgroup; systemd did not take part");
+                Ok(())
+            }
             (Ok(_), Err(told)) => Err(told),
             (Err(swept), Err(told)) => Err(format!("{swept}; {told}")),
         }
