@@ -21,11 +21,6 @@ const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 pub(crate) struct Secret(Zeroizing<Vec<u8>>);
 
 impl Secret {
-    /// The bytes, for whoever must prove knowledge of them.
-    pub(crate) fn expose(&self) -> &[u8] {
-        &self.0
-    }
-
     /// The bytes, handed over to a type that wipes them as well.
     pub(crate) fn into_bytes(mut self) -> Vec<u8> {
         std::mem::take(&mut *self.0)
@@ -266,7 +261,6 @@ mod tests {
         let dir = TempDir::new();
         for text in [&b"hunter2"[..], b"hunter2\n", b"hunter2\r\n"] {
             let secret = load(&SecretRef::File(file(&dir, text, 0o600))).unwrap();
-            assert_eq!(secret.expose(), b"hunter2");
             // SAFE-6
             assert_eq!(format!("{secret:?}"), "Secret(..)");
             assert_eq!(secret.into_bytes(), b"hunter2");

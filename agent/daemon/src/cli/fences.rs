@@ -4,14 +4,13 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use palisade_core::config::{CipherSuite, Cluster, Device, DeviceKind, Ipmi, Privilege};
-use palisade_devices::ipmi::{self, IpmiConfig};
-use palisade_devices::{Device as _, Secret};
+use palisade_core::config::{Cluster, Device, DeviceKind};
+use palisade_devices::Device as _;
+use palisade_devices::ipmi::Ipmi;
 use palisade_ladder::{Command, Failure as DeviceFailure, Power, Proven, Response};
 use tokio::time::Instant;
 
 use super::{Ended, Failure, configuration, print, table};
-use crate::secret;
 
 /// What the check of one device came to.
 type Verdict = Result<Proven, String>;
@@ -54,7 +53,7 @@ async fn prove_all(cluster: &Cluster) -> Vec<Verdict> {
 
 async fn prove(device: Device) -> Verdict {
     let DeviceKind::Ipmi(ipmi) = device.kind();
-    let mut bmc = ipmi::Ipmi::new(with_secrets(ipmi)?);
+    let mut bmc = Ipmi::new(crate::fences::ipmi_config(ipmi)?);
     let length = Duration::from_millis(device.deadline().0);
     let answer = bmc.run(Command::Prove, Instant::now() + length).await;
     bmc.close(Instant::now() + Duration::from_secs(1)).await;
@@ -68,27 +67,6 @@ async fn prove(device: Device) -> Verdict {
         }
         Err(failure) => Err(hint(&failure)),
     }
-}
-
-fn with_secrets(ipmi: &Ipmi) -> Result<IpmiConfig, String> {
-    let load = |reference| {
-        secret::load(reference)
-            .map(|secret| Secret::new(secret.into_bytes()))
-            .map_err(|error| error.to_string())
-    };
-    let password = load(ipmi.password())?;
-    let kg = ipmi.kg().map(load).transpose()?;
-    let suite = match ipmi.cipher_suite() {
-        CipherSuite::Suite3 => ipmi::Suite::Three,
-        CipherSuite::Suite17 => ipmi::Suite::Seventeen,
-    };
-    let privilege = match ipmi.privilege() {
-        Privilege::Operator => ipmi::Privilege::Operator,
-        Privilege::Administrator => ipmi::Privilege::Administrator,
-    };
-    let user = ipmi.user().to_owned();
-    IpmiConfig::new(ipmi.address(), user, password, kg, suite, privilege, &ipmi.guid().0)
-        .map_err(|error| error.to_string())
 }
 
 /// The failure with what to do about it, where that is not in its words.
