@@ -127,6 +127,11 @@ impl Cold {
         self.consent_asks.insert(ask, until);
     }
 
+    /// An operator's word was about the silence before: a host that speaks takes it back.
+    pub(crate) fn heard(&mut self, host: HostId) {
+        self.confirmed.remove(&host);
+    }
+
     pub(crate) fn confirm_dead(&mut self, host: HostId) {
         self.confirmed.insert(host);
         if self.lock.is_some_and(|lock| lock.decider.host == host) {

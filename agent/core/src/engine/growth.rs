@@ -131,6 +131,10 @@ impl Engine {
     /// admitted."
     fn become_admitted(&mut self) {
         let Some(found) = self.found else { return };
+        // Cold start 3: while locked on another's cold start, a delayed packet of a dead lineage admits nobody.
+        if self.cold.lock().is_some_and(|lock| lock.decider != self.me && lock != found) {
+            return;
+        }
         if !self.electorate.is_living(self.me)
             || !self.unseen.is_empty()
             || !self.unfit.is_empty()
@@ -162,6 +166,7 @@ impl Engine {
         self.joining.clear();
         self.lost_since = Some(self.now);
         self.dirty = true;
+        self.arm_watchdog();
         let electorate = self.whos(self.electorate.counted());
         self.record(Event::Admitted { electorate });
         self.refresh_view();

@@ -64,6 +64,10 @@ impl Engine {
 
     pub(super) fn run_leave(&mut self) {
         let Some(leaving) = self.leaving.clone() else { return };
+        // SAFE-9: a life that has not looked at its workloads, or never spoke, ends without a word: `left` would vouch for what
+        // it does not know.
+        let unheard =
+            !self.unseen.is_empty() || (self.last_sent.is_none() && self.presence == Presence::Joining);
         if leaving.how != ExitKind::Restart && self.presence != Presence::Left {
             let running: Vec<WorkloadId> = self.here.keys().copied().collect();
             if !running.is_empty() {
@@ -84,7 +88,6 @@ impl Engine {
                 self.watchdog_armed = false;
             }
         }
-        let unheard = self.last_sent.is_none() && self.presence == Presence::Joining;
         while let Some(leaving) = self.leaving.as_mut() {
             if leaving.said >= PARTING_WORDS || unheard {
                 let how = leaving.how;

@@ -53,8 +53,8 @@ pub(crate) struct Peer {
     pub(crate) fresh_from: Seq,
     /// When this incarnation first said `away`; cleared once it is back in the view.
     pub(crate) away_since: Option<Time>,
-    /// When this incarnation was first heard to say that it is admitted.
-    pub(crate) admitted_since: Option<Time>,
+    /// Since when this incarnation has said that it is admitted and that its watchdog is armed.
+    pub(crate) armed_since: Option<Time>,
     /// The last ask of its that was granted.
     pub(crate) granted: Option<Grant>,
 }

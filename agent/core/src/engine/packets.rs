@@ -92,16 +92,20 @@ impl Engine {
         let same_life = peer.accepted.as_ref().is_some_and(|last| last.heartbeat.from == from);
         if !same_life {
             peer.away_since = None;
-            peer.admitted_since = None;
+            peer.armed_since = None;
             peer.granted = None;
         }
         peer.fresh_from = next_seq;
         match heartbeat.presence {
             Presence::Away => peer.away_since = peer.away_since.or(Some(now)),
-            Presence::Admitted => peer.admitted_since = peer.admitted_since.or(Some(now)),
+            Presence::Admitted if heartbeat.watchdog_bound.0 > 0 => {
+                peer.armed_since = peer.armed_since.or(Some(now))
+            }
+            Presence::Admitted => peer.armed_since = None,
             Presence::Joining | Presence::Left => {}
         }
         peer.accepted = Some(Accepted { heartbeat: Arc::clone(&heartbeat), at: now, steady_since });
+        self.cold.heard(from.host);
         self.alarms.clear(&mut self.actions, &format!("clone {}", from.host), now);
 
         if reborn {

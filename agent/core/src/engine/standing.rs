@@ -22,7 +22,14 @@ impl Engine {
         if view == self.view {
             return;
         }
-        self.support.view_changed(self.view.is_subset(&view));
+        let grows = self.view.is_subset(&view);
+        self.support.view_changed(grows);
+        if !grows && self.quorum_until.is_some() {
+            // The quorum was one for the view that is no more: nothing may act on it in between.
+            self.quorum_until = None;
+            self.quorate_since = None;
+            self.lost_since = Some(self.now);
+        }
         let gone: Vec<Incarnation> = self.view.difference(&view).copied().collect();
         let lost = gone
             .iter()
@@ -146,10 +153,8 @@ impl Engine {
         if self.cluster.on_quorum_loss() == OnQuorumLoss::Keep || self.leaving.is_some() {
             return;
         }
-        // "A process opens the device only right after a check says quorate, or at admission".
-        if !self.watchdog_wanted && (self.is_quorate(self.now)) {
-            self.watchdog_wanted = true;
-            self.actions.push_back(Action::ArmWatchdog);
+        if self.is_quorate(self.now) {
+            self.arm_watchdog();
         }
         let due = self.now >= self.next_feed;
         if self.watchdog_armed && due && self.is_quorate(self.now) {
@@ -158,6 +163,17 @@ impl Engine {
         }
         if self.watchdog_armed {
             self.wake_at(self.next_feed);
+        }
+    }
+
+    /// "A process opens the device only right after a check says quorate, or at admission".
+    pub(super) fn arm_watchdog(&mut self) {
+        if self.cluster.watchdog().is_some()
+            && self.cluster.on_quorum_loss() == OnQuorumLoss::Stop
+            && !self.watchdog_wanted
+        {
+            self.watchdog_wanted = true;
+            self.actions.push_back(Action::ArmWatchdog);
         }
     }
 
@@ -199,7 +215,7 @@ impl Engine {
                 continue;
             };
             let Some(outside) = self.outside_since.get(&who).copied() else { continue };
-            let from = since.max(outside).max(admitted);
+            let from = since.max(outside).max(armed);
             match Proof::watchdog_expired(who, self.now.since(from), bound, self.now) {
                 Some(proof) => self.bury(proof),
                 None => self.wake_at(from.after(bound)),
