@@ -211,11 +211,16 @@ impl Engine {
             else {
                 continue;
             };
-            let Some(admitted) = self.peers.get(&who.host).and_then(|peer| peer.admitted_since) else {
+            // Silence it must be: a host that still speaks has a watchdog that did not fire.
+            if self.hears(who).is_some() {
+                continue;
+            }
+            let Some(armed) = self.peers.get(&who.host).and_then(|peer| peer.armed_since) else {
                 continue;
             };
             let Some(outside) = self.outside_since.get(&who).copied() else { continue };
-            let from = since.max(outside).max(armed);
+            let spoke = self.accepted(who.host).map_or(armed, |last| last.at);
+            let from = since.max(outside).max(armed).max(spoke);
             match Proof::watchdog_expired(who, self.now.since(from), bound, self.now) {
                 Some(proof) => self.bury(proof),
                 None => self.wake_at(from.after(bound)),
