@@ -33,11 +33,8 @@ impl BusError {
     }
 
     fn is_named(&self, ending: &str) -> bool {
-        let name = match &self.source {
-            zbus::Error::MethodError(name, _, _) => name.as_str(),
-            _ => return false,
-        };
-        name.rsplit('.').next() == Some(ending)
+        let zbus::Error::MethodError(name, _, _) = &self.source else { return false };
+        name.as_str().rsplit('.').next() == Some(ending)
     }
 }
 

@@ -68,7 +68,7 @@ impl Host {
 
 /// The driver of one workload.
 pub(super) enum Driver {
-    Command(Command),
+    Command(Box<Command>),
     Systemd(Unit),
     Libvirt(Domain),
 }
@@ -79,7 +79,7 @@ impl Driver {
         match &spec.kind {
             Kind::Command { start, stop, status } => {
                 let [start, stop, status] = [start, stop, status].map(Clone::clone);
-                Self::Command(Command::new(host, spec.id, &spec.name, [start, stop, status], limits))
+                Self::Command(Box::new(Command::new(host, spec.id, &spec.name, [start, stop, status], limits)))
             }
             Kind::Systemd { unit } => Self::Systemd(Unit::new(host, unit, limits)),
             Kind::Libvirt { domain, xml } => Self::Libvirt(Domain::new(&host, domain, xml, limits)),
