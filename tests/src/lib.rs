@@ -1,3 +1,5 @@
+//! The simulation ([`sim`]): whole clusters in virtual time, the truth held against every event.
+//!
 //! The lab: real agents on hosts made of network namespaces and cgroups, with real BMCs, a real broker and the real witness.
 //!
 //! Nothing here decides anything for the cluster: the lab gives power, links and knobs, and reads what the hosts wrote down.
@@ -5,3 +7,4 @@
 pub mod lab;
 pub mod measure;
 pub mod scenario;
+pub mod sim;

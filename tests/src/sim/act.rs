@@ -46,10 +46,7 @@ impl World {
     fn act(&mut self, host: usize, action: Action) {
         match action {
             Action::Save(saved) => self.machines[host].run_dir = Some(*saved),
-            Action::Send(heartbeat) => {
-                if std::env::var("SENDS").is_ok() { self.trace(|| format!("{} SEND {:?} busy {} awaits {} place {:?} view {} heard {}", NAMES[host], heartbeat.presence, heartbeat.busy.len(), heartbeat.awaits.len(), heartbeat.place, heartbeat.view.len(), heartbeat.heard.len())); }
-                self.send(host, &heartbeat);
-            }
+            Action::Send(heartbeat) => self.send(host, &heartbeat),
             Action::Ask(ask) => self.send_ask(host, *ask),
             Action::Record { ticket, event } => {
                 self.trace(|| format!("{}: {event}", NAMES[host]));
@@ -199,7 +196,9 @@ impl World {
         let power = self.machines[host].power;
         let already = self.machines[host].bmc.says_already;
         let answer = match order.command {
-            Command::PowerOff | Command::PowerOn if already && power == (order.command == Command::PowerOn) => {
+            Command::PowerOff | Command::PowerOn
+                if already && power == (order.command == Command::PowerOn) =>
+            {
                 Response::AlreadySo
             }
             Command::PowerOff => {

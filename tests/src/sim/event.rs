@@ -13,20 +13,64 @@ use super::Micros;
 /// One event. Those for a process name it, and die with it.
 #[derive(Clone, Debug)]
 pub(super) enum Event {
-    Packet { to: usize, heartbeat: Arc<Heartbeat> },
+    Packet {
+        to: usize,
+        heartbeat: Arc<Heartbeat>,
+    },
     Ask(Arc<Ask>),
-    Answer { to: usize, answer: Answer },
-    Tick { host: usize, process: u64 },
-    Durable { host: usize, process: u64, ticket: Ticket },
+    Answer {
+        to: usize,
+        answer: Answer,
+    },
+    Tick {
+        host: usize,
+        process: u64,
+    },
+    Durable {
+        host: usize,
+        process: u64,
+        ticket: Ticket,
+    },
     /// A BMC carries a command out: the moment of truth.
-    BmcActs { by: usize, process: u64, order: DeviceOrder, say_at: Micros },
-    BmcSays { to: usize, process: u64, order: OrderId, answer: Result<Response, Failure> },
-    WorkloadDone { host: usize, boot: u64, id: WorkloadId, step: u64, fails: bool },
-    DogBites { host: usize, boot: u64, fed: u64 },
-    Boot { host: usize },
-    StartAgent { host: usize, boot: u64 },
-    Look { host: usize, process: u64 },
-    Thaw { host: usize, boot: u64 },
+    BmcActs {
+        by: usize,
+        process: u64,
+        order: DeviceOrder,
+        say_at: Micros,
+    },
+    BmcSays {
+        to: usize,
+        process: u64,
+        order: OrderId,
+        answer: Result<Response, Failure>,
+    },
+    WorkloadDone {
+        host: usize,
+        boot: u64,
+        id: WorkloadId,
+        step: u64,
+        fails: bool,
+    },
+    DogBites {
+        host: usize,
+        boot: u64,
+        fed: u64,
+    },
+    Boot {
+        host: usize,
+    },
+    StartAgent {
+        host: usize,
+        boot: u64,
+    },
+    Look {
+        host: usize,
+        process: u64,
+    },
+    Thaw {
+        host: usize,
+        boot: u64,
+    },
     WitnessStarts,
     Fault(usize),
     Judge,

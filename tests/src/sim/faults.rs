@@ -176,7 +176,7 @@ pub enum Fault {
 pub type Timeline = Vec<(Micros, Fault)>;
 
 /// When each host boots, and what happens until the quiet end.
-pub fn draw(rng: &mut Rng, setup: &Setup) -> (Vec<Micros>, Timeline) {
+pub(super) fn draw(rng: &mut Rng, setup: &Setup) -> (Vec<Micros>, Timeline) {
     let mut line = Timeline::new();
     let boots = boots(rng, setup);
     let lease = setup.lease;

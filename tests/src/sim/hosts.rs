@@ -81,8 +81,12 @@ impl World {
                 self.next_process += 1;
                 machine.me = Some(me);
                 machine.dies_after = None;
-                machine.process =
-                    Some(Process { id: self.next_process, engine, tick: Micros::MAX, unquorate_since: self.now });
+                machine.process = Some(Process {
+                    id: self.next_process,
+                    engine,
+                    tick: Micros::MAX,
+                    unquorate_since: self.now,
+                });
                 self.trace(|| format!("{}: agent starts as {}", NAMES[host], name(me)));
                 let look = self.now + self.rng.scale(500, ms(30));
                 self.queue.push(look, Event::Look { host, process: self.next_process });
@@ -269,7 +273,9 @@ impl World {
     pub(super) fn what_lacks(&self) -> Option<String> {
         let mut all = Vec::new();
         for (host, machine) in self.machines.iter().enumerate().filter(|(_, machine)| !machine.broken) {
-            let Some(process) = &machine.process else { return Some(format!("no agent runs on {}", NAMES[host])) };
+            let Some(process) = &machine.process else {
+                return Some(format!("no agent runs on {}", NAMES[host]));
+            };
             if !process.engine.admitted() {
                 return Some(format!("{} is not admitted", NAMES[host]));
             }
@@ -282,8 +288,14 @@ impl World {
                 return Some(format!("{} is not quorate", NAMES[host]));
             }
             if !process.engine.view().iter().eq(&all) || !process.engine.counted().iter().eq(&all) {
-                let (view, counted) = (process.engine.view().iter().copied(), process.engine.counted().iter().copied());
-                return Some(format!("{} stands with {} and counts {}", NAMES[host], names(view), names(counted)));
+                let (view, counted) =
+                    (process.engine.view().iter().copied(), process.engine.counted().iter().copied());
+                return Some(format!(
+                    "{} stands with {} and counts {}",
+                    NAMES[host],
+                    names(view),
+                    names(counted)
+                ));
             }
         }
         for workload in self.cluster.workloads() {

@@ -9,6 +9,7 @@ mod event;
 mod faults;
 mod hosts;
 mod machine;
+pub mod measure;
 mod rng;
 mod setup;
 mod truth;
@@ -17,7 +18,7 @@ mod world;
 pub use clock::{Clock, Micros, ms};
 pub use faults::{BmcMode, Fault, Timeline, Weather};
 pub use rng::Rng;
-pub use setup::{MAX_HOSTS, NAMES, Setup};
+pub use setup::{NAMES, Setup};
 pub use world::{Report, World};
 
 /// The history of one seed.

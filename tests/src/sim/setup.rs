@@ -8,8 +8,6 @@ use palisade_core::config::Cluster;
 
 use super::Rng;
 
-/// The most hosts that a drawn cluster has.
-pub const MAX_HOSTS: usize = 7;
 /// Names of hosts, by id.
 pub const NAMES: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
 
@@ -91,7 +89,8 @@ impl Setup {
         let hosts = rng.pick(&[2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 4, 4, 4, 5, 5, 6, 7]);
         let witness = if hosts % 2 == 0 { rng.chance(850) } else { rng.chance(400) };
         let drift_ppm = rng.pick(&[10_000, 10_000, 50_000]);
-        let (heartbeat, lease): (u64, u64) = rng.pick(&[(200, 1000), (200, 1000), (200, 800), (50, 250), (100, 500)]);
+        let (heartbeat, lease): (u64, u64) =
+            rng.pick(&[(200, 1000), (200, 1000), (200, 800), (50, 250), (100, 500)]);
         let voter = (lease * (1_000_000 + drift_ppm)).div_ceil(1_000_000) + 1;
         let suspect = voter + rng.pick(&[0, 9, 9, 50, lease / 2]);
         let deadline = rng.pick(&[1000, 2000, 4000]);
@@ -160,13 +159,24 @@ impl Setup {
         }
         let _ = writeln!(text, "drift = \"{}%\"", self.drift_ppm / 10_000);
         if let Some(timeout) = self.watchdog {
-            let _ = writeln!(text, "[watchdog]\ndevice = \"/dev/watchdog\"\ntimeout = \"{timeout}s\"\nmargin = \"1s\"\nruns_while_frozen = true");
+            let _ = writeln!(
+                text,
+                "[watchdog]\ndevice = \"/dev/watchdog\"\ntimeout = \"{timeout}s\"\nmargin = \"1s\"\nruns_while_frozen = true"
+            );
         }
         if self.witness {
-            let _ = writeln!(text, "[witness]\nbroker = \"mqtt://10.0.0.9\"\nkeys = [ {{ id = 1, file = \"/w\" }} ]");
+            let _ = writeln!(
+                text,
+                "[witness]\nbroker = \"mqtt://10.0.0.9\"\nkeys = [ {{ id = 1, file = \"/w\" }} ]"
+            );
         }
         let after_off = if self.after_off_on { "on" } else { "off" };
-        let _ = writeln!(text, "[fencing]\nbudget = {}\nbudget_window = {}\nafter_off = \"{after_off}\"", self.budget, ms(self.budget_window));
+        let _ = writeln!(
+            text,
+            "[fencing]\nbudget = {}\nbudget_window = {}\nafter_off = \"{after_off}\"",
+            self.budget,
+            ms(self.budget_window)
+        );
         for (id, name) in NAMES.iter().enumerate().take(self.hosts) {
             let _ = writeln!(
                 text,
@@ -183,7 +193,8 @@ impl Setup {
         }
         for id in 0..self.workloads {
             // Each prefers another host, so that load is spread and every host has something to lose.
-            let order: Vec<String> = (0..self.hosts).map(|n| format!("\"{}\"", NAMES[(id + n) % self.hosts])).collect();
+            let order: Vec<String> =
+                (0..self.hosts).map(|n| format!("\"{}\"", NAMES[(id + n) % self.hosts])).collect();
             let _ = writeln!(
                 text,
                 "[[workload]]\nid = {id}\nname = \"w{id}\"\nhosts = [{}]\n[workload.command]\nstart = [\"/s\"]\nstop = [\"/s\"]\nstatus = [\"/s\"]",
@@ -205,7 +216,10 @@ mod tests {
             assert_eq!(setup.cluster().hosts().len(), setup.hosts);
         }
         for (hosts, witness, fast) in [(3, false, false), (2, true, true)] {
-            assert_eq!(Setup::plain(hosts, witness, fast).cluster().timing().lease().0, if fast { 250 } else { 1000 });
+            assert_eq!(
+                Setup::plain(hosts, witness, fast).cluster().timing().lease().0,
+                if fast { 250 } else { 1000 }
+            );
         }
     }
 }

@@ -79,10 +79,16 @@ impl Truth {
     pub(super) fn witness_granted(&mut self, ask: &Ask, now: Micros, until: Micros) -> Option<String> {
         self.witness_leases.retain(|lease| lease.until > now && lease.holder != ask.from);
         let conflict = self.witness_leases.iter().find(|lease| {
-            !(ask.view.contains(lease.holder) && lease.view.contains(&ask.from)) && ask.kind != AskKind::Beacon
+            !(ask.view.contains(lease.holder) && lease.view.contains(&ask.from))
+                && ask.kind != AskKind::Beacon
         });
         let failure = conflict.map(|lease| {
-            format!("I3: the witness supports {} for {} while it supports {}", name(ask.from), names(ask.view.iter()), name(lease.holder))
+            format!(
+                "I3: the witness supports {} for {} while it supports {}",
+                name(ask.from),
+                names(ask.view.iter()),
+                name(lease.holder)
+            )
         });
         self.witness_leases.push(WitnessLease { holder: ask.from, view: ask.view.iter().collect(), until });
         failure
@@ -113,7 +119,11 @@ impl World {
             self.queue.push(wake.max(self.now), Event::Tick { host, process: process_id });
         }
         let until = engine.quorum_until().map(|until| clock.when(until));
-        let quorum = until.filter(|until| *until > self.now).map(|until| Quorum { me, view: engine.view().clone(), until });
+        let quorum = until.filter(|until| *until > self.now).map(|until| Quorum {
+            me,
+            view: engine.view().clone(),
+            until,
+        });
         let admitted = engine.admitted();
         self.check_exclusion(host, quorum);
         if admitted {
@@ -127,13 +137,20 @@ impl World {
     fn check_exclusion(&mut self, host: usize, quorum: Option<Quorum>) {
         if let Some(mine) = &quorum {
             let now = self.now;
-            let clash = self.truth.quorums.iter().enumerate().filter(|(other, _)| *other != host).find_map(|(_, theirs)| {
-                let theirs = theirs.as_ref().filter(|theirs| theirs.until > now)?;
-                (!mine.view.contains(&theirs.me) || !theirs.view.contains(&mine.me)).then(|| {
-                    let (left, right) = (names(mine.view.iter().copied()), names(theirs.view.iter().copied()));
-                    format!("I1: {} is quorate with {left} while {} is with {right}", name(mine.me), name(theirs.me))
-                })
-            });
+            let clash = self.truth.quorums.iter().enumerate().filter(|(other, _)| *other != host).find_map(
+                |(_, theirs)| {
+                    let theirs = theirs.as_ref().filter(|theirs| theirs.until > now)?;
+                    (!mine.view.contains(&theirs.me) || !theirs.view.contains(&mine.me)).then(|| {
+                        let (left, right) =
+                            (names(mine.view.iter().copied()), names(theirs.view.iter().copied()));
+                        format!(
+                            "I1: {} is quorate with {left} while {} is with {right}",
+                            name(mine.me),
+                            name(theirs.me)
+                        )
+                    })
+                },
+            );
             if let Some(clash) = clash {
                 self.fail(clash);
             }
@@ -156,11 +173,19 @@ impl World {
             if !engine.map_or(saved.admitted, |engine| engine.admitted()) {
                 continue;
             }
-            let they_count = engine.map_or_else(|| saved.electorate.contains(&me), |engine| engine.counted().contains(&me));
-            let we_count = self.machines[host].process.as_ref().is_some_and(|process| process.engine.counted().contains(&them));
+            let they_count = engine
+                .map_or_else(|| saved.electorate.contains(&me), |engine| engine.counted().contains(&me));
+            let we_count = self.machines[host]
+                .process
+                .as_ref()
+                .is_some_and(|process| process.engine.counted().contains(&them));
             if !they_count || !we_count {
                 let (counter, left_out) = if they_count { (me, them) } else { (them, me) };
-                broken = Some(format!("I0: {} does not count {}, and both live and are admitted", name(counter), name(left_out)));
+                broken = Some(format!(
+                    "I0: {} does not count {}, and both live and are admitted",
+                    name(counter),
+                    name(left_out)
+                ));
             }
         }
         if let Some(broken) = broken {
@@ -171,12 +196,17 @@ impl World {
     /// P: a proof of death is never about a live incarnation.
     fn check_deaths(&mut self, host: usize) {
         let Some(process) = &self.machines[host].process else { return };
-        let new: Vec<Incarnation> = process.engine.dead().filter(|who| !self.truth.judged[host].contains(who)).collect();
+        let new: Vec<Incarnation> =
+            process.engine.dead().filter(|who| !self.truth.judged[host].contains(who)).collect();
         for who in new {
             self.truth.judged[host].insert(who);
             let other = &self.machines[who.host.index()];
             if other.living().is_some_and(|(them, _)| them == who) {
-                self.fail(format!("P: {} holds a proof that {} is dead, and it lives", NAMES[host], name(who)));
+                self.fail(format!(
+                    "P: {} holds a proof that {} is dead, and it lives",
+                    NAMES[host],
+                    name(who)
+                ));
             }
         }
     }
@@ -191,13 +221,18 @@ impl World {
         let late = !quorate && self.now > process.unquorate_since + grace;
         let runs = machine.runs.values().any(|run| run.phase != super::machine::Phase::Stopping);
         if late && runs && process.engine.admitted() {
-            self.fail(format!("SAFE-3: {} has had no quorum for {} ms and still runs a workload", NAMES[host], (self.now - process.unquorate_since) / 1000));
+            self.fail(format!(
+                "SAFE-3: {} has had no quorum for {} ms and still runs a workload",
+                NAMES[host],
+                (self.now - process.unquorate_since) / 1000
+            ));
         }
     }
 
     /// I2, SAFE-1, SAFE-9: before a start.
     pub(super) fn check_start(&mut self, host: usize, id: WorkloadId) {
-        let elsewhere = (0..self.machines.len()).find(|other| *other != host && self.machines[*other].runs.contains_key(&id));
+        let elsewhere = (0..self.machines.len())
+            .find(|other| *other != host && self.machines[*other].runs.contains_key(&id));
         if let Some(other) = elsewhere {
             self.fail(format!("I2: {} starts w{id} while it runs on {}", NAMES[host], NAMES[other]));
         }

@@ -59,6 +59,7 @@ pub struct World {
     witness_life: u64,
     witness_seq: u64,
     healed: Option<Micros>,
+    measuring: bool,
     pub(super) tracing: bool,
     pub(super) report: Report,
 }
@@ -89,6 +90,7 @@ impl World {
             witness_life: 0,
             witness_seq: 0,
             healed: None,
+            measuring: false,
             tracing,
             report: Report::default(),
         };
@@ -108,7 +110,7 @@ impl World {
     /// Lets the history happen until something fails, all is well at the end, or `until`.
     #[must_use]
     pub fn run(mut self, until: Micros) -> Report {
-        while self.report.failure.is_none() {
+        while self.report.failure.is_none() && !(self.measuring && self.report.recovery.is_some()) {
             let Some((at, event)) = self.queue.pop().filter(|(at, _)| *at <= until) else { break };
             self.now = self.now.max(at);
             self.report.events += 1;
@@ -121,6 +123,11 @@ impl World {
             self.dispatch(event);
         }
         self.report
+    }
+
+    /// Measures the time from the first loss of power to all that ran there running elsewhere, and ends the history then.
+    pub fn measure_recovery(&mut self) {
+        self.measuring = true;
     }
 
     pub(super) fn fail(&mut self, what: String) {
@@ -148,10 +155,16 @@ impl World {
             return;
         }
         match event {
-            Event::Packet { to, heartbeat } => self.with_engine(to, |engine, now| engine.handle_heartbeat(heartbeat, now)),
-            Event::Answer { to, answer } => self.with_engine(to, |engine, now| engine.handle_answer(&answer, now)),
+            Event::Packet { to, heartbeat } => {
+                self.with_engine(to, |engine, now| engine.handle_heartbeat(heartbeat, now))
+            }
+            Event::Answer { to, answer } => {
+                self.with_engine(to, |engine, now| engine.handle_answer(&answer, now))
+            }
             Event::Tick { host, process } => {
-                if self.is_process(host, process) && self.machines[host].process.as_ref().is_some_and(|process| process.tick <= self.now) {
+                if self.is_process(host, process)
+                    && self.machines[host].process.as_ref().is_some_and(|process| process.tick <= self.now)
+                {
                     if let Some(process) = &mut self.machines[host].process {
                         process.tick = Micros::MAX;
                     }
@@ -166,7 +179,9 @@ impl World {
                     self.with_engine(to, |engine, now| engine.handle_device(order, answer, now));
                 }
             }
-            Event::WorkloadDone { host, boot, id, step, fails } => self.workload_done(host, boot, id, step, fails),
+            Event::WorkloadDone { host, boot, id, step, fails } => {
+                self.workload_done(host, boot, id, step, fails)
+            }
             Event::DogBites { host, boot, fed } => {
                 let machine = &self.machines[host];
                 if machine.boot == boot && machine.dog.as_ref().is_some_and(|dog| dog.fed == fed) {
@@ -248,7 +263,14 @@ impl World {
         let now = self.witness_clock.time(self.now);
         let Some(witness) = &mut self.witness else { return };
         let Ok(verdict) = witness.handle(ask, now) else { return };
-        self.trace(|| format!("witness: {:?} of {} for {}: {verdict:?}", ask.kind, name(ask.from), names(ask.view.iter())));
+        self.trace(|| {
+            format!(
+                "witness: {:?} of {} for {}: {verdict:?}",
+                ask.kind,
+                name(ask.from),
+                names(ask.view.iter())
+            )
+        });
         if verdict == palisade_proto::Verdict::Granted {
             let until = self.witness_clock.when(now.after(self.cluster.timing().voter_lease()));
             if let Some(failure) = self.truth.witness_granted(ask, self.now, until) {
@@ -278,8 +300,16 @@ impl World {
             Fault::Broker(weather) => self.broker = weather,
             Fault::Way { from, to, cut } => count(&mut self.ways[from][to], cut),
             Fault::WitnessWay { host, cut } => count(&mut self.witness_ways[host], cut),
-            Fault::PowerLoss { host, back } => self.lose_power(host, back),
-            Fault::AgentCrash { host, down, after_actions } => self.machines[host].dies_after = Some((after_actions, down)),
+            Fault::PowerLoss { host, back } => {
+                if self.measuring {
+                    self.truth.lost = self.machines[host].runs.keys().copied().collect();
+                    self.truth.lost_at = Some(self.now);
+                }
+                self.lose_power(host, back);
+            }
+            Fault::AgentCrash { host, down, after_actions } => {
+                self.machines[host].dies_after = Some((after_actions, down))
+            }
             Fault::AgentRestart { host, down } => self.plan_restart(host, down),
             Fault::Leave { host, back } => self.plan_leave(host, back),
             Fault::Freeze { host, length } => self.freeze(host, length),

@@ -1,0 +1,55 @@
+//! The simulation as tests: a bounded number of seeds, and how fast recovery is.
+
+use palisade_tests::sim::{self, measure};
+
+/// A share of the seeds for each test, so that they run side by side.
+const SHARE: u64 = 250;
+
+fn seeds(share: u64) {
+    let failed: Vec<String> = (share * SHARE..(share + 1) * SHARE)
+        .filter_map(|seed| Some(format!("seed {seed}: {}", sim::run(seed, false).failure?)))
+        .collect();
+    assert!(failed.is_empty(), "run `sim --seed N --trace` for:\n{}", failed.join("\n"));
+}
+
+macro_rules! shares {
+    ($($name:ident $share:literal)*) => {
+        $(
+            /// I0, P, I1, I2, I3, I4, SAFE-1, SAFE-2, SAFE-3, SAFE-8, SAFE-9 over a share of the seeds.
+            #[test]
+            fn $name() {
+                seeds($share);
+            }
+        )*
+    };
+}
+
+shares! {
+    seeds_0 0
+    seeds_1 1
+    seeds_2 2
+    seeds_3 3
+    seeds_4 4
+    seeds_5 5
+    seeds_6 6
+    seeds_7 7
+}
+
+#[test]
+fn a_seed_is_one_history() {
+    let (one, other) = (sim::run(42, true), sim::run(42, true));
+    assert!(one.trace.len() > 10);
+    assert_eq!(one.trace, other.trace);
+}
+
+/// The budgets of DESIGN.md, in virtual time; the benchmark measures them in real time.
+#[test]
+fn recovery_is_within_its_budget() {
+    for (subject, budget) in measure::SUBJECTS.into_iter().zip([1500, 1800, 500, 700]) {
+        let took =
+            (0..40).map(|seed| measure::recovery(subject, seed, false).map_err(|report| report.failure));
+        let took: Vec<u64> = took.collect::<Result<_, _>>().expect("a recovery");
+        let [median, ..] = measure::percentiles(took).expect("some");
+        assert!(median / 1000 <= budget, "{}: {} ms", subject.name, median / 1000);
+    }
+}
