@@ -26,6 +26,7 @@ impl fmt::Display for Missing {
 
 /// Asks for everything, after the large allocations of the start; returns what was refused.
 pub(crate) fn apply() -> Vec<Missing> {
+    give_back();
     let wanted: [(&'static str, &'static str, io::Result<()>); 2] = [
         ("memory is not locked", "CAP_IPC_LOCK or LimitMEMLOCK=infinity", lock_memory()),
         (
@@ -40,6 +41,15 @@ pub(crate) fn apply() -> Vec<Missing> {
     wanted.into_iter().filter_map(refused).collect()
 }
 
+/// Returns what reading the configuration took: locked, it would stay for good. musl's allocator does so by itself.
+fn give_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: malloc_trim only gives free memory back to the system; it takes the allocator's own locks.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// What has been touched stays. (Reading in the rest of every mapping would take more memory than the witness may have.)
 fn lock_memory() -> io::Result<()> {
     // MCL_ONFAULT (Linux 4.4); nix has no name for it on every target.
@@ -50,10 +60,11 @@ fn lock_memory() -> io::Result<()> {
 
 /// SCHED_RR for this thread; the resolver's does not inherit it.
 fn raise_priority() -> io::Result<()> {
-    let parameters = libc::sched_param { sched_priority: PRIORITY };
+    // The kernel's sched_param; libc's has more fields on musl.
+    let parameters: libc::c_int = PRIORITY;
     let policy = libc::SCHED_RR | libc::SCHED_RESET_ON_FORK;
     // The system call itself: musl's wrapper refuses always.
-    // SAFETY: `parameters` is a live sched_param, which the kernel only reads; thread 0 is the caller.
+    // SAFETY: `parameters` lives on, and the kernel reads one int from it; thread 0 is the caller.
     let result = unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &raw const parameters) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -54,7 +54,25 @@ fn a_broker_that_comes_back_is_subscribed_to_again() {
     let mut a = Host::new(port, "edge-a", 1, LEASE_MS);
     let before = a.ask_until(ORDINARY, &[life(1)], Verdict::Granted);
     assert!(!before.contains(&Verdict::Silent), "the witness itself did not start anew: {before:?}");
-    assert_eq!(a.ask(AskKind::Cold, &[life(1)]), Verdict::ElectorateLives);
+}
+
+/// "cold asks: only if it has been up for, and has heard no beacon and no ordinary ask for, `beacon_ttl` (15 s)": without its
+/// broker it hears none, and that says nothing.
+#[test]
+fn a_witness_that_was_cut_off_does_not_consent_to_a_cold_start_at_once() {
+    let (directory, port) = (Directory::new(), free_port());
+    let first = broker(&directory, port);
+    let mut witness = witness(&config(&directory, port, &["edge-a"], LEASE));
+    witness.wait_for("listening");
+    let mut a = Host::new(port, "edge-a", 0, LEASE_MS);
+    assert_eq!(a.ask_until(AskKind::Cold, &[life(0)], Verdict::Granted), [Verdict::ElectorateLives]);
+
+    drop(first);
+    witness.wait_for("WARN: broker");
+    let _second = broker(&directory, port);
+    witness.wait_for("listening");
+    let mut b = Host::new(port, "edge-a", 1, LEASE_MS);
+    assert_eq!(b.ask(AskKind::Cold, &[life(1)]), Verdict::ElectorateLives);
 }
 
 #[test]
@@ -115,14 +133,11 @@ fn safe_7_what_is_not_authentic_and_fresh_is_dropped_and_counted() {
     let mut flipped = a.sealed(AskKind::Beacon, &[]);
     *flipped.last_mut().unwrap() ^= 1;
     a.publish(&topic, false, flipped);
-    let foreign =
-        Sealer::new(&keyring("edge-a", [7; 32]), Kind::Ask, Sender::Host(life(0).host), life(0).life)
-            .and_then(|mut sealer| {
-                let mut out = [0; MAX_DATAGRAM];
-                let len = sealer.seal(1 << 40, b"\x01", &mut out).unwrap();
-                Ok(out[..len].to_vec())
-            })
-            .unwrap();
+    let other_key = keyring("edge-a", [7; 32]);
+    let mut sealer = Sealer::new(&other_key, Kind::Ask, Sender::Host(life(0).host), life(0).life).unwrap();
+    let mut out = [0; MAX_DATAGRAM];
+    let len = sealer.seal(1 << 40, b"\x01", &mut out).unwrap();
+    let foreign = out[..len].to_vec();
     a.publish(&topic, false, foreign);
     // Of this cluster's key, but said in another cluster's topic, and in another host's.
     let elsewhere = a.sealed(AskKind::Beacon, &[]);
@@ -133,9 +148,9 @@ fn safe_7_what_is_not_authentic_and_fresh_is_dropped_and_counted() {
     a.publish(&topic, false, Vec::new());
     a.publish(&topic, false, vec![0xff; 300]);
     a.publish(&topic, false, vec![1; 10_000]);
-    let mut other_key = a.sealed(AskKind::Beacon, &[]);
-    other_key[2] = 9;
-    a.publish(&topic, false, other_key);
+    let mut unknown_key = a.sealed(AskKind::Beacon, &[]);
+    unknown_key[2] = 9;
+    a.publish(&topic, false, unknown_key);
     let without_self = a.sealed(ORDINARY, &[life(1)]);
     a.publish(&topic, false, without_self);
 
