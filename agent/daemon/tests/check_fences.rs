@@ -1,5 +1,7 @@
 //! `palisade check fences` against real BMCs: what it says of each path, and that it switches nothing.
 
+#![allow(clippy::unwrap_used, reason = "clippy knows a test only inside #[test]")]
+
 #[path = "../../../fencing/devices/tests/common/mod.rs"]
 mod bmc;
 

@@ -61,7 +61,7 @@ fn hosts(status: &Status) -> String {
             host.id.to_string(),
             host.name.clone(),
             host.state.clone(),
-            ago(host.heard_ms),
+            if host.name == status.host { "itself".to_owned() } else { ago(host.heard_ms) },
             host.health.clone().unwrap_or_else(|| "-".to_owned()),
         ]
     }));
@@ -146,7 +146,7 @@ NOT quorate, admitted; coordinator none
 stands with a of 2 counted
 
 ID  HOST  STATE    HEARD      HEALTH
-0   a     member   0 ms ago   healthy
+0   a     member   itself     healthy
 1   b     suspect  1 min ago  -
 
 ID  WORKLOAD  DESIRED  ON  HERE
