@@ -78,13 +78,12 @@ impl<const HOSTS: usize, const LIVES: usize> Arbiter<HOSTS, LIVES> {
         if ask.kind != AskKind::Beacon && !ask.view.contains(ask.from) {
             return Err(Ignored::NotInOwnView);
         }
-        if !self.note_seq(ask, now)? {
-            return Ok(Verdict::Full);
-        }
-        // A cold ask is judged by what was heard before it.
-        let electorate_may_live = self.electorate_may_live(now);
+        let has_room = self.note_seq(ask, now)?;
         if ask.kind != AskKind::Cold {
             self.quiet_since = now;
+        }
+        if !has_room {
+            return Ok(Verdict::Full);
         }
         // PROTOCOL, "Grant rule": "3. Ls and drift equal v's".
         if ask.lease != self.lease || ask.drift != self.drift {
@@ -102,7 +101,7 @@ impl<const HOSTS: usize, const LIVES: usize> Arbiter<HOSTS, LIVES> {
                     self.grant(ask, now)
                 }
             }
-            AskKind::Cold if electorate_may_live => Verdict::ElectorateLives,
+            AskKind::Cold if self.electorate_may_live(now) => Verdict::ElectorateLives,
             // A cold grant is a lease like any other: conflicting cold asks exclude each other.
             AskKind::Cold => self.grant(ask, now),
         })

@@ -218,6 +218,18 @@ fn a_witness_that_could_not_hear_has_not_heard_of_no_electorate() {
 }
 
 #[test]
+fn a_beacon_without_room_for_it_is_a_sign_of_an_electorate_all_the_same() {
+    let mut witness: Arbiter<4, 2> = Arbiter::new(Time(0), LEASE, DRIFT);
+    let (a, b, c) = (name(0, 1), name(1, 1), name(2, 1));
+    let now = Time(0).after(BEACON_TTL);
+    for member in [a, b] {
+        assert_eq!(witness.handle(&ask(member, 1, AskKind::Cold, &[a, b]), now), Ok(Verdict::Granted));
+    }
+    assert_eq!(witness.handle(&beacon(c, 1), now), Ok(Verdict::Full));
+    assert_eq!(witness.handle(&ask(a, 2, AskKind::Cold, &[a, b]), now), Ok(Verdict::ElectorateLives));
+}
+
+#[test]
 fn an_ask_with_other_timing_is_a_sign_of_an_electorate_all_the_same() {
     let (a, b) = (name(0, 1), name(1, 1));
     let mut witness = started(Time(0));
