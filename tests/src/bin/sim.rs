@@ -134,7 +134,7 @@ fn recovery(count: u64) -> bool {
     for subject in measure::SUBJECTS {
         let mut took = Vec::new();
         for seed in 0..count {
-            match measure::recovery(subject, seed, false) {
+            match measure::recovery(subject, seed) {
                 Ok(micros) => took.push(micros),
                 Err(report) => {
                     well = false;

@@ -173,7 +173,7 @@ pub enum Condition {
     OneQuorate(Vec<String>),
     /// At most one of these says so.
     AtMostOneQuorate(Vec<String>),
-    /// These agents have proven every fence path and name nothing that is not armed.
+    /// For each of these, the one that would fence it has proven the path, and names nothing that is not armed.
     Armed(Vec<String>),
     /// The last host's view is exactly the hosts before it.
     View(Vec<String>, String),

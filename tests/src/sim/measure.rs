@@ -31,7 +31,21 @@ pub const SUBJECTS: [Subject; 4] = [
 ///
 /// # Errors
 /// What went wrong instead.
-pub fn recovery(subject: Subject, seed: u64, tracing: bool) -> Result<Micros, super::Report> {
+pub fn recovery(subject: Subject, seed: u64) -> Result<Micros, super::Report> {
+    let report = history(subject, seed, false);
+    match report.recovery {
+        Some(took) if report.failure.is_none() => Ok(took),
+        Some(_) | None => Err(report),
+    }
+}
+
+/// The same history, told line by line.
+#[must_use]
+pub fn trace(subject: Subject, seed: u64) -> super::Report {
+    history(subject, seed, true)
+}
+
+fn history(subject: Subject, seed: u64, tracing: bool) -> super::Report {
     let mut rng = Rng::new(seed);
     let setup = Setup::plain(subject.hosts, subject.witness, subject.fast);
     let boots: Vec<Micros> = (0..subject.hosts).map(|_| rng.below(ms(300))).collect();
@@ -40,11 +54,7 @@ pub fn recovery(subject: Subject, seed: u64, tracing: bool) -> Result<Micros, su
     let timeline = vec![(crash, Fault::PowerLoss { host: 0, back: None })];
     let mut world = World::new(setup, &boots, timeline, rng, tracing);
     world.measure_recovery();
-    let report = world.run(END);
-    match report.recovery {
-        Some(took) if report.failure.is_none() => Ok(took),
-        Some(_) | None => Err(report),
-    }
+    world.run(END)
 }
 
 /// p50, p99 and the largest of many; `None` if there is none.
