@@ -16,8 +16,6 @@ use nix::libc;
 
 /// WDIOF_MAGICCLOSE of linux/watchdog.h: the driver stops on a `V` before close.
 const MAGIC_CLOSE: u32 = 0x0100;
-/// WDIOF_CARDRESET: the last boot was the watchdog's doing.
-const CARD_RESET: u32 = 0x0020;
 /// The name under which systemd keeps the device's descriptor for our next process.
 pub(crate) const STORED_NAME: &str = "watchdog";
 
@@ -110,8 +108,6 @@ pub(crate) trait Device {
     fn set_timeout_s(&self, seconds: u32) -> io::Result<u32>;
     /// Feeds.
     fn keep_alive(&self) -> io::Result<()>;
-    /// Seconds until it fires, where the driver can tell.
-    fn time_left_s(&self) -> io::Result<u32>;
     /// Writes to the device.
     fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
 }
@@ -204,11 +200,6 @@ impl<D: Device> Watchdog<D> {
         self.device.keep_alive().map_err(self.at("feed"))
     }
 
-    /// Seconds until it fires; `None` where the driver cannot tell.
-    pub(crate) fn time_left_s(&self) -> Option<u32> {
-        self.device.time_left_s().ok()
-    }
-
     /// Stops it by magic close. On an error it still runs, and comes back to be fed or tried again. A descriptor kept by
     /// systemd must be removed from there as well: the device stops with its last descriptor.
     pub(crate) fn disarm(mut self) -> Result<(), (Self, WatchdogError)> {
@@ -229,12 +220,6 @@ impl<D: Device> Watchdog<D> {
 
 fn whole_seconds(timeout: Duration) -> u32 {
     u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX)
-}
-
-/// Whether the watchdog caused this boot, where its driver tells; read without opening the device.
-pub(crate) fn caused_this_boot(path: &Path) -> Option<bool> {
-    let text = std::fs::read_to_string(sysfs_of(path).join("bootstatus")).ok()?;
-    text.trim().parse::<u32>().ok().map(|status| status & CARD_RESET != 0)
 }
 
 /// `/dev/watchdog` is the first one's second name.
@@ -278,7 +263,6 @@ mod ioctls {
     nix::ioctl_read!(keep_alive, b'W', 5, c_int);
     nix::ioctl_readwrite!(set_timeout, b'W', 6, c_int);
     nix::ioctl_read!(get_timeout, b'W', 7, c_int);
-    nix::ioctl_read!(get_time_left, b'W', 10, c_int);
 }
 
 impl Kernel {
@@ -313,10 +297,6 @@ impl Device for Kernel {
 
     fn keep_alive(&self) -> io::Result<()> {
         self.integer(0, ioctls::keep_alive).map(drop)
-    }
-
-    fn time_left_s(&self) -> io::Result<u32> {
-        self.integer(0, ioctls::get_time_left)
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -372,9 +352,6 @@ mod tests {
             self.note("feed".into());
             Ok(())
         }
-        fn time_left_s(&self) -> io::Result<u32> {
-            Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP))
-        }
         fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
             self.note(format!("write {bytes:?}"));
             if self.write_fails { Err(io::Error::from_raw_os_error(libc::EIO)) } else { Ok(()) }
@@ -388,7 +365,6 @@ mod tests {
         let fake = Fake::new();
         let watchdog = Watchdog::arm(fake.clone(), Path::new(PATH), Duration::from_secs(10)).unwrap();
         watchdog.feed().unwrap();
-        assert_eq!(watchdog.time_left_s(), None);
         watchdog.disarm().map_err(|(_, error)| error).unwrap();
         assert_eq!(*fake.done.borrow(), ["set 10", "feed", "write [86]"]);
     }

@@ -4,9 +4,11 @@
 //! A disk that refuses or hangs shows in [`Journal::health`]; records wait in a bounded queue and are written when the disk
 //! recovers, and what found the queue full is counted in the journal itself.
 
-mod audit;
 mod file;
 mod line;
+mod read;
+#[cfg_attr(not(test), expect(dead_code, reason = "for the audit; nothing of the agent asks yet"))]
+mod verify;
 mod writer;
 
 use std::collections::VecDeque;
@@ -19,9 +21,11 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
-pub(crate) use audit::{ChainError, Summary, last_matching, scan, verify};
 use line::Draft;
-pub(crate) use line::{Line, LineHash, MAX_EVENT_BYTES};
+pub(crate) use line::{Line, MAX_EVENT_BYTES};
+pub(crate) use read::{last_matching, scan};
+#[cfg_attr(not(test), expect(unused_imports, reason = "for the audit; nothing of the agent asks yet"))]
+pub(crate) use verify::{ChainError, verify};
 
 use crate::identity::boottime_ms;
 

@@ -11,8 +11,8 @@ use nix::libc;
 use serde::Serialize;
 use tokio::sync::mpsc::Receiver;
 
-use super::audit::Broken;
 use super::file::{Disk, Storage};
+use super::verify::Broken;
 use super::*;
 use crate::testing::{TempDir, run};
 

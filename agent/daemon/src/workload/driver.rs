@@ -79,7 +79,13 @@ impl Driver {
         match &spec.kind {
             Kind::Command { start, stop, status } => {
                 let [start, stop, status] = [start, stop, status].map(Clone::clone);
-                Self::Command(Box::new(Command::new(host, spec.id, &spec.name, [start, stop, status], limits)))
+                Self::Command(Box::new(Command::new(
+                    host,
+                    spec.id,
+                    &spec.name,
+                    [start, stop, status],
+                    limits,
+                )))
             }
             Kind::Systemd { unit } => Self::Systemd(Unit::new(host, unit, limits)),
             Kind::Libvirt { domain, xml } => Self::Libvirt(Domain::new(&host, domain, xml, limits)),

@@ -277,17 +277,6 @@ impl Workloads {
         self.begin(id, Op::Kill)
     }
 
-    /// Kills all of them at the same time.
-    pub(crate) fn kill_all(&mut self) {
-        let ids: Vec<WorkloadId> = self.entries.keys().copied().collect();
-        for id in ids {
-            match self.kill(id) {
-                // A kill that goes on is what is wanted.
-                Ok(()) | Err(Refused::Busy(_) | Refused::NoSuchWorkload) => {}
-            }
-        }
-    }
-
     /// Begins [`Op::Status`].
     pub(crate) fn status(&mut self, id: WorkloadId) -> Result<(), Refused> {
         self.begin(id, Op::Status)

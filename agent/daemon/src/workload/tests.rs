@@ -316,7 +316,7 @@ fn all_are_killed_at_once() {
         for _ in 0..COUNT {
             assert_eq!(events.recv().await.unwrap().result, state(Observed::Running));
         }
-        workloads.kill_all();
+        (0..COUNT).for_each(|id| workloads.kill(WorkloadId(id)).unwrap());
         for _ in 0..COUNT {
             let event = events.recv().await.unwrap();
             assert_eq!((event.op, event.result), (Op::Kill, state(Observed::Stopped)));
