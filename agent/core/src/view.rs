@@ -19,7 +19,8 @@ pub(crate) fn best_clique(me: Incarnation, candidates: &[Candidate]) -> Vec<Inca
     let mut search = Search { at: [None; MAX_HOSTS], best: None };
     for candidate in candidates {
         if let Some(slot) = search.at.get_mut(candidate.who.host.index()) {
-            *slot = Some(*candidate);
+            // A peer that claims to hear itself is no neighbour of its own.
+            *slot = Some(Candidate { links: candidate.links & !bit(candidate.who), ..*candidate });
         }
     }
     let present = candidates.iter().fold(0, |mask, candidate| mask | bit(candidate.who));
@@ -120,6 +121,11 @@ mod tests {
             })
             .collect();
         best_clique(host(me), &candidates).into_iter().map(|who| who.host.number()).collect()
+    }
+
+    #[test]
+    fn a_host_that_claims_to_hear_itself_changes_nothing() {
+        assert_eq!(clique(0, &[(0, 1), (1, 1), (0, 0)], &[0, 0]), [0, 1]);
     }
 
     #[test]

@@ -238,12 +238,33 @@ impl Engine {
             && self.electorate.is_living(ask.from)
             && self.view.contains(&ask.from)
             && ask.view.contains(self.me);
-        if allowed
-            && self.voter.grant(ask.from, ask.view.as_slice(), self.now).is_ok()
+        if !allowed {
+            return;
+        }
+        let lease = self.voter.lease_of(ask.from, self.now);
+        let for_another_view = lease.is_none_or(|lease| lease.view.as_slice() != ask.view.as_slice());
+        if self.voter.grant(ask.from, ask.view.as_slice(), self.now).is_ok()
             && let Some(peer) = self.peers.get_mut(&ask.from.host)
         {
             peer.granted = Some(Grant { to: ask.from, seq: ask.seq });
+            // Who asks for another view has no quorum until it is answered.
+            self.dirty |= for_another_view;
         }
+    }
+
+    /// The view changed: what was refused because of the old one is looked at again. This is as if the last accepted ask of
+    /// each member had arrived only now; it is still the newest of its sender, so it replaces no newer lease.
+    pub(super) fn grant_again(&mut self) {
+        let asks: Vec<Arc<Heartbeat>> = self
+            .peers
+            .values()
+            .filter_map(|peer| {
+                let last = peer.accepted.as_ref()?;
+                let answered = peer.granted == Some(Grant { to: last.heartbeat.from, seq: last.heartbeat.seq });
+                (!answered && self.view.contains(&last.heartbeat.from)).then(|| Arc::clone(&last.heartbeat))
+            })
+            .collect();
+        asks.iter().for_each(|ask| self.grant(ask));
     }
 
     fn take_grant(&mut self, heartbeat: &Heartbeat) {

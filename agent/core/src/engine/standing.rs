@@ -54,6 +54,7 @@ impl Engine {
         self.view = view;
         self.view_since = self.now;
         self.dirty = true;
+        self.grant_again();
         if !self.view.is_empty() {
             let view = self.whos(&self.view);
             self.record(Event::View { view, lost });
