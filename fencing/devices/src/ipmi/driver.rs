@@ -26,7 +26,8 @@ use crate::Device;
 
 /// Longer than any datagram lives on a management network.
 const QUIET: Duration = Duration::from_secs(2);
-/// Before a busy BMC is ordered again.
+/// How often a BMC that says it is busy is ordered again, and after which pause.
+const BUSY_MAX: u32 = 3;
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
 /// Completion codes, IPMI 2.0 section 5.2, table 5-2 (and 22.18 for the two of Set Session Privilege Level).
 const OK: u8 = 0x00;
@@ -127,7 +128,7 @@ impl Ipmi {
             let copies = Copies { out: 0, last_sent: Instant::now(), left: ORDER_COPIES_MAX };
             let unsettled = self.unsettled.get_or_insert(Unsettled { control, copies, session_lost: false });
             match session.order(control, &mut unsettled.copies, &mut self.trouble).await {
-                Ok(answer) if answer.completion == NODE_BUSY && busy < ORDER_COPIES_MAX => {
+                Ok(answer) if answer.completion == NODE_BUSY && busy < BUSY_MAX => {
                     busy += 1;
                     // This copy was refused: it cannot have an effect any more.
                     unsettled.copies.out = unsettled.copies.out.saturating_sub(1);

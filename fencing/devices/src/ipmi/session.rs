@@ -30,8 +30,9 @@ const WAIT_FIRST: Duration = Duration::from_millis(200);
 const WAIT_MAX: Duration = Duration::from_secs(1);
 /// Copies of one question. A BMC that has not answered so many is stuck, and each copy lengthens its queue.
 const QUESTION_COPIES_MAX: u32 = 6;
-/// Copies of one order, over all sessions of one command.
-pub(super) const ORDER_COPIES_MAX: u32 = 3;
+/// Copies of one order, over all sessions of one command. Each but the first follows an answer that shows the one before
+/// as lost, so only a BMC that answers everything but orders gets so many.
+pub(super) const ORDER_COPIES_MAX: u32 = 8;
 /// A BMC ends a session that has been idle for 60 s (IPMI 2.0 section 6.12.15); past this it may be gone.
 const IDLE_MAX: Duration = Duration::from_secs(50);
 /// Request numbers that late answers may hold before the session is given up. Such a number is not used again in this
