@@ -20,8 +20,8 @@ pub(crate) enum Dropped {
     UnknownHost,
     /// This host's own packet, come back.
     OwnEcho,
-    /// Under this host's id, but not from this life.
-    Impostor,
+    /// An earlier life of this very machine, replayed.
+    OldLife,
     /// An older packet than the last one of the same life.
     Replayed,
     /// The same packet again, on another link: tells that the link works.
@@ -38,7 +38,7 @@ impl Dropped {
         Self::Undecodable,
         Self::UnknownHost,
         Self::OwnEcho,
-        Self::Impostor,
+        Self::OldLife,
         Self::Replayed,
         Self::Duplicate,
     ];
@@ -53,7 +53,7 @@ impl Dropped {
             Self::Undecodable => "undecodable",
             Self::UnknownHost => "unknown_host",
             Self::OwnEcho => "own_echo",
-            Self::Impostor => "impostor",
+            Self::OldLife => "old_life",
             Self::Replayed => "replayed",
             Self::Duplicate => "duplicate",
         }
@@ -82,6 +82,8 @@ pub(crate) struct Counters {
     pub(crate) telemetry_shed: Counter,
     /// Work for a device or workload that found its queue full; answered as a failure.
     pub(crate) work_refused: Counter,
+    /// Turns of the run loop: it lives as long as these rise.
+    pub(crate) turns: Counter,
     /// The longest the run loop took for one input, in us.
     pub(crate) longest_turn_us: Highest,
     /// The latest that a timer was served, in us.
@@ -148,7 +150,7 @@ impl Counters {
             let _ =
                 writeln!(text, "palisade_packets_dropped_total{{reason=\"{name}\"}} {}", self.dropped(why));
         }
-        let rising: [(&str, &str, &Counter); 9] = [
+        let rising: [(&str, &str, &Counter); 10] = [
             ("palisade_packets_received_total", "Heartbeats handed to the engine", &self.received),
             ("palisade_packets_sent_total", "Datagrams that left", &self.sent),
             ("palisade_packets_unsent_total", "Datagrams that the kernel did not take", &self.send_failed),
@@ -162,6 +164,7 @@ impl Counters {
             ),
             ("palisade_telemetry_shed_total", "Telemetry shed under load", &self.telemetry_shed),
             ("palisade_work_refused_total", "Work that found its queue full", &self.work_refused),
+            ("palisade_loop_turns_total", "Turns of the run loop", &self.turns),
         ];
         for (name, help, counter) in rising {
             head(&mut text, name, "counter", help);

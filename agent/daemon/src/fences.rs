@@ -63,7 +63,7 @@ pub(crate) enum Reply {
 pub(crate) struct Known {
     device: Device,
     access: Access,
-    /// Not kept proven: a host does not fence itself.
+    /// Of this host itself: proven now and then, never kept warm, since nobody fences itself.
     own: bool,
 }
 
@@ -170,7 +170,7 @@ impl Fences {
                 let Access::Ipmi(config) = &known.access;
                 palisade_devices::spawn(
                     ipmi::Ipmi::new(IpmiConfig::clone(config)),
-                    self.reprove(&known.device, known.own),
+                    Some(self.reprove(&known.device, known.own)),
                 )
             });
             let watch = tokio::spawn(pass_on(id, handle.clone(), self.replies.clone())).abort_handle();
@@ -187,14 +187,14 @@ impl Fences {
     fn interest(&mut self, warm: bool) {
         if std::mem::replace(&mut self.warm, warm) != warm {
             for held in &self.devices {
-                held.handle.pace(self.reprove(&held.device, held.own));
+                held.handle.pace(Some(self.reprove(&held.device, held.own)));
             }
         }
     }
 
-    fn reprove(&self, device: &Device, own: bool) -> Option<Reprove> {
-        let every = if self.warm { WARM } else { COLD };
-        (!own).then(|| Reprove { every, deadline: Duration::from_millis(device.deadline().0) })
+    fn reprove(&self, device: &Device, own: bool) -> Reprove {
+        let every = if self.warm && !own { WARM } else { COLD };
+        Reprove { every, deadline: Duration::from_millis(device.deadline().0) }
     }
 
     fn handle(&self, device: DeviceId, host: HostId) -> Option<DeviceHandle> {

@@ -76,7 +76,8 @@ impl Session {
         self.trouble.lock().ok().and_then(|trouble| trouble.clone())
     }
 
-    fn set(&self, trouble: Option<String>) {
+    /// Says how it stands: `None`, it does.
+    pub(crate) fn set(&self, trouble: Option<String>) {
         self.connected.store(trouble.is_none(), Relaxed);
         if let Ok(mut place) = self.trouble.lock() {
             *place = trouble;

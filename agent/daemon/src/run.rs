@@ -24,7 +24,6 @@ use palisade_core::Engine;
 use palisade_core::action::ExitKind;
 use palisade_core::config::Cluster;
 use palisade_core::standing::Awakening;
-use palisade_proto::Incarnation;
 
 use crate::counters::Counters;
 use crate::journal::{Journal, Options};
@@ -102,7 +101,6 @@ fn begin(config: &Path, stored: Option<std::os::fd::OwnedFd>) -> Result<ExitCode
         let dog = Dog::new(setup.cluster.watchdog(), stored, saved.watchdog_armed);
         let engine = Engine::new(setup.cluster.clone(), &born.birth, me, *saved, resumed, clock.now());
         let mut agent = Agent {
-            me,
             cluster: setup.cluster,
             engine,
             alarm: Alarm::new().map_err(|error| failed(error.to_string()))?,
@@ -111,6 +109,7 @@ fn begin(config: &Path, stored: Option<std::os::fd::OwnedFd>) -> Result<ExitCode
             standing: born.standing,
             journal,
             journal_trouble: None,
+            journal_refused: None,
             dog,
             hands,
             ears,
@@ -137,7 +136,6 @@ fn begin(config: &Path, stored: Option<std::os::fd::OwnedFd>) -> Result<ExitCode
 
 /// Everything the loop holds.
 struct Agent {
-    me: Incarnation,
     cluster: Arc<Cluster>,
     engine: Engine,
     clock: Clock,
@@ -147,6 +145,8 @@ struct Agent {
     journal: Journal,
     /// What the engine was last told about the journal.
     journal_trouble: Option<String>,
+    /// The last record that it did not take, and when.
+    journal_refused: Option<(String, tokio::time::Instant)>,
     dog: Dog,
     hands: Hands,
     ears: Ears,

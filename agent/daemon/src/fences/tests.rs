@@ -1,1 +1,102 @@
+//! Against BMC addresses where nothing answers: each order is answered once, whatever happens.
 
+use std::net::UdpSocket;
+
+use palisade_core::config::Cluster;
+
+use super::*;
+use crate::testing::{TempDir, run};
+
+/// A cluster whose one device fences host 1 and lies at `bmc`.
+fn cluster(dir: &TempDir, bmc: &UdpSocket) -> Cluster {
+    let password = dir.path().join("password");
+    std::fs::write(&password, "secret\n").unwrap();
+    std::fs::set_permissions(&password, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let text = format!(
+        "[cluster]\nname = \"t\"\nkeys = [ {{ id = 1, file = \"/k\" }} ]\n\
+         [[host]]\nid = 0\nname = \"a\"\nmachine = \"00000001-0000-0000-0000-000000000001\"\nlinks = [\"127.0.0.1:7411\"]\n\
+         [[host]]\nid = 1\nname = \"b\"\nmachine = \"00000002-0000-0000-0000-000000000001\"\nlinks = [\"127.0.0.1:7412\"]\n\
+         [[device]]\nname = \"bmc-b\"\nkind = \"ipmi\"\nfences = \"b\"\naddress = \"{}\"\nuser = \"admin\"\n\
+         password = {{ file = \"{}\" }}\nguid = \"a123456789abcdefa123456789abcde1\"\ndeadline = \"200ms\"\n",
+        bmc.local_addr().unwrap(),
+        password.display()
+    );
+    Cluster::parse(&text, "t").unwrap()
+}
+
+fn host(id: u8) -> HostId {
+    HostId::new(id).unwrap()
+}
+
+fn order(id: u64, device: u16, host: HostId) -> Work {
+    Work::Order {
+        id: OrderId(id),
+        device: DeviceId(device),
+        host,
+        command: Command::ReadPower,
+        deadline: Instant::now() + Duration::from_millis(100),
+    }
+}
+
+#[test]
+fn each_order_is_answered_exactly_once_unless_cancelled() {
+    run(async {
+        let (dir, bmc) = (TempDir::new(), UdpSocket::bind("127.0.0.1:0").unwrap());
+        let known = known(&cluster(&dir, &bmc), host(0)).unwrap();
+        let (work, inbox) = mpsc::channel(WORK_MAX);
+        let (outbox, mut replies) = mpsc::channel(REPLIES_MAX);
+        let served = tokio::spawn(super::run(known, inbox, outbox));
+        work.send(order(1, 0, host(1))).await.unwrap();
+        work.send(order(2, 0, host(1))).await.unwrap();
+        work.send(Work::Cancel(OrderId(2))).await.unwrap();
+        work.send(order(3, 9, host(1))).await.unwrap();
+        // A reload has put another host's device in this place.
+        work.send(order(4, 0, host(0))).await.unwrap();
+        work.send(order(5, 0, host(1))).await.unwrap();
+        let mut answered = BTreeMap::new();
+        while !answered.contains_key(&5) {
+            match replies.recv().await.unwrap() {
+                Reply::Answer(OrderId(id), result) => {
+                    assert!(answered.insert(id, result).is_none(), "order {id} twice")
+                }
+                Reply::Path(..) => {}
+            }
+        }
+        assert_eq!(answered.keys().copied().collect::<Vec<_>>(), [1, 3, 4, 5]);
+        assert!(matches!(&answered[&1], Err(Failure::NoAnswer { .. })), "{:?}", answered[&1]);
+        assert_eq!((&answered[&3], &answered[&4]), (&Err(Failure::Cancelled), &Err(Failure::Cancelled)));
+        drop(work);
+        served.await.unwrap();
+    });
+}
+
+#[test]
+fn a_fence_path_that_does_not_answer_is_told_and_only_others_are_kept_warm() {
+    run(async {
+        let (dir, bmc) = (TempDir::new(), UdpSocket::bind("127.0.0.1:0").unwrap());
+        let cluster = cluster(&dir, &bmc);
+        let (_work, inbox) = mpsc::channel(WORK_MAX);
+        let (outbox, mut replies) = mpsc::channel(REPLIES_MAX);
+        tokio::spawn(super::run(known(&cluster, host(0)).unwrap(), inbox, outbox));
+        match replies.recv().await.unwrap() {
+            Reply::Path(DeviceId(0), Err(failure)) => {
+                assert!(matches!(failure, Failure::NoAnswer { .. }), "{failure}")
+            }
+            other => panic!("{other:?}"),
+        }
+        let own = known(&cluster, host(1)).unwrap();
+        let fences =
+            Fences { devices: Vec::new(), open: BTreeMap::new(), warm: true, replies: mpsc::channel(1).0 };
+        assert_eq!(fences.reprove(&own[0].device, own[0].own).every, COLD);
+        assert_eq!(fences.reprove(&own[0].device, false).every, WARM);
+    });
+}
+
+#[test]
+fn a_missing_password_names_the_device_and_the_file() {
+    let (dir, bmc) = (TempDir::new(), UdpSocket::bind("127.0.0.1:0").unwrap());
+    let cluster = cluster(&dir, &bmc);
+    std::fs::remove_file(dir.path().join("password")).unwrap();
+    let said = known(&cluster, host(0)).unwrap_err();
+    assert!(said.contains("device `bmc-b`") && said.contains("password"), "{said}");
+}

@@ -66,9 +66,8 @@ impl Agent {
         }
         if let Err(error) = self.journal.try_append(&*event, ticket.map(|Ticket(token)| token)) {
             tracing::error!("{error}");
-            // SAFE-5: what waits for this record would wait for ever; the engine has to know.
-            self.journal_trouble = Some(error.to_string());
-            self.own.push_back(Input::Journal(Some(error.to_string())));
+            // SAFE-5: what waits for this record would wait for ever; the engine hears of it when this turn ends.
+            self.journal_refused = Some((error.to_string(), Instant::now()));
         }
         if matches!(&*event, Event::Standing { .. } | Event::View { .. }) {
             self.tell_systemd();

@@ -1,5 +1,7 @@
 //! One input into the engine, and what the shell owes besides: answers to the local socket, signals, its own alarms.
 
+use std::time::Duration;
+
 use palisade_core::action::{Request, RequestRefused};
 use palisade_core::config::Host;
 use palisade_core::status::Status;
@@ -16,6 +18,8 @@ use crate::telemetry::Tell;
 
 /// How often this host's state is told while nothing happens.
 const STATE_US: u64 = 10_000_000;
+/// How long a journal that did not take a record is said to fail, unless it says otherwise itself.
+const REFUSED: Duration = Duration::from_secs(1);
 
 impl Agent {
     /// Hands one input to the engine. `now_us` was read after it had arrived.
@@ -101,16 +105,19 @@ impl Agent {
         if self.cluster.witness().is_some() {
             status.alarms.extend(self.way.alarm(self.cluster.timing().lease()));
         }
-        status.not_armed.extend(self.missing.iter().cloned());
+        status.alarms.extend(self.missing.iter().cloned());
         status
     }
 
     /// After each turn: what announces nothing by itself.
     pub(super) fn look_around(&mut self) {
         self.links.maintain();
+        self.counters.turns.count();
+        // A record that was not taken is held against the journal for a while: a retry a second, not one a turn.
+        self.journal_refused.take_if(|(_, since)| since.elapsed() >= REFUSED);
         // SAFE-5: a stuck disk is noticed by its silence.
         let trouble = match self.journal.health() {
-            JournalHealth::Ok => None,
+            JournalHealth::Ok => self.journal_refused.as_ref().map(|(error, _)| error.clone()),
             JournalHealth::Failing { error } => Some(error),
             // Without its age, which would be news at each look.
             JournalHealth::Stalled { .. } => Some("the disk has not answered for more than 2 s".to_owned()),

@@ -171,7 +171,8 @@ impl Hands {
     }
 
     fn ask_autostart(&mut self) {
-        for id in self.mine() {
+        // On hosts where a workload may not run it must not start by itself either.
+        for id in self.cluster.workloads().iter().map(Workload::id) {
             match self.workloads.autostart(id) {
                 // Something goes on with it: asked again at the next probe; until then what was known stands.
                 Ok(()) | Err(Refused::Busy(_) | Refused::NoSuchWorkload) => {}
@@ -270,7 +271,7 @@ impl Hands {
         };
         self.autostart.insert(id, reason);
         let mut told = Vec::new();
-        if self.mine().iter().all(|id| self.autostart.contains_key(id)) {
+        if self.cluster.workloads().iter().all(|workload| self.autostart.contains_key(&workload.id())) {
             let unfit: Vec<String> = self.autostart.values().flatten().cloned().collect();
             if self.told_unfit.as_ref() != Some(&unfit) {
                 told.push(Report::Unfit(unfit.clone()));

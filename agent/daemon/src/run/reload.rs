@@ -19,20 +19,27 @@ impl Agent {
         match setup {
             Ok(setup) => self.take_setup(*setup, now),
             Err(error) => {
-                tracing::error!("the new configuration is refused, the old one stays:\n{error}");
-                let first = error.lines().next().unwrap_or_default();
-                let outcome = format!("a new one does not check, the old one stays: {first}");
-                self.record(None, Box::new(Event::Configuration { outcome }));
+                tracing::error!("the new configuration does not check:\n{error}");
+                self.refuse(error.lines().next().unwrap_or_default());
             }
         }
         systemd::ready("configuration read");
     }
 
+    fn refuse(&mut self, why: &str) {
+        let outcome = format!("a new one was refused, the old one stays: {why}");
+        self.record(None, Box::new(Event::Configuration { outcome }));
+    }
+
     fn take_setup(&mut self, setup: Setup, now: Time) {
+        // The device runs with the time-out that it was opened with, and peers were told a bound that follows from it.
+        if setup.cluster.watchdog() != self.cluster.watchdog() {
+            return self.refuse("the watchdog's settings change only with a restart of the agent");
+        }
         // From here on nothing can fail half-way: places in both queues are taken first.
         let (Ok(devices), Ok(probes)) = (self.hands.devices.try_reserve(), self.hands.probes.try_reserve())
         else {
-            return tracing::error!("too busy to take a new configuration, the old one stays; reload again");
+            return self.refuse("too busy to take it; reload again");
         };
         if let Err(why) = self.engine.handle_cluster(setup.cluster.clone(), now) {
             return tracing::error!("the new configuration is refused, the old one stays: {why}");

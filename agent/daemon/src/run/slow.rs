@@ -24,8 +24,8 @@ use crate::systemd::{self, StopKind};
 use crate::telemetry::{self, Tell};
 use crate::witness::{self, Access, Way};
 
-/// More than the deepest call on this thread needs (TOML, JSON, D-Bus); only what is touched is ever resident.
-const STACK_BYTES: usize = 1024 * 1024;
+/// More than the deepest call on this thread needs (JSON, D-Bus, RMCP+). All of it is resident: memory is locked.
+const STACK_BYTES: usize = 512 * 1024;
 /// Requests of the run loop to this thread itself: a signal or a reload each.
 const CONTROL_MAX: usize = 8;
 /// For the goodbyes to the brokers when the agent ends.
@@ -118,6 +118,7 @@ pub(crate) fn spawn(runtime: Runtime, start: Start) -> io::Result<(Hands, Ears, 
         tokio::spawn(fences::run(devices, device_work, replies));
         tokio::spawn(probes::run(cluster, me.host, run_dir, probe_work, reports));
         tokio::spawn(api::serve(listener, requests, journal_dir.to_owned()));
+        tokio::spawn(stay_alive(counters.clone()));
         let controller = Controller { config, me, way, answers, counters, tell, sessions: Vec::new() };
         controller.run(controlled).await;
     };
@@ -138,6 +139,19 @@ pub(crate) fn spawn(runtime: Runtime, start: Start) -> io::Result<(Hands, Ears, 
         told,
     };
     Ok((hands, ears, ended))
+}
+
+/// Feeds systemd's service watchdog for as long as the run loop turns.
+async fn stay_alive(counters: Arc<Counters>) {
+    let Some(every) = systemd::watchdog_interval() else { return };
+    let mut seen = 0;
+    loop {
+        tokio::time::sleep(every).await;
+        let turns = counters.turns.value();
+        if std::mem::replace(&mut seen, turns) != turns {
+            systemd::alive();
+        }
+    }
 }
 
 struct Controller {
