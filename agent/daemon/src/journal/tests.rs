@@ -282,6 +282,21 @@ fn safe_5_a_stuck_disk_is_seen_by_its_age_and_never_waited_for() {
 }
 
 #[test]
+fn safe_12_what_waits_is_bounded_in_bytes() {
+    let dir = TempDir::new();
+    let faults = Faults::default();
+    let (mut journal, mut answers) = Journal::open_on(options(dir.path()), faults.disk()).unwrap();
+    faults.set(Fault::Hang);
+    let large = "v".repeat(60_000);
+    let taken =
+        (0..).take_while(|token| journal.try_append(&step(large.clone()), Some(*token)).is_ok()).count();
+    assert_eq!(taken, QUEUE_BYTES / 60_030);
+    faults.set(Fault::None);
+    durable(&mut answers, 0..taken as u64);
+    journal.try_append(&step(large), None).unwrap();
+}
+
+#[test]
 fn safe_5_nothing_is_durable_before_its_sync_and_a_failed_sync_is_written_again() {
     let dir = TempDir::new();
     let faults = Faults::default();

@@ -99,26 +99,29 @@ impl Cgroup {
     fn signal(&self) -> io::Result<()> {
         match fs::write(self.0.join("cgroup.kill"), "1") {
             Ok(()) => Ok(()),
-            Err(error) if gone(&error) && !self.0.exists() => Ok(()),
-            // Before Linux 5.14.
-            Err(error)
-                if error.kind() == io::ErrorKind::NotFound
-                    || error.kind() == io::ErrorKind::PermissionDenied =>
-            {
+            Err(_) if !self.0.exists() => Ok(()),
+            // The file is missing before Linux 5.14, and read-only for a service with ProtectControlGroups=.
+            Err(error) => {
+                tracing::debug!(path = %self.0.display(), %error, "no cgroup.kill; its processes are killed one by one");
                 self.signal_each()
             }
-            Err(error) => Err(self.named(error)),
         }
     }
 
-    /// One by one; who forks meanwhile is met in the next round.
-    fn signal_each(&self) -> io::Result<()> {
-        let procs = fs::read_to_string(self.0.join("cgroup.procs")).map_err(|error| self.named(error))?;
+    /// One by one, also in the cgroups below; who forks meanwhile is met in the next round.
+    pub(super) fn signal_each(&self) -> io::Result<()> {
+        let procs = match fs::read_to_string(self.0.join("cgroup.procs")) {
+            Ok(procs) => procs,
+            Err(error) if gone(&error) => return Ok(()),
+            Err(error) => return Err(self.named(error)),
+        };
         for pid in procs.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 0) {
             // Gone already is as good.
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
-        Ok(())
+        let entries = fs::read_dir(&self.0).into_iter().flatten().flatten();
+        let below = entries.filter(|entry| entry.file_type().is_ok_and(|of| of.is_dir()));
+        below.map(|entry| Self(entry.path()).signal_each()).collect()
     }
 
     fn named(&self, error: io::Error) -> io::Error {

@@ -496,6 +496,33 @@ fn a_reload_keeps_what_goes_on() {
 }
 
 #[test]
+fn without_cgroup_kill_every_process_is_met_one_by_one() {
+    let parent = TestCgroup::new();
+    let below = parent.0.join("below");
+    fs::create_dir(&below).unwrap();
+    let mut sleepers: Vec<_> = [&parent.0, &below]
+        .map(|cgroup| {
+            let enter = format!("echo 0 > {}/cgroup.procs && exec sleep 1000", cgroup.display());
+            std::process::Command::new("sh").args(["-c", &enter]).spawn().unwrap()
+        })
+        .into();
+    let cgroup = Cgroup::at(parent.0.clone());
+    run(async {
+        while !Cgroup::at(below.clone()).populated().unwrap()
+            || fs::read(parent.0.join("cgroup.procs")).unwrap().is_empty()
+        {
+            tokio::task::yield_now().await;
+        }
+        while cgroup.populated().unwrap() {
+            cgroup.signal_each().unwrap();
+            tokio::task::yield_now().await;
+        }
+    });
+    sleepers.iter_mut().for_each(|sleeper| assert!(!sleeper.wait().unwrap().success()));
+    fs::remove_dir(&below).unwrap();
+}
+
+#[test]
 fn an_emptied_cgroup_is_removed_and_one_that_is_gone_counts_as_empty() {
     let parent = TestCgroup::new();
     let cgroup = Cgroup::at(parent.0.join("w"));

@@ -4,7 +4,7 @@
 use std::process::{Child, Command, Stdio};
 
 use super::super::driver::{Driver, Place};
-use super::super::{Kind, Options, Spec};
+use super::super::{Kind, OpError, Options, Spec};
 use super::*;
 use crate::testing::{TempDir, run};
 
@@ -109,6 +109,41 @@ fn a_domain_is_created_read_shut_down_and_destroyed() {
         assert_eq!(driver.kill().await, Ok(Observed::Stopped));
         assert_eq!(driver.start().await, Ok(Observed::Running));
         assert_eq!(driver.stop().await, Ok(Observed::Stopped));
+    });
+}
+
+#[test]
+#[ignore = "needs libvirt's system daemon and QEMU"]
+fn on_qemu_a_guest_starts_and_is_killed_with_and_without_libvirt() {
+    let dir = TempDir::new();
+    let path = dir.path().join("db.xml");
+    std::fs::write(&path, "<domain type='qemu'><name>db</name><memory unit='MiB'>64</memory><os><type arch='x86_64' machine='pc'>hvm</type></os><devices><emulator>/usr/bin/qemu-system-x86_64</emulator></devices></domain>").unwrap();
+    let driver = driver("qemu:///system", path);
+    run(async {
+        assert_eq!(driver.status().await, Observed::Stopped);
+        assert_eq!(driver.start().await, Ok(Observed::Running));
+        assert_eq!(driver.autostart().await, Autostart::Off);
+        assert_eq!(driver.kill().await, Ok(Observed::Stopped));
+        assert_eq!(driver.start().await, Ok(Observed::Running));
+        let pid: i32 = std::fs::read_to_string("/run/libvirt/qemu/db.pid").unwrap().trim().parse().unwrap();
+        // libvirt's daemon hangs: the guest is killed all the same, and what it reads is unknown.
+        let daemon: i32 = std::fs::read_to_string("/run/libvirtd.pid").unwrap().trim().parse().unwrap();
+        kill(Pid::from_raw(daemon), Signal::SIGSTOP).unwrap();
+        let killed = driver.kill().await;
+        let gone = !std::fs::exists(format!("/proc/{pid}")).unwrap();
+        kill(Pid::from_raw(daemon), Signal::SIGCONT).unwrap();
+        assert!(gone, "{killed:?}");
+        assert!(matches!(killed, Err(OpError { after: Observed::Unknown { .. }, .. })), "{killed:?}");
+        while driver.status().await != Observed::Stopped {
+            tokio::task::yield_now().await;
+        }
+        // This guest ignores ACPI: a stop becomes a kill, and says so.
+        assert_eq!(driver.start().await, Ok(Observed::Running));
+        let stopped = driver.stop().await;
+        assert!(
+            matches!(&stopped, Err(error) if error.why.contains("has not shut down") && error.after == Observed::Stopped),
+            "{stopped:?}"
+        );
     });
 }
 
