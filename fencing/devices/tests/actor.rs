@@ -103,7 +103,8 @@ async fn dropping_the_answer_cancels_the_command() {
 #[tokio::test(start_paused = true)]
 async fn an_order_that_waited_out_its_deadline_is_never_sent() {
     let log = Log::default();
-    let device = Scripted { off_takes: Duration::from_secs(10), ..Scripted::new(&log) };
+    // Ends a little after the deadline of the second order, while its sender still waits for word.
+    let device = Scripted { off_takes: Duration::from_millis(5200), ..Scripted::new(&log) };
     let handle = spawn(device, None);
     let long = handle.run(Command::PowerOff, Instant::now() + Duration::from_secs(20));
     let late = handle.run(Command::PowerOn, soon());
