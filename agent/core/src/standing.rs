@@ -30,8 +30,10 @@ pub struct Saved {
     pub unsettled: Vec<WorkloadId>,
     /// The watchdog was armed by this life.
     pub watchdog_armed: bool,
-    /// When fences cut power, for the budget (SAFE-8); times of this boot.
-    pub fences: Vec<Time>,
+    /// Which lives lost their power by a fence, and when, for the budget (SAFE-8); times of this boot.
+    pub fences: Vec<(Incarnation, Time)>,
+    /// Since when there has been no quorum: a new process does not begin its `grace` anew (SAFE-3).
+    pub lost_since: Option<Time>,
 }
 
 /// One known death.
@@ -62,6 +64,7 @@ impl Saved {
             unsettled: Vec::new(),
             watchdog_armed: false,
             fences: Vec::new(),
+            lost_since: None,
         }
     }
 }

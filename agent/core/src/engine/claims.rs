@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use palisade_proto::message::{HealthClass, Presence};
-use palisade_proto::{Heartbeat, Incarnation, Seq, Time, WorkloadId, WorkloadSet};
+use palisade_proto::{Duration, Heartbeat, Incarnation, Seq, Time, WorkloadId, WorkloadSet};
 
 use super::Engine;
 use crate::action::{Act, Action, Seen, StorageHealth, Ticket, WorkloadReport};
@@ -15,6 +15,9 @@ use crate::record::Event;
 
 /// After so many failed starts in a row another host is placed (DESIGN, "Workloads").
 const MAX_FAILURES: u32 = 3;
+
+/// After so long a workload that failed too often may be tried here again.
+const FAILURE_MEMORY: Duration = Duration::secs(600);
 
 /// Where a workload stands on this host. Each of these is `busy`; a workload without an entry is stopped here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +34,8 @@ pub(crate) enum Here {
     Stopping {
         /// By a kill.
         kill: bool,
+        /// A kill has failed: it is tried again at each look.
+        failed: bool,
     },
 }
 
@@ -56,6 +61,7 @@ impl Engine {
             let id = workload.id();
             if self.desired.stopped.contains(id) || self.someone_busy(id) {
                 self.place.remove(&id);
+                self.alarms.clear(&mut self.actions, &format!("place {id}"), self.now);
                 continue;
             }
             let standing = self.place.get(&id).copied().filter(|on| self.may_place(workload, *on));
@@ -157,18 +163,29 @@ impl Engine {
 
     /// What this host does not start now: failed too often, a storage not known to be healthy, not fit, or leaving.
     pub(super) fn my_refusals(&self) -> WorkloadSet {
-        let mut refused = self.refused;
+        let mut refused: WorkloadSet =
+            self.cluster.workloads().iter().map(Workload::id).filter(|id| self.has_failed(*id)).collect();
         for workload in self.cluster.workloads() {
             let healthy = |name: &String| {
                 let at = self.cluster.storages().iter().position(|storage| storage.name() == name);
                 // "It is claimed on a host only if every storage it names is Healthy there; Unknown is no."
                 at.and_then(|at| self.storages.get(at)) == Some(&StorageHealth::Healthy)
             };
-            if self.leaving.is_some() || !self.unfit.is_empty() || !workload.storage().iter().all(healthy) {
+            if self.leaving.is_some()
+                || !self.unfit.is_empty()
+                || self.journal_failing.is_some()
+                || !workload.storage().iter().all(healthy)
+            {
                 refused.insert(workload.id());
             }
         }
         refused
+    }
+
+    pub(super) fn has_failed(&self, id: WorkloadId) -> bool {
+        self.failures
+            .get(&id)
+            .is_some_and(|(count, last)| *count >= MAX_FAILURES && self.now < last.after(FAILURE_MEMORY))
     }
 
     /// What the coordinator wants here.
@@ -236,6 +253,13 @@ impl Engine {
                 let workload = self.what(id);
                 self.record(Event::Claimed { workload });
             }
+        }
+        // What became impossible between the claim and the start is given back, so that another host may have it.
+        let refused = self.my_refusals();
+        let refused_claims: Vec<WorkloadId> =
+            self.here.keys().copied().filter(|id| refused.contains(*id)).collect();
+        for id in refused_claims {
+            self.withdraw_claim(id, "this host cannot start it now");
         }
         let claimed: Vec<(WorkloadId, Seq)> = self
             .here
@@ -321,6 +345,7 @@ impl Engine {
         match self.clearance(id, seq) {
             Clearance::Cleared { .. } if self.leaving.is_none() => {
                 self.here.insert(id, Here::Starting);
+                self.save();
                 self.act(id, Act::Start);
                 self.tell(id, "starting", String::new());
             }
@@ -345,7 +370,7 @@ impl Engine {
         match self.here.get(&id) {
             Some(Here::Claimed(_) | Here::Intended(..)) => self.withdraw_claim(id, why),
             Some(Here::Running) => {
-                self.here.insert(id, Here::Stopping { kill: false });
+                self.here.insert(id, Here::Stopping { kill: false, failed: false });
                 self.act(id, Act::Stop);
                 self.tell(id, "stopping", why.to_owned());
             }
@@ -368,7 +393,7 @@ impl Engine {
     }
 
     pub(super) fn kill(&mut self, id: WorkloadId) {
-        self.here.insert(id, Here::Stopping { kill: true });
+        self.here.insert(id, Here::Stopping { kill: true, failed: false });
         self.act(id, Act::Kill);
     }
 
@@ -425,12 +450,12 @@ impl Engine {
             Some(Here::Starting | Here::Running) => {
                 self.here.remove(&id);
                 self.dirty = true;
-                let failures = self.failures.entry(id).or_insert(0);
+                let (failures, last) = self.failures.entry(id).or_insert((0, self.now));
                 *failures = failures.saturating_add(1);
+                *last = self.now;
                 let count = *failures;
                 self.tell(id, "failed", format!("{why} (failure {count})"));
                 if count >= MAX_FAILURES {
-                    self.refused.insert(id);
                     let what = format!(
                         "workload {} failed {count} times on {}: {why}",
                         self.what(id),
@@ -450,8 +475,9 @@ impl Engine {
     }
 
     fn take_stop_failed(&mut self, id: WorkloadId, state: Option<Here>, why: String) {
-        if let Some(Here::Stopping { kill }) = state {
+        if let Some(Here::Stopping { kill, .. }) = state {
             if kill {
+                self.here.insert(id, Here::Stopping { kill, failed: true });
                 let what = format!("workload {} cannot be killed: {why}", self.what(id));
                 self.alarms.raise_for(&mut self.actions, format!("stop {id}"), what, self.now);
             } else {
@@ -492,11 +518,13 @@ impl Engine {
                 self.alarms.clear(&mut self.actions, &format!("intruder {id}"), self.now);
             }
             (Some(Here::Running), Seen::Stopped) => self.take_ended(id, state, "it stopped by itself"),
-            (Some(Here::Stopping { .. }), Seen::Stopped) => self.take_ended(id, state, ""),
+            (Some(Here::Stopping { failed: true, .. }), Seen::Stopped) => self.take_ended(id, state, ""),
             // A kill that failed is tried again at each look.
-            (Some(Here::Stopping { kill: true }), Seen::Running | Seen::Unknown(_)) => self.kill(id),
+            (Some(Here::Stopping { failed: true, .. }), Seen::Running | Seen::Unknown(_)) => self.kill(id),
             (None, Seen::Unknown(_))
-            | (Some(Here::Running | Here::Stopping { kill: false }), Seen::Running | Seen::Unknown(_))
+            | (Some(Here::Running), Seen::Running | Seen::Unknown(_))
+            // The driver's own report ends a stop: a look may have begun before it.
+            | (Some(Here::Stopping { failed: false, .. }), Seen::Running | Seen::Stopped | Seen::Unknown(_))
             | (
                 Some(Here::Claimed(_) | Here::Intended(..) | Here::Starting),
                 Seen::Running | Seen::Stopped | Seen::Unknown(_),

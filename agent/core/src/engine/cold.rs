@@ -29,6 +29,7 @@ pub(crate) struct Cold {
     decider_gone: Option<String>,
     /// When each host's power was last ordered off, with the witness's consent.
     forced: BTreeMap<HostId, Time>,
+    consent_for: BTreeSet<Incarnation>,
     consent_asks: BTreeMap<Seq, Time>,
     consent_until: Option<Time>,
 }
@@ -82,6 +83,12 @@ impl Cold {
     /// An off is on its way to a host: it is read back at once, and ordered again only after a rest.
     pub(crate) fn force(&mut self, host: HostId, now: Time) {
         self.forced.insert(host, now);
+    }
+
+    /// The configuration changed: device ids mean something else now.
+    pub(crate) fn forget_devices(&mut self) {
+        self.reads.clear();
+        self.commit = None;
     }
 
     pub(crate) fn read_at_once(&mut self, host: HostId) {
@@ -142,6 +149,7 @@ impl Cold {
 
 impl Engine {
     pub(super) fn run_cold_start(&mut self) {
+        self.cold_ask = None;
         if self.is_admitted()
             || self.presence != Presence::Joining
             || self.leaving.is_some()
@@ -182,6 +190,8 @@ impl Engine {
         let on = lock.map(|lock| self.who(lock.decider));
         self.cold.lock = lock;
         self.cold.commit = None;
+        self.cold.consent_until = None;
+        self.cold.consent_asks.clear();
         self.cold.decider_gone = None;
         self.dirty = true;
         self.record(Event::Lock { on, why: why.to_owned() });
@@ -281,7 +291,8 @@ impl Engine {
             Some(commit) if commit.standing == standing => commit,
             Some(_) | None => {
                 self.dirty = true;
-                self.cold.reads.values_mut().for_each(|reads| reads.off.clear());
+                // "sent after that point": what was read or asked before counts no more.
+                self.cold.reads.clear();
                 Commit { point: self.next_seq, at: self.now, standing, confirm: None }
             }
         };
@@ -468,7 +479,12 @@ impl Engine {
             if self.now >= from && !known_off && !self.cold.confirmed.contains(&host) {
                 match rested.filter(|next| self.now < *next) {
                     Some(next) => self.wake_at(next),
-                    None => overdue.push(host),
+                    // "... that reads "on" or cannot be read": looked at first, in any case.
+                    None if self.reads_off(host, from) => {}
+                    None if self.cold.reads.get(&host).is_some_and(|reads| reads.last.is_some()) => {
+                        overdue.push(host)
+                    }
+                    None => {}
                 }
             } else if self.now < from {
                 self.wake_at(from);
@@ -479,7 +495,14 @@ impl Engine {
             && !overdue.is_empty()
             && self.cluster.witness().is_some()
             && present * 2 >= self.cluster.hosts().len();
-        self.cold_ask = wanted.then(|| with_me.into_iter().chain([self.me]).collect());
+        let present: BTreeSet<Incarnation> = with_me.into_iter().chain([self.me]).collect();
+        if self.cold.consent_for != present {
+            // The witness's consent was to those present then.
+            self.cold.consent_until = None;
+            self.cold.consent_asks.clear();
+            self.cold.consent_for.clone_from(&present);
+        }
+        self.cold_ask = wanted.then_some(present);
         if !wanted || self.cold.consent_until.is_none_or(|until| self.now >= until) {
             return;
         }
@@ -494,6 +517,7 @@ impl Engine {
             .accepted(host)
             .is_none_or(|accepted| self.now >= accepted.at.after(self.timing().cold_off_wait()));
         !self.is_admitted()
+            && self.cold_ask.is_some()
             && silent
             && self.cold.lock.is_some()
             && self.cold.consent_until.is_some_and(|until| self.now < until)

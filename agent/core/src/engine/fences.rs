@@ -152,6 +152,9 @@ impl Engine {
 
     fn abandon(&mut self, who: Incarnation) {
         let Some(running) = self.fences.running.remove(&who) else { return };
+        if running.fence.has_cut() && !running.fence.has_proven() {
+            self.spend_budget(who);
+        }
         let abandoned = running.fence.abandon();
         self.fences
             .intended
@@ -171,7 +174,8 @@ impl Engine {
 
     fn start_fences(&mut self) {
         if !self.is_coordinator(self.now) {
-            return;
+            self.alarms.clear(&mut self.actions, "budget", self.now);
+            return self.alarms.clear(&mut self.actions, "journal fencing", self.now);
         }
         let mut victims: Vec<Incarnation> =
             self.electorate.living().filter(|who| self.is_victim(*who)).collect();
@@ -189,7 +193,7 @@ impl Engine {
             std::cmp::Reverse(self.heartbeat_of(*who).map_or(0, |heartbeat| heartbeat.busy.len()))
         });
         for who in victims {
-            let opening = if self.budget_left() { Opening::LookFirst } else { Opening::OnlyIfOff };
+            let opening = if self.budget_left(who) { Opening::LookFirst } else { Opening::OnlyIfOff };
             match self.fences.running.get(&who) {
                 // The budget is free again: a fence that could only look may cut now.
                 Some(running) if running.opening == Opening::OnlyIfOff && opening == Opening::LookFirst => {
@@ -209,35 +213,46 @@ impl Engine {
     }
 
     /// SAFE-8: "Fences are limited: by default at most floor(n/2) in 10 minutes, counted on every host from gossiped deaths".
-    /// A fence under way counts as spent.
-    fn budget_left(&mut self) -> bool {
+    /// A fence under way counts as spent; a victim does not stand in its own way.
+    fn budget_left(&mut self, victim: Incarnation) -> bool {
         let window = self.cluster.fencing().budget_window();
-        let now = self.now;
-        self.fence_times.retain(|time| now < time.after(window));
-        let excess = self.fence_times.len().saturating_sub(MAX_FENCE_TIMES);
-        self.fence_times.drain(..excess);
+        self.forget_fences();
         let under_way = self
             .fences
             .running
-            .values()
-            .filter(|running| !running.fence.has_proven() && running.opening != Opening::OnlyIfOff);
-        let spent = self.fence_times.len() + under_way.count();
-        let left = spent < self.cluster.fencing().budget() as usize;
-        let what = (!left).then(|| {
-            format!(
-                "the fence budget of {} in {} is spent: hosts are fenced only if they read off already",
-                self.cluster.fencing().budget(),
-                window
-            )
-        });
-        if let Some(first) = self.fence_times.first() {
-            let free = first.after(window);
-            if !left {
-                self.wake_at(free);
-            }
+            .iter()
+            .filter(|(who, running)| {
+                !running.fence.has_proven() && running.opening != Opening::OnlyIfOff && **who != victim
+            })
+            .map(|(who, _)| *who);
+        let cut = self.fence_times.iter().map(|(who, _)| *who).filter(|who| *who != victim);
+        let spent = under_way.chain(cut).collect::<std::collections::BTreeSet<_>>().len();
+        let budget = self.cluster.fencing().budget();
+        let left = spent < budget as usize;
+        if let Some((_, first)) = self.fence_times.first()
+            && !left
+        {
+            self.wake_at(first.after(window));
         }
+        let what = (!left)
+            .then(|| format!("the fence budget of {budget} in {window} is spent: hosts are fenced only if they read off already"));
         self.alarms.set(&mut self.actions, "budget", what, self.now);
         left
+    }
+
+    /// A fence cut the power of this life, or may have.
+    pub(super) fn spend_budget(&mut self, victim: Incarnation) {
+        self.forget_fences();
+        if !self.fence_times.iter().any(|(who, _)| *who == victim) {
+            self.fence_times.push((victim, self.now));
+        }
+    }
+
+    fn forget_fences(&mut self) {
+        let (now, window) = (self.now, self.cluster.fencing().budget_window());
+        self.fence_times.retain(|(_, time)| now < time.after(window));
+        let excess = self.fence_times.len().saturating_sub(MAX_FENCE_TIMES);
+        self.fence_times.drain(..excess);
     }
 
     fn why_fence(&self, who: Incarnation) -> String {
@@ -299,22 +314,8 @@ impl Engine {
     fn drive_fences(&mut self) {
         let victims: Vec<Incarnation> = self.fences.running.keys().copied().collect();
         for who in victims {
-            while let Some(order) =
-                self.fences.running.get_mut(&who).and_then(|running| running.fence.poll_order(self.now))
-            {
-                self.intend(who, order);
-            }
-            while let Some(outcome) =
-                self.fences.running.get_mut(&who).and_then(|running| running.fence.poll_outcome())
-            {
-                self.take_outcome(who, outcome);
-            }
-            // What the outcomes began (giving the power back) orders at once.
-            while let Some(order) =
-                self.fences.running.get_mut(&who).and_then(|running| running.fence.poll_order(self.now))
-            {
-                self.intend(who, order);
-            }
+            // An outcome may begin something (giving the power back) that orders in the same turn.
+            while self.drive_fence(who) {}
             match self.fences.running.get(&who).map(|running| (running.fence.is_done(), running.fence.wake()))
             {
                 Some((true, _)) => self.abandon(who),
@@ -322,6 +323,21 @@ impl Engine {
                 Some((false, None)) | None => {}
             }
         }
+    }
+
+    /// One order or outcome of a fence; false when there is neither.
+    fn drive_fence(&mut self, who: Incarnation) -> bool {
+        let now = self.now;
+        let Some(running) = self.fences.running.get_mut(&who) else { return false };
+        if let Some(order) = running.fence.poll_order(now) {
+            self.intend(who, order);
+            return true;
+        }
+        if let Some(outcome) = running.fence.poll_outcome() {
+            self.take_outcome(who, outcome);
+            return true;
+        }
+        false
     }
 
     /// SAFE-5: the intent is on the disk before a command that changes anything leaves. A reading changes nothing and waits
@@ -336,6 +352,9 @@ impl Engine {
         match order.command {
             Command::PowerOff | Command::PowerOn => {
                 let ticket = self.record_intent(event);
+                self.fences.intended.retain(|_, intended| {
+                    !matches!(intended, Intended::Fence { victim: other, order: older } if *other == victim && older.device == order.device)
+                });
                 self.fences.intended.insert(ticket, Intended::Fence { victim, order });
             }
             Command::ReadPower | Command::Prove => {
@@ -411,7 +430,10 @@ impl Engine {
             return;
         }
         let (now, device) = (self.now, self.device_name(order.device));
-        if let Some(running) = self.fences.running.get_mut(&victim) {
+        // Past its deadline the fence has counted it as unanswered, and may have another one in flight by now.
+        if now < order.deadline
+            && let Some(running) = self.fences.running.get_mut(&victim)
+        {
             running.fence.withdraw(order.device, now);
         }
         let why = if allowed {
@@ -609,7 +631,9 @@ impl Engine {
         let running: Vec<Incarnation> = self.fences.running.keys().copied().collect();
         running.into_iter().for_each(|who| self.abandon(who));
         self.fences.intended.clear();
+        self.fences.flights.clear();
         self.fences.paths.clear();
+        self.cold.forget_devices();
     }
 }
 

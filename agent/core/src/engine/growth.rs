@@ -41,7 +41,11 @@ impl Engine {
         let mut waits = Vec::new();
         for accepted in self.heard() {
             let x = &accepted.heartbeat;
+            // Locked on another's cold start it may not join this one; its decider, once it hears us, gives that up.
+            let bound =
+                x.lock.is_some_and(|lock| lock.decider != x.from && self.hears(lock.decider).is_some());
             let fit = x.presence == Presence::Joining
+                && !bound
                 && x.digest == self.digest
                 && x.lease == self.timing().lease()
                 && x.drift == self.timing().drift()
@@ -85,17 +89,11 @@ impl Engine {
             return;
         }
         self.cold.gossiped_deaths(&heartbeat.dead);
-        if self.leaving.is_some()
-            || heartbeat.dead.contains(self.me)
-            || heartbeat.digest != self.digest
-            || !self.unfit.is_empty()
-        {
-            if heartbeat.dead.contains(self.me) && heartbeat.found == self.found && self.found.is_some() {
-                self.end_this_life(&format!(
-                    "{} holds a proof that this life is dead",
-                    self.name(heartbeat.from.host)
-                ));
-            }
+        if heartbeat.dead.contains(self.me) {
+            let why = format!("{} holds a proof that this life is dead", self.name(heartbeat.from.host));
+            return self.end_this_life(&why);
+        }
+        if self.leaving.is_some() || heartbeat.digest != self.digest || !self.unfit.is_empty() {
             return;
         }
         if !heartbeat.electorate.contains(self.me) || heartbeat.found.is_none() {
@@ -113,7 +111,11 @@ impl Engine {
             self.dirty = true;
         }
         for dead in heartbeat.dead.iter() {
-            self.electorate.learn_death(dead, heartbeat.fenced.contains(dead), heartbeat.from, self.now);
+            let fenced = heartbeat.fenced.contains(dead);
+            if fenced && !self.electorate.is_dead(dead) {
+                self.spend_budget(dead);
+            }
+            self.electorate.learn_death(dead, fenced, heartbeat.from, self.now);
         }
         let new: Vec<Incarnation> =
             heartbeat.electorate.iter().filter(|who| !self.electorate.is_dead(*who)).collect();
@@ -163,7 +165,9 @@ impl Engine {
         self.presence = Presence::Admitted;
         self.power_owed.extend(self.cold.forced());
         self.cold.clear();
-        self.joining.clear();
+        // Each member has its join_timeout from here: when this process began says nothing about it.
+        let now = self.now;
+        self.joining = self.electorate.counted().iter().map(|who| (*who, now)).collect();
         self.lost_since = Some(self.now);
         self.dirty = true;
         self.arm_watchdog();

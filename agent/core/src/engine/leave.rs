@@ -7,10 +7,10 @@ use super::Engine;
 use crate::action::{Action, ExitKind};
 use crate::record::Event;
 
-/// How often a parting word is said: once, and a few times more against loss.
-const PARTING_WORDS: u8 = 4;
-/// Between two parting words.
-const PARTING_GAP: Duration = Duration::ms(20);
+/// `left` is said "at once and a few times more": so often, so far apart.
+const LEFT_WORDS: (u8, Duration) = (4, Duration::ms(60));
+/// `away` is said "one to three times", close together: the restart should be short.
+const AWAY_WORDS: (u8, Duration) = (3, Duration::ms(20));
 
 /// A life or a process on its way out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,10 +51,21 @@ impl Engine {
         self.settle();
     }
 
+    /// Nothing is said any more but parting words.
+    pub(super) fn is_parting(&self) -> bool {
+        self.leaving
+            .as_ref()
+            .is_some_and(|leaving| leaving.how == ExitKind::Restart || self.presence == Presence::Left)
+    }
+
+    /// This life is over, and what it ran is being killed: it acts and votes no more.
+    pub(super) fn is_ending(&self) -> bool {
+        self.leaving.as_ref().is_some_and(|leaving| leaving.how == ExitKind::Reborn)
+    }
+
     /// This life is dead in the eyes of its peers, or cut off from its storage: nothing of it may go on.
     pub(super) fn end_this_life(&mut self, why: &str) {
-        let ending = self.leaving.as_ref().is_some_and(|leaving| leaving.how == ExitKind::Reborn);
-        if ending || self.presence == Presence::Left {
+        if self.is_ending() || self.presence == Presence::Left {
             return;
         }
         self.leaving = Some(Leaving { how: ExitKind::Reborn, why: why.to_owned(), said: 0, next: self.now });
@@ -83,13 +94,14 @@ impl Engine {
             self.view.clear();
             self.place.clear();
             self.save();
-            if self.watchdog_armed {
+            if self.watchdog_armed || self.watchdog_wanted {
                 self.actions.push_back(Action::DisarmWatchdog);
                 self.watchdog_armed = false;
             }
         }
         while let Some(leaving) = self.leaving.as_mut() {
-            if leaving.said >= PARTING_WORDS || unheard {
+            let (words, gap) = if leaving.how == ExitKind::Restart { AWAY_WORDS } else { LEFT_WORDS };
+            if leaving.said >= words || unheard {
                 let how = leaving.how;
                 self.exited = true;
                 self.actions.push_back(Action::Exit(how));
@@ -100,7 +112,7 @@ impl Engine {
                 return self.wake_at(next);
             }
             leaving.said += 1;
-            leaving.next = self.now.after(PARTING_GAP);
+            leaving.next = self.now.after(gap);
             self.say();
         }
     }

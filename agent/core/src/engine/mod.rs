@@ -109,17 +109,19 @@ pub struct Engine {
     witness_answered: Option<Time>,
     witness_verdict: Option<palisade_proto::Verdict>,
     next_beacon: Time,
+    next_ask: Time,
     pending_asks: BTreeMap<Seq, Time>,
 
     fences: Fences,
-    fence_times: Vec<Time>,
+    /// Which lives lost their power by a fence, and when (SAFE-8).
+    fence_times: Vec<(Incarnation, Time)>,
     /// Hosts whose power a cold start of this life's cut: it comes back once there is a quorum.
     power_owed: Vec<HostId>,
     here: BTreeMap<WorkloadId, Here>,
     unseen: WorkloadSet,
     place: BTreeMap<WorkloadId, Incarnation>,
-    failures: BTreeMap<WorkloadId, u32>,
-    refused: WorkloadSet,
+    /// Failures in a row on this host, and when the last one was.
+    failures: BTreeMap<WorkloadId, (u32, Time)>,
     desired: Desired,
     storages: Vec<StorageHealth>,
     health: HealthClass,
@@ -130,6 +132,7 @@ pub struct Engine {
     watchdog_armed: bool,
     watchdog_wanted: bool,
     next_feed: Time,
+    next_arm: Time,
     leaving: Option<leave::Leaving>,
     exited: bool,
 
@@ -139,6 +142,8 @@ pub struct Engine {
     dirty: bool,
     next_ticket: u64,
     wake: Time,
+    /// When another machine last spoke under a host's name.
+    clones: BTreeMap<HostId, Time>,
     alarms: Alarms,
     actions: VecDeque<Action>,
 }
@@ -188,13 +193,14 @@ impl Engine {
             outside_since: BTreeMap::new(),
             quorum_until: None,
             quorate_since: None,
-            lost_since: Some(now),
+            lost_since: Some(saved.lost_since.unwrap_or(now)),
             told_quorate: false,
             told_votes: (BTreeSet::new(), false),
             self_fenced: false,
             witness_answered: None,
             witness_verdict: None,
             next_beacon: now,
+            next_ask: now,
             pending_asks: BTreeMap::new(),
             fences: Fences::default(),
             fence_times: saved.fences.clone(),
@@ -203,7 +209,6 @@ impl Engine {
             unseen: WorkloadSet::EMPTY,
             place: BTreeMap::new(),
             failures: BTreeMap::new(),
-            refused: WorkloadSet::EMPTY,
             desired: Desired::default(),
             storages,
             health: HealthClass::Healthy,
@@ -213,6 +218,7 @@ impl Engine {
             watchdog_armed: saved.watchdog_armed,
             watchdog_wanted: saved.watchdog_armed,
             next_feed: now,
+            next_arm: now,
             leaving: None,
             exited: false,
             saved: saved.clone(),
@@ -221,6 +227,7 @@ impl Engine {
             dirty: false,
             next_ticket: 0,
             wake: now,
+            clones: BTreeMap::new(),
             alarms: Alarms::default(),
             actions: VecDeque::new(),
             cluster,
@@ -286,15 +293,19 @@ impl Engine {
         self.run_placement();
         self.run_claims();
         self.run_leave();
+        if self.exited || self.is_parting() {
+            return;
+        }
         self.feed_watchdog();
         self.watch_peers();
         self.speak();
+        self.ask_witness();
     }
 
-    /// Asks for a tick at `at`.
+    /// Asks for a tick at `at`. What is due already was done in this very turn.
     fn wake_at(&mut self, at: Time) {
-        if at < self.wake {
-            self.wake = at.max(Time(self.now.0.saturating_add(1)));
+        if at > self.now {
+            self.wake = self.wake.min(at);
         }
     }
 
@@ -378,7 +389,7 @@ impl Engine {
     /// Whether a quorum is held at `now`.
     #[must_use]
     pub fn is_quorate(&self, now: Time) -> bool {
-        self.is_admitted() && self.quorum_until.is_some_and(|until| now < until)
+        self.is_admitted() && !self.is_ending() && self.quorum_until.is_some_and(|until| now < until)
     }
 
     /// Until when the quorum lasts that was held at the last input, if there was one: it holds before this instant.
@@ -425,7 +436,7 @@ impl Engine {
     /// Whether this host is the coordinator of a quorate view at `now`.
     #[must_use]
     pub fn is_coordinator(&self, now: Time) -> bool {
-        self.is_quorate(now) && self.view.first() == Some(&self.me)
+        self.is_quorate(now) && self.view.first() == Some(&self.me) && !self.is_ending()
     }
 
     /// Whether this host should hold its sessions to the fence devices open: the coordinator and its deputy.

@@ -214,6 +214,15 @@ impl Engine {
         if let Some(id) = self.here.keys().find(|id| new.workload(**id).is_none()) {
             return Err(format!("workload {} was removed, but it runs here: stop it first", self.what(*id)));
         }
+        if self.presence == palisade_proto::message::Presence::Joining {
+            // SAFE-9: what is new has not been looked at; what is gone will not be.
+            self.unseen = new
+                .workloads()
+                .iter()
+                .map(crate::config::Workload::id)
+                .filter(|id| self.unseen.contains(*id) || old.workload(*id).is_none())
+                .collect();
+        }
         self.forget_devices();
         let fresh_from = self.next_seq;
         for host in new.hosts().iter().map(Host::id).filter(|host| *host != self.me.host) {

@@ -35,6 +35,7 @@ impl Engine {
         if heartbeat.machine != host.machine().bytes() {
             let what =
                 format!("another machine speaks under the name of {}: check for a cloned host", host.name());
+            self.clones.insert(from.host, self.now);
             return self.alarms.raise_for(&mut self.actions, format!("clone {}", from.host), what, self.now);
         }
         if from.host == self.me.host {
@@ -55,7 +56,9 @@ impl Engine {
             // "Drop the rest whole (an old ask must not replace a newer lease)."
             return;
         }
-        self.accept(Arc::clone(&heartbeat), reborn);
+        // Each packet that answers our last one is fresh; it proves what another life of that host in E is.
+        let fresh = reborn || self.is_fresh(&heartbeat);
+        self.accept(Arc::clone(&heartbeat), reborn, fresh);
         self.refresh_view();
         self.grant(&heartbeat);
         self.take_grant(&heartbeat);
@@ -81,7 +84,7 @@ impl Engine {
             .is_some_and(|echo| echo.of == self.me && echo.seq >= from && echo.seq < self.next_seq)
     }
 
-    fn accept(&mut self, heartbeat: Arc<Heartbeat>, reborn: bool) {
+    fn accept(&mut self, heartbeat: Arc<Heartbeat>, reborn: bool, fresh: bool) {
         let from = heartbeat.from;
         let (now, next_seq, suspect) = (self.now, self.next_seq, self.timing().suspect());
         let Some(peer) = self.peers.get_mut(&from.host) else { return };
@@ -106,13 +109,12 @@ impl Engine {
         }
         peer.accepted = Some(Accepted { heartbeat: Arc::clone(&heartbeat), at: now, steady_since });
         self.cold.heard(from.host);
-        self.alarms.clear(&mut self.actions, &format!("clone {}", from.host), now);
 
         if reborn {
             self.cold.other_incarnation(from);
         }
         // "If accepted and h is admitted, every other incarnation of j in E is proven dead".
-        if reborn && self.is_admitted() {
+        if fresh && self.is_admitted() {
             let others: Vec<Incarnation> =
                 self.electorate.of_host(from.host).filter(|who| *who != from).collect();
             for other in others {
@@ -200,7 +202,7 @@ impl Engine {
             evidence: self.in_words(&proof),
         };
         if proof.spent_budget() {
-            self.fence_times.push(self.now);
+            self.spend_budget(victim);
         }
         if self.electorate.bury(proof, self.now) {
             self.voter.drop_lease(victim);
@@ -213,6 +215,7 @@ impl Engine {
     pub(super) fn shrink(&mut self) {
         let voter_lease = self.timing().voter_lease();
         let gone = self.electorate.forget(voter_lease, self.now);
+        self.outside_since.retain(|who, _| self.electorate.counts(*who));
         if !gone.is_empty() {
             let removed = self.whos(&gone);
             self.record(Event::Electorate {
@@ -232,6 +235,7 @@ impl Engine {
         // "3. Ls and drift equal v's; if v is a host: v is admitted, same found, h in E(v)\D(v), h in V(v), v in V."
         let allowed = ask.presence == Presence::Admitted
             && self.is_admitted()
+            && !self.is_ending()
             && ask.lease == self.timing().lease()
             && ask.drift == self.timing().drift()
             && ask.found == self.found
@@ -260,7 +264,8 @@ impl Engine {
             .values()
             .filter_map(|peer| {
                 let last = peer.accepted.as_ref()?;
-                let answered = peer.granted == Some(Grant { to: last.heartbeat.from, seq: last.heartbeat.seq });
+                let answered =
+                    peer.granted == Some(Grant { to: last.heartbeat.from, seq: last.heartbeat.seq });
                 (!answered && self.view.contains(&last.heartbeat.from)).then(|| Arc::clone(&last.heartbeat))
             })
             .collect();

@@ -2,7 +2,7 @@
 
 use palisade_ladder::{Evidence, Proof};
 use palisade_proto::message::{HealthClass, Presence};
-use palisade_proto::{Duration, Incarnation, Time, Verdict};
+use palisade_proto::{Duration, HostId, Incarnation, Time, Verdict};
 
 use super::{Engine, claims::Here};
 use crate::status::{FencePathStatus, HostStatus, JournalStatus, Status, WitnessStatus, WorkloadStatus};
@@ -10,9 +10,27 @@ use crate::status::{FencePathStatus, HostStatus, JournalStatus, Status, WitnessS
 /// The witness was proven so long ago at most, else an alarm (DESIGN, "Between the processes": 30 s).
 const WITNESS_PROVEN: Duration = Duration::secs(30);
 
+/// A clone that has been silent for so long is taken for gone.
+const CLONE_GONE: Duration = Duration::secs(30);
+/// A host that is no member after so long deserves a look.
+const ADMISSION_EXPECTED: Duration = Duration::secs(60);
+
 impl Engine {
     /// What is not as it should be with the peers.
     pub(super) fn watch_peers(&mut self) {
+        let silent: Vec<HostId> = self
+            .clones
+            .iter()
+            .filter(|(_, last)| self.now >= last.after(CLONE_GONE))
+            .map(|(host, _)| *host)
+            .collect();
+        for host in silent {
+            self.clones.remove(&host);
+            self.alarms.clear(&mut self.actions, &format!("clone {host}"), self.now);
+        }
+        let waits = !self.is_admitted() && self.now >= self.started.after(ADMISSION_EXPECTED);
+        let what = waits.then(|| self.why_not_admitted());
+        self.alarms.set(&mut self.actions, "admission", what, self.now);
         let others: Vec<(Incarnation, bool, bool)> = self
             .heard()
             .map(|accepted| {
@@ -35,12 +53,43 @@ impl Engine {
             };
             self.alarms.set(&mut self.actions, &format!("digest {}", who.host), what, self.now);
         }
-        if self.cluster.witness().is_some() && self.is_quorate(self.now) {
+        if !self.is_quorate(self.now) {
+            self.alarms.clear(&mut self.actions, "witness", self.now);
+        } else if self.cluster.witness().is_some() {
             let since = self.witness_answered.max(self.quorate_since).unwrap_or(self.now);
             let what = (self.now >= since.after(WITNESS_PROVEN))
                 .then(|| format!("the witness has not answered for more than {WITNESS_PROVEN}"));
             self.alarms.set(&mut self.actions, "witness", what, self.now);
         }
+    }
+
+    fn why_not_admitted(&self) -> String {
+        let name = self.name(self.me.host);
+        if !self.unfit.is_empty() {
+            return format!("{name} is no member: it is not armed");
+        }
+        if !self.unseen.is_empty() || !self.here.is_empty() {
+            return format!(
+                "{name} is no member: it waits until each of its workloads is known to be stopped here"
+            );
+        }
+        let lock = self.cold.lock();
+        let missing: Vec<&str> = self
+            .cluster
+            .hosts()
+            .iter()
+            .filter(|host| host.id() != self.me.host)
+            .filter(|host| {
+                let heartbeat =
+                    self.accepted(host.id()).and_then(|accepted| self.hears(accepted.heartbeat.from));
+                heartbeat.is_none_or(|heartbeat| lock.is_some() && heartbeat.lock != lock)
+            })
+            .map(crate::config::Host::name)
+            .collect();
+        format!(
+            "{name} is no member yet; not heard, or not waiting for the same cold start: {}",
+            missing.join(", ")
+        )
     }
 
     pub(super) fn in_words(&self, proof: &Proof) -> String {
@@ -184,7 +233,7 @@ impl Engine {
                 Some(Here::Intended(..) | Here::Starting) => "starting",
                 Some(Here::Running) => "running",
                 Some(Here::Stopping { .. }) => "stopping",
-                None if self.refused.contains(id) => "failed",
+                None if self.has_failed(id) => "failed",
                 None => "stopped",
             }
             .to_owned(),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use palisade_proto::message::{Grant, HealthClass, MAX_PLACES, Presence};
+use palisade_proto::message::{Grant, MAX_PLACES, Presence};
 use palisade_proto::{Ask, AskKind, Duration, Heartbeat, Names, Seq};
 
 use super::{Engine, MIN_GAP, claims::Here};
@@ -26,6 +26,9 @@ impl Engine {
         {
             return;
         }
+        if self.is_ending() {
+            return;
+        }
         let urgent = self.last_sent.filter(|_| self.dirty).map(|last| last.after(MIN_GAP));
         let due = urgent.map_or(self.next_send, |urgent| urgent.min(self.next_send));
         if self.now < due {
@@ -34,7 +37,6 @@ impl Engine {
         self.say();
         // This host's own vote is renewed by its own heartbeat.
         self.refresh_standing();
-        self.ask_witness();
         let next = if self.dirty { self.now.after(MIN_GAP) } else { self.next_send };
         self.wake_at(next);
     }
@@ -111,7 +113,7 @@ impl Engine {
                 .take(MAX_PLACES)
                 .collect(),
             desired: self.desired,
-            health: if self.unfit.is_empty() { self.health } else { HealthClass::Failed },
+            health: self.own_health(),
             load: self.load,
             watchdog_bound: self.advertised_bound(),
         }
@@ -147,6 +149,7 @@ impl Engine {
                 .collect(),
             watchdog_armed: self.watchdog_armed,
             fences: self.fence_times.clone(),
+            lost_since: self.lost_since,
         };
         if saved != self.saved {
             self.saved = saved.clone();
@@ -154,10 +157,23 @@ impl Engine {
         }
     }
 
-    fn ask_witness(&mut self) {
-        if self.cluster.witness().is_none() {
+    pub(super) fn ask_witness(&mut self) {
+        if self.cluster.witness().is_none() || self.last_sent.is_none() || self.is_ending() {
             return;
         }
+        if self.now >= self.next_ask {
+            self.ask_for_support();
+        } else {
+            self.wake_at(self.next_ask);
+        }
+        if self.is_quorate(self.now) && self.now >= self.next_beacon {
+            self.next_beacon = self.now.after(BEACON_INTERVAL);
+            self.ask(AskKind::Beacon, Names::new());
+        }
+    }
+
+    /// As often as a heartbeat goes, but at once when the view has changed or the hesitation is over.
+    fn ask_for_support(&mut self) {
         if self.is_admitted() && self.may_ask_witness() {
             let view = self.view.iter().copied().collect();
             let kind = AskKind::Ordinary { incumbent: self.support.is_incumbent(self.now) };
@@ -167,11 +183,11 @@ impl Engine {
             let seq = self.ask(AskKind::Cold, present.into_iter().collect());
             let until = self.now.after(self.timing().lease());
             self.cold.asked_consent(seq, until);
+        } else {
+            return;
         }
-        if self.is_quorate(self.now) && self.now >= self.next_beacon {
-            self.next_beacon = self.now.after(BEACON_INTERVAL);
-            self.ask(AskKind::Beacon, Names::new());
-        }
+        self.next_ask = self.now.after(self.timing().heartbeat());
+        self.wake_at(self.next_ask);
     }
 
     fn ask(&mut self, kind: AskKind, view: Names) -> Seq {

@@ -12,6 +12,8 @@ use crate::config::OnQuorumLoss;
 use crate::record::{Event, Lost};
 use crate::view::{Candidate, best_clique};
 
+/// The rest before another try to arm a watchdog that could not be armed.
+const REARM_REST: palisade_proto::Duration = palisade_proto::Duration::secs(1);
 /// Feeds per watchdog time-out (SAFE-10: feed at most every T/4).
 const FEEDS_PER_TIMEOUT: u64 = 4;
 
@@ -53,6 +55,7 @@ impl Engine {
         }
         self.view = view;
         self.view_since = self.now;
+        self.next_ask = self.now;
         self.dirty = true;
         self.grant_again();
         if !self.view.is_empty() {
@@ -88,7 +91,7 @@ impl Engine {
             }
             candidates.push(Candidate { who: heartbeat.from, health: weight(heartbeat.health), links });
         }
-        candidates.push(Candidate { who: me, health: weight(self.health), links: mine });
+        candidates.push(Candidate { who: me, health: weight(self.own_health()), links: mine });
         let next_silence = self.heard().map(|accepted| accepted.at.after(self.timing().suspect())).min();
         let view = best_clique(me, &candidates).into_iter().collect();
         if let Some(at) = next_silence {
@@ -151,7 +154,7 @@ impl Engine {
     /// "The watchdog is fed only right after a check says quorate."
     pub(super) fn feed_watchdog(&mut self) {
         let Some(timeout) = self.cluster.watchdog().map(crate::config::Watchdog::timeout) else { return };
-        if self.cluster.on_quorum_loss() == OnQuorumLoss::Keep || self.leaving.is_some() {
+        if self.cluster.on_quorum_loss() == OnQuorumLoss::Keep {
             return;
         }
         if self.is_quorate(self.now) {
@@ -162,9 +165,7 @@ impl Engine {
             self.actions.push_back(Action::FeedWatchdog);
             self.next_feed = self.now.after(palisade_proto::Duration(timeout.0 / FEEDS_PER_TIMEOUT));
         }
-        if self.watchdog_armed {
-            self.wake_at(self.next_feed);
-        }
+        self.wake_at(self.next_feed);
     }
 
     /// "A process opens the device only right after a check says quorate, or at admission".
@@ -172,6 +173,7 @@ impl Engine {
         if self.cluster.watchdog().is_some()
             && self.cluster.on_quorum_loss() == OnQuorumLoss::Stop
             && !self.watchdog_wanted
+            && self.now >= self.next_arm
         {
             self.watchdog_wanted = true;
             self.actions.push_back(Action::ArmWatchdog);
@@ -189,6 +191,8 @@ impl Engine {
             }
             Err(error) => {
                 self.watchdog_armed = false;
+                self.watchdog_wanted = false;
+                self.next_arm = self.now.after(REARM_REST);
                 self.alarms.raise_for(
                     &mut self.actions,
                     "watchdog".to_owned(),
@@ -253,6 +257,11 @@ impl Engine {
         true
     }
 
+    /// What this host says of itself; a host that may not be armed cannot serve.
+    pub(super) fn own_health(&self) -> HealthClass {
+        if self.unfit.is_empty() { self.health } else { HealthClass::Failed }
+    }
+
     fn can_vote(&self, who: Incarnation) -> bool {
         if who == self.me {
             !self.voter.is_silent(self.now)
@@ -268,7 +277,7 @@ impl Engine {
             for who in members {
                 lowest = lowest.min(who.host.number());
                 if who == self.me {
-                    health += weight(self.health);
+                    health += weight(self.own_health());
                     running += self.busy().len();
                 } else if let Some(heartbeat) = self.heartbeat_of(who) {
                     health += weight(heartbeat.health);
