@@ -35,8 +35,8 @@ impl std::error::Error for Missing {
     }
 }
 
-/// Asks for everything; call it on the run loop's thread, after the large allocations of starting and before the first
-/// heartbeat. Returns what was refused.
+/// Asks for everything; call it on the run loop's thread before the first heartbeat. The stacks of threads that are there
+/// already are read in whole, of later ones what they touch. Returns what was refused.
 #[must_use]
 pub(crate) fn apply() -> Vec<Missing> {
     let wanted: [(&'static str, &'static str, io::Result<()>); 3] = [

@@ -15,6 +15,12 @@ use std::sync::Arc;
 /// Of [`KILL_BUDGET`], for the processes to be gone after SIGKILL.
 pub(super) const SWEEP: Duration = Duration::from_secs(1);
 
+/// A start that went by the book may need so long until it reads as running: programs that return before what they started has
+/// written its pid file.
+const SETTLE: Duration = Duration::from_secs(2);
+/// Between two looks of them.
+const SETTLE_LOOK: Duration = Duration::from_millis(50);
+
 /// Where `command` workloads run.
 #[derive(Clone, Debug)]
 pub(super) enum Place {
@@ -99,9 +105,22 @@ impl Driver {
             Self::Libvirt(domain) => domain.start().await,
         };
         match result {
-            Ok(()) => Ok(self.status().await),
+            Ok(()) => Ok(self.settled().await),
             // What is left of a start that failed must not run on unseen.
             Err(why) => Err(self.after_kill(why).await),
+        }
+    }
+
+    /// What it reads once it runs, or else at the end of the time for that.
+    async fn settled(&self) -> Observed {
+        let runs = async {
+            while self.status().await != Observed::Running {
+                tokio::time::sleep(SETTLE_LOOK).await;
+            }
+        };
+        match tokio::time::timeout(SETTLE, runs).await {
+            Ok(()) => Observed::Running,
+            Err(_) => self.status().await,
         }
     }
 

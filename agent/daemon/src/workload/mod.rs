@@ -217,7 +217,7 @@ struct Entry {
 /// An operation that goes on.
 struct Running {
     op: Op,
-    /// Dropped to cut it short.
+    /// Cuts it short.
     cancel: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
 }
@@ -291,7 +291,12 @@ impl Workloads {
         let entry = self.entries.get_mut(&id).ok_or(Refused::NoSuchWorkload)?;
         let mut before = entry.running.take_if(|running| !running.task.is_finished());
         match &mut before {
-            Some(running) if op == Op::Kill && running.op != Op::Kill => running.cancel = None,
+            Some(running) if op == Op::Kill && running.op != Op::Kill => {
+                if let Some(cancel) = running.cancel.take() {
+                    // Ended a moment ago: then there is nothing to cut short.
+                    let _ = cancel.send(());
+                }
+            }
             Some(running) => {
                 let refused = Refused::Busy(running.op);
                 entry.running = before;
@@ -309,7 +314,7 @@ impl Workloads {
             let result = tokio::select! {
                 // The kill comes first if both are ready.
                 biased;
-                _ = cancelled => Err(OpError {
+                () = cut_short(cancelled) => Err(OpError {
                     why: format!("{op:?} was cut short by a kill"),
                     after: Observed::Unknown { why: "being killed".into() },
                 }),
@@ -320,6 +325,14 @@ impl Workloads {
         });
         entry.running = Some(Running { op, cancel: Some(cancel), task });
         Ok(())
+    }
+}
+
+/// Waits for a kill. A workload that is gone from the configuration can no longer be killed, and what goes on with it ends as it
+/// began.
+async fn cut_short(cancelled: oneshot::Receiver<()>) {
+    if cancelled.await.is_err() {
+        std::future::pending().await
     }
 }
 

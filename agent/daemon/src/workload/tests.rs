@@ -252,6 +252,20 @@ fn a_start_that_fails_or_hangs_leaves_nothing_running() {
 }
 
 #[test]
+fn a_start_reads_as_running_once_it_does_and_as_it_reads_if_it_never_does() {
+    let late = SERVICE.replace("    echo $! > pid\n", "    (sleep 0.3; echo $! > pid) &\n");
+    let never = SERVICE.replace("    echo $! > pid\n", "");
+    for (script, read) in [(late, Observed::Running), (never, Observed::Stopped)] {
+        let bench = Bench::in_cgroup();
+        run(async {
+            let (mut workloads, mut events) = Workloads::on(bench.host(), vec![bench.spec(&script)]);
+            workloads.start(ID).unwrap();
+            assert_eq!(next(&mut events).await, (Op::Start, state(read)));
+        });
+    }
+}
+
+#[test]
 fn a_program_that_is_missing_is_named() {
     let bench = Bench::in_cgroup();
     let mut spec = bench.spec(SERVICE);
@@ -489,7 +503,11 @@ fn a_reload_keeps_what_goes_on() {
         workloads.replace(vec![changed]);
         assert_eq!(workloads.busy(ID), Some(Op::Start));
         assert_eq!(next(&mut events).await, (Op::Start, state(Observed::Running)));
+        workloads.stop(ID).unwrap();
+        assert_eq!(next(&mut events).await, (Op::Stop, state(Observed::Stopped)));
+        workloads.start(ID).unwrap();
         workloads.replace(vec![]);
+        assert_eq!(next(&mut events).await, (Op::Start, state(Observed::Running)), "ends as it began");
         assert_eq!(workloads.stop(ID), Err(Refused::NoSuchWorkload));
         assert!(alive(&bench.read("pid")), "gone from the configuration, left as it is");
     });
