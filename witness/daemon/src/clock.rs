@@ -17,6 +17,7 @@ pub(crate) struct Clock {
 
 impl Clock {
     pub(crate) fn start() -> nix::Result<Self> {
+        read(ClockId::CLOCK_MONOTONIC_RAW)?;
         let mut slept_ms = 0;
         for _ in 0..START_READINGS {
             slept_ms = slept_ms.max(slept()?);
@@ -27,8 +28,8 @@ impl Clock {
     /// Now, in ms of `CLOCK_MONOTONIC_RAW`: "nothing slews it; chrony may slew the others by far more than drift"
     /// (PROTOCOL, "Words").
     pub(crate) fn now(&self) -> Time {
-        // A clock that worked at the start keeps working.
-        Time(read(ClockId::CLOCK_MONOTONIC_RAW).unwrap_or(u64::MAX))
+        // It worked at the start. If it ever fails: before the start, when the witness is silent and no lease runs out.
+        Time(read(ClockId::CLOCK_MONOTONIC_RAW).unwrap_or(0))
     }
 
     /// "If BOOTTIME - MONOTONIC has grown, the host slept: drop all grants, start a new silent period." True once a sleep.

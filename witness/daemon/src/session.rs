@@ -35,19 +35,40 @@ const FILTERS_PER_SUBSCRIBE: usize = 64;
 
 /// Keeps the session up for ever.
 pub(crate) async fn keep(settings: &Settings, witness: &RefCell<Witness>) -> Infallible {
-    let mut wait = BACKOFF_MIN;
+    let mut backoff = Backoff::new();
     loop {
         let mut session = Session::new(settings, witness);
         let began = tokio::time::Instant::now();
         let trouble = session.run().await;
-        if session.connected && began.elapsed() >= GOOD_CONNECTION {
-            wait = BACKOFF_MIN;
-        }
-        if session.connected || wait == BACKOFF_MIN {
+        // One line for each loss, and one for the first of several failed attempts.
+        if session.connected || backoff.is_fresh() {
             tracing::warn!("broker {}: {trouble}", settings.broker);
         }
-        tokio::time::sleep(jittered(wait)).await;
-        wait = (wait * 2).min(BACKOFF_MAX);
+        tokio::time::sleep(jittered(backoff.next(session.connected && began.elapsed() >= GOOD_CONNECTION)))
+            .await;
+    }
+}
+
+/// How long to wait for the next attempt.
+struct Backoff(Duration);
+
+impl Backoff {
+    const fn new() -> Self {
+        Self(BACKOFF_MIN)
+    }
+
+    fn is_fresh(&self) -> bool {
+        self.0 == BACKOFF_MIN
+    }
+
+    /// The wait now that a connection has failed; `was_good`: after it had lasted.
+    fn next(&mut self, was_good: bool) -> Duration {
+        if was_good {
+            *self = Self::new();
+        }
+        let wait = self.0;
+        self.0 = (wait * 2).min(BACKOFF_MAX);
+        wait
     }
 }
 
@@ -202,6 +223,14 @@ fn jittered(wait: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn waits_double_up_to_their_limit_and_begin_anew_after_a_good_connection() {
+        let mut backoff = Backoff::new();
+        let waits: Vec<_> = (0..7).map(|_| backoff.next(false).as_millis()).collect();
+        assert_eq!(waits, [100, 200, 400, 800, 1600, 3000, 3000]);
+        assert_eq!((backoff.next(true).as_millis(), backoff.next(false).as_millis()), (100, 200));
+    }
 
     #[test]
     fn jitter_stays_within_half_and_one_and_a_half() {

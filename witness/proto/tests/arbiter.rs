@@ -346,7 +346,7 @@ fn i3_holds(events: &[Event]) -> Result<u64, String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn i3_never_two_conflicting_unexpired_grants(events in prop::collection::vec(any_event(), 0..120)) {

@@ -139,6 +139,23 @@ fn a_small_cache_serves_more_lives_than_it_holds() {
             assert_eq!(opener.open(&datagram, &mut out).map(|opened| opened.sender), Ok(host(id)));
         }
     }
+    assert_eq!(opener.lives(), 2);
+}
+
+#[test]
+fn safe_7_a_forged_life_takes_no_place_in_the_cache() {
+    let mut opener = Opener::<2>::new(ring("edge-a", &[1]), Kind::Heartbeat);
+    let mut out = [0; MAX_DATAGRAM];
+    let good = sealed(ring("edge-a", &[1]), Kind::Heartbeat, host(0), 1);
+    opener.open(&good, &mut out).unwrap();
+    for forged_life in 0..10 {
+        let mut forged = good.clone();
+        forged[4] = forged_life;
+        assert_eq!(opener.open(&forged, &mut out).unwrap_err(), OpenError::Forged);
+        assert_eq!(opener.lives(), 1);
+    }
+    opener.open(&good, &mut out).unwrap();
+    assert_eq!(opener.lives(), 1, "a life has one place");
 }
 
 #[test]

@@ -79,6 +79,12 @@ impl<const LIVES: usize> Opener<LIVES> {
         Ok(Opened { kind: origin.kind, sender: origin.sender, life: origin.life, seq, message })
     }
 
+    /// How many lives' keys are kept just now, at most `LIVES`.
+    #[must_use]
+    pub fn lives(&self) -> usize {
+        self.cache.len()
+    }
+
     fn read_header(&self, header: &[u8; HEADER_LEN]) -> Result<(Origin, Seq), OpenError> {
         let [version, kind, key_id, sender, rest @ ..] = header;
         if *version != VERSION {
