@@ -115,6 +115,8 @@ impl Ipmi {
     }
 
     async fn order(&mut self, control: ChassisControl) -> Result<Response, Failure> {
+        // An order that ended before its first copy left nothing behind.
+        self.unsettled.take_if(|unsettled| unsettled.copies.out == 0);
         if self.unsettled.as_ref().is_some_and(|unsettled| unsettled.control != control) {
             self.settle().await?;
         }

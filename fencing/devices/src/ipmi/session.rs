@@ -310,3 +310,69 @@ impl Drop for Session {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::super::crypto::Suite;
+    use super::super::knock::connected;
+    use super::*;
+
+    const CONSOLE: u32 = 0x0102_0304;
+
+    fn keys() -> SessionKeys {
+        SessionKeys::derive(Suite::Seventeen, b"session integrity key")
+    }
+
+    async fn session() -> Session {
+        let socket = connected(([127, 0, 0, 1], 9).into()).await.unwrap();
+        Session::new(socket, ([127, 0, 0, 1], 9).into(), keys(), CONSOLE, 7, [0; 16])
+    }
+
+    /// A reading as a BMC seals it.
+    fn reading(sequence: u32, request: u8, state: u8) -> Vec<u8> {
+        let mut bytes = vec![0x81, 0x04, 0x7b, 0x20, request << 2, 0x01, 0x00, state, 0x00, 0x00];
+        let sum = bytes[3..].iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte));
+        bytes.push(sum.wrapping_neg());
+        rmcp::seal(&keys(), CONSOLE, sequence, [9; 16], &bytes)
+    }
+
+    #[tokio::test]
+    async fn safe_7_an_answer_is_taken_once_and_never_after_a_newer_one() {
+        let mut session = session().await;
+        assert!(session.take(&reading(5, 1, 0)).is_ok(), "the first may have any number");
+        assert_eq!(session.take(&reading(5, 1, 0)), Err(Ignored::Replayed));
+        assert_eq!(session.take(&reading(4, 1, 0)), Err(Ignored::Replayed));
+        assert!(session.take(&reading(6, 2, 1)).is_ok());
+        assert!(session.take(&reading(u32::MAX, 2, 1)).is_ok());
+        assert_eq!(session.take(&reading(0, 3, 0)), Err(Ignored::Replayed), "no wrapping round");
+    }
+
+    #[tokio::test]
+    async fn a_number_that_a_late_answer_may_carry_is_not_used_again() {
+        let mut session = session().await;
+        let open: BTreeSet<u8> = (0..OPEN_NUMBERS_MAX - 1).map(|_| session.take_request().unwrap()).collect();
+        assert_eq!(open.len(), OPEN_NUMBERS_MAX as usize - 1);
+        for _ in 0..200 {
+            let request = session.take_request().unwrap();
+            assert!(!open.contains(&request), "{request}");
+            session.settled(request, 1);
+        }
+        let request = session.take_request().unwrap();
+        session.settled(request, 2); // a second answer may follow
+        assert!(matches!(session.take_request(), Err(Lost::Gone)), "too many are open: log in again");
+    }
+
+    #[tokio::test]
+    async fn every_copy_has_a_session_sequence_of_its_own() {
+        let mut session = session().await;
+        let question = Message::from(GetChassisStatus);
+        for expected in 1..=3 {
+            let datagram = session.sealed(&question, 0).unwrap();
+            assert_eq!(rmcp::open(&keys(), 7, &datagram).unwrap().0, expected);
+        }
+        session.next_sequence = u32::MAX;
+        assert!(session.sealed(&question, 0).is_none(), "never round again");
+    }
+}
