@@ -165,6 +165,9 @@ pub(crate) struct Course {
     last_reading: Option<Power>,
     switched: bool,
     unsettled_until: Time,
+    /// A switch went unanswered: the device may be slow and hold it in its queue. Nothing more is put there before it answers
+    /// something.
+    owes_answer: bool,
 }
 
 impl Course {
@@ -185,13 +188,18 @@ impl Course {
             last_reading: None,
             switched: false,
             unsettled_until: Time(0),
+            owes_answer: false,
         }
+    }
+
+    fn first_step(&self) -> Step {
+        if self.owes_answer { Step::Look } else { self.goal.first_step() }
     }
 
     /// Another run; a refused device stays refused.
     pub(crate) fn begin(&mut self, now: Time, run_ends: Time) {
         if !matches!(self.state, State::Refused(_)) {
-            self.state = State::Going { step: self.goal.first_step(), flight: Flight::Due(now) };
+            self.state = State::Going { step: self.first_step(), flight: Flight::Due(now) };
             self.tries = 0;
             self.run_ends = run_ends;
         }
@@ -244,6 +252,7 @@ impl Course {
             return None;
         }
         let (command, allowed) = match step {
+            Step::Look if self.owes_answer => (Command::ReadPower, self.device.deadline),
             Step::Look => (Command::ReadPower, Duration(FIRST_READING.0.min(self.device.deadline.0))),
             Step::Switch => (self.goal.switch(), self.device.deadline),
             Step::ReadBack { .. } => (Command::ReadPower, self.device.deadline),
@@ -315,6 +324,15 @@ impl Course {
     }
 
     fn take_look(&mut self, answer: Result<Response, Failure>, now: Time) -> Option<Note> {
+        let waits = matches!(self.goal, Goal::Off(Opening::CutAtOnce | Opening::LookFirst) | Goal::On);
+        match answer {
+            Err(failure) if self.owes_answer && waits => {
+                self.fail(Setback::Failed(failure), now);
+                return None;
+            }
+            Ok(_) => self.owes_answer = false,
+            Err(_) => {}
+        }
         let reads = match answer {
             Ok(Response::Power(power)) => power,
             Ok(Response::Acknowledged | Response::AlreadySo | Response::Proven(_)) | Err(_) => Power::Unknown,
@@ -398,7 +416,7 @@ impl Course {
     fn fail(&mut self, setback: Setback, now: Time) {
         self.tries = self.tries.saturating_add(1);
         if self.tries < self.device.retries.max(1) {
-            self.go(self.goal.first_step(), now.after(TRY_PAUSE));
+            self.go(self.first_step(), now.after(TRY_PAUSE));
         } else {
             self.state = State::Failed(setback);
         }
@@ -408,6 +426,7 @@ impl Course {
         if step == Step::Switch && matches!(flight, Flight::Sent { .. }) {
             let settled = now.after(self.device.deadline.times(SETTLE_DEADLINES));
             self.unsettled_until = self.unsettled_until.max(settled);
+            self.owes_answer = true;
             if self.last_reading != Some(self.goal.wanted()) {
                 self.switched = true;
             }

@@ -77,6 +77,8 @@ fn every_step_against_every_answer() {
     let off = |answer: &str| match answer {
         "ack" | "already" => "read now",
         "identity" => "refused",
+        // It may hold the order in a queue of its own: it is asked before anything more is put there.
+        "no answer" | "unreachable" | "garbage" | "cancelled" => "look later",
         _ => "switch later",
     };
     let expected = |step: &str, answer: &str| match step {

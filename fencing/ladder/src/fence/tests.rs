@@ -175,7 +175,9 @@ fn power_comes_back_only_once_no_unanswered_off_can_execute() {
     assert!(!fence.power_on_phase(Time(0)), "not before a proof");
     let _lost = fence.poll_order(Time(0)).unwrap();
     fence.handle_time(Time(4000));
-    let off = fence.poll_order(Time(4100)).unwrap();
+    let look = fence.poll_order(Time(4100)).unwrap();
+    answer(&mut fence, look, Ok(Response::Power(Power::On)), Time(4105));
+    let off = fence.poll_order(Time(4105)).unwrap();
     answer(&mut fence, off, Ok(Response::AlreadySo), Time(4110));
     let read = fence.poll_order(Time(4110)).unwrap();
     answer(&mut fence, read, Ok(Response::Power(Power::Off)), Time(4120));
@@ -191,6 +193,30 @@ fn power_comes_back_only_once_no_unanswered_off_can_execute() {
     answer(&mut fence, read, Ok(Response::Power(Power::On)), settled);
     assert_eq!(fence.poll_outcome(), Some(Outcome::PowerRestored { device: DeviceId(1) }));
     assert!(fence.is_done() && fence.poll_order(settled).is_none());
+}
+
+/// A slow device that queues what it is sent must not be given a second off before it has answered something.
+#[test]
+fn an_unanswered_off_is_followed_by_looks_until_the_device_answers() {
+    let mut fence = Fence::new(victim(), plan(&[&[1]]), Time(0));
+    let mut now = Time(0);
+    let mut offs = 0;
+    for _ in 0..40 {
+        if let Some(order) = fence.poll_order(now) {
+            offs += usize::from(order.command == Command::PowerOff);
+        }
+        now = fence.wake().unwrap();
+    }
+    assert_eq!(offs, 1, "nothing was ever answered");
+    let look = loop {
+        if let Some(order) = fence.poll_order(now) {
+            break order;
+        }
+        now = fence.wake().unwrap();
+    };
+    assert_eq!(look.command, Command::ReadPower);
+    answer(&mut fence, look, Ok(Response::Power(Power::On)), now);
+    assert_eq!(fence.poll_order(now).unwrap().command, Command::PowerOff);
 }
 
 #[test]
