@@ -52,6 +52,8 @@ struct Running {
     fence: Fence,
     authority: Authority,
     opening: Opening,
+    /// What the devices of the level that failed last had to say.
+    setbacks: String,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -282,7 +284,7 @@ impl Engine {
         let victim = self.who(who);
         self.record(Event::FenceDecided { victim, because });
         let fence = Fence::new(who, plan, self.now);
-        self.fences.running.insert(who, Running { fence, authority, opening });
+        self.fences.running.insert(who, Running { fence, authority, opening, setbacks: String::new() });
     }
 
     pub(super) fn is_fencing(&self, who: Incarnation) -> bool {
@@ -549,6 +551,9 @@ impl Engine {
                     .map(|(device, setback)| format!("{}: {setback}", self.device_name(*device)))
                     .collect();
                 let why = if told.is_empty() { "it has no device".to_owned() } else { told.join("; ") };
+                if let Some(running) = self.fences.running.get_mut(&who) {
+                    running.setbacks.clone_from(&why);
+                }
                 self.record(Event::Withheld { what, why });
             }
             Outcome::Exhausted { why, retry_at } => {
@@ -557,9 +562,11 @@ impl Engine {
                     Exhaustion::OrderDeadline => "the order's deadline passed",
                     Exhaustion::NothingToTry => "there is no device to try",
                 };
+                let setbacks = self.fences.running.get(&who).map_or("", |running| running.setbacks.as_str());
+                let why = if setbacks.is_empty() { why.to_owned() } else { format!("{why}: {setbacks}") };
                 let retry_in_ms = retry_at.map_or(0, |at| at.since(now).0);
                 let victim = self.who(who);
-                self.record(Event::FenceFailed { victim, why: why.to_owned(), retry_in_ms });
+                self.record(Event::FenceFailed { victim, why: why.clone(), retry_in_ms });
                 let what = format!(
                     "{name} cannot be fenced ({why}); its workloads stay down until it is proven dead; if it surely is, say `palisade confirm {name}`"
                 );
