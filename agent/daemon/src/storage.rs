@@ -124,9 +124,11 @@ mod tests {
             matches!(&health, StorageHealth::Failed { why } if why.contains("gone/.palisade-probe-a: No such")),
             "{health:?}"
         );
-        std::os::unix::fs::symlink("/dev/null", dir.path().join(".palisade-probe-a")).unwrap();
+        std::fs::write(dir.path().join("precious"), "content").unwrap();
+        std::os::unix::fs::symlink("precious", dir.path().join(".palisade-probe-a")).unwrap();
         let health = run(StorageProbe::new(dir.path(), "a", LONG).probe());
         assert!(matches!(health, StorageHealth::Failed { .. }), "{health:?}");
+        assert_eq!(std::fs::read(dir.path().join("precious")).unwrap(), b"content");
     }
 
     #[test]

@@ -120,8 +120,8 @@ impl Cgroup {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
         let entries = fs::read_dir(&self.0).into_iter().flatten().flatten();
-        let below = entries.filter(|entry| entry.file_type().is_ok_and(|of| of.is_dir()));
-        below.map(|entry| Self(entry.path()).signal_each()).collect()
+        let mut below = entries.filter(|entry| entry.file_type().is_ok_and(|of| of.is_dir()));
+        below.try_for_each(|entry| Self(entry.path()).signal_each())
     }
 
     fn named(&self, error: io::Error) -> io::Error {

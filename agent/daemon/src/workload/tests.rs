@@ -69,10 +69,6 @@ impl Bench {
         fs::read_to_string(self.dir.path().join(file)).unwrap().trim().to_owned()
     }
 
-    fn exists(&self, file: &str) -> bool {
-        self.dir.path().join(file).exists()
-    }
-
     /// Waits until a file is there with a whole line in it.
     async fn line_in(&self, file: &str) -> String {
         loop {
