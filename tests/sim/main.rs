@@ -47,7 +47,7 @@ fn a_seed_is_one_history() {
 fn recovery_is_within_its_budget() {
     for (subject, budget) in measure::SUBJECTS.into_iter().zip([1500, 1800, 500, 700]) {
         let took =
-            (0..40).map(|seed| measure::recovery(subject, seed, false).map_err(|report| report.failure));
+            (0..40).map(|seed| measure::recovery(subject, seed).map_err(|report| report.failure));
         let took: Vec<u64> = took.collect::<Result<_, _>>().expect("a recovery");
         let [median, ..] = measure::percentiles(took).expect("some");
         assert!(median / 1000 <= budget, "{}: {} ms", subject.name, median / 1000);

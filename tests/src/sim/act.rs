@@ -55,7 +55,7 @@ impl World {
                 }
                 if let (Some(ticket), Some(process)) = (ticket, &self.machines[host].process) {
                     let event = Event::Durable { host, process: process.id, ticket };
-                    let slow = if self.rng.chance(20) { ms(400) } else { 1500 };
+                    let slow = if !self.is_measuring() && self.rng.chance(20) { ms(400) } else { 1500 };
                     let after = self.rng.range(200, slow);
                     self.queue.push(self.now + after, event);
                 }
@@ -102,7 +102,7 @@ impl World {
         let (phase, takes) = match act {
             Act::Start => {
                 self.check_start(host, id);
-                let slow = self.rng.chance(50);
+                let slow = !self.is_measuring() && self.rng.chance(50);
                 (Phase::Starting, if slow { ms(self.rng.scale(20, 3000)) } else { START_TAKES })
             }
             Act::Stop => (Phase::Stopping, ms(self.rng.scale(5, 2000))),

@@ -1,6 +1,6 @@
-//! What goes wrong, and when: a timeline drawn from the seed before the history begins.
+//! What can go wrong.
 
-use super::{Micros, Rng, Setup, ms};
+use super::{Micros, Rng, ms};
 
 /// How packets fare between hosts (and, in its own instance, between hosts and witness).
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +25,7 @@ impl Weather {
     pub const BROKER: Self =
         Self { delay: (500, 5000), spike_permille: 0, spike: 0, loss_permille: 0, duplicate_permille: 0 };
 
-    fn draw(rng: &mut Rng, lease: u64) -> Self {
+    pub(super) fn draw(rng: &mut Rng, lease: u64) -> Self {
         let low = rng.scale(50, 2000);
         Self {
             delay: (low, low + rng.scale(100, ms(lease / 4))),
@@ -174,165 +174,3 @@ pub enum Fault {
 
 /// A timeline, by rising time.
 pub type Timeline = Vec<(Micros, Fault)>;
-
-/// When each host boots, and what happens until the quiet end.
-pub(super) fn draw(rng: &mut Rng, setup: &Setup) -> (Vec<Micros>, Timeline) {
-    let mut line = Timeline::new();
-    let boots = boots(rng, setup);
-    let lease = setup.lease;
-    if rng.chance(300) {
-        line.push((0, Fault::Weather(Weather::draw(rng, lease))));
-    }
-    for host in 0..setup.hosts {
-        let says = rng.chance(500);
-        line.push((0, Fault::BmcSaysAlready { host, says }));
-    }
-    // Most histories let the cluster form first.
-    let begin = match rng.below(10) {
-        0..=1 => 0,
-        _ => boots.iter().copied().max().unwrap_or(0) + ms(setup.rejoin_hold + 2 * setup.lease),
-    };
-    let length = ms(rng.scale(3000, 40_000));
-    // A focus makes one kind of fault likely, so that rare rules meet.
-    let focus = rng.below(12);
-    for _ in 0..rng.range(1, 9) {
-        let at = begin + rng.below(length);
-        let kind = if rng.chance(600) { focus } else { rng.below(12) };
-        draw_fault(rng, setup, at, kind, &mut line);
-    }
-    let end = begin + length;
-    let bearable = setup.hosts > 2 || setup.witness;
-    let dead_for_good = (bearable && rng.chance(150)).then(|| rng.index(setup.hosts));
-    line.retain(|(at, _)| *at < end);
-    line.push((end, Fault::Heal { dead_for_good }));
-    line.sort_by_key(|(at, _)| *at);
-    (boots, line)
-}
-
-fn boots(rng: &mut Rng, setup: &Setup) -> Vec<Micros> {
-    let spread = match rng.below(10) {
-        0..=5 => ms(300),
-        6..=7 => ms(setup.boot_wait * 2),
-        _ => ms(30_000),
-    };
-    (0..setup.hosts).map(|_| rng.below(spread)).collect()
-}
-
-fn draw_fault(rng: &mut Rng, setup: &Setup, at: Micros, kind: u64, line: &mut Timeline) {
-    let lease = setup.lease;
-    let host = rng.index(setup.hosts);
-    let for_a_while = |rng: &mut Rng| ms(rng.scale(lease / 8, lease * 12));
-    match kind {
-        0 => {
-            line.push((at, Fault::Weather(Weather::draw(rng, lease))));
-            if rng.chance(700) {
-                line.push((at + for_a_while(rng), Fault::Weather(Weather::CALM)));
-            }
-        }
-        1 => {
-            let length = for_a_while(rng);
-            one_way(rng, setup, at, length, line);
-        }
-        2 => {
-            let length = for_a_while(rng);
-            partition(rng, setup, at, length, line);
-        }
-        3 => {
-            let back = rng.chance(800).then(|| ms(rng.scale(50, 20_000)));
-            line.push((at, Fault::PowerLoss { host, back }));
-            if rng.chance(200) {
-                let on = rng.index(setup.hosts);
-                line.push((at + ms(rng.scale(100, 10_000)), Fault::OperatorConfirm { on, victim: host }));
-            }
-        }
-        4 => {
-            let down = ms(rng.scale(20, lease * 4));
-            line.push((at, Fault::AgentCrash { host, down, after_actions: rng.index(6) }));
-        }
-        5 => line.push((at, Fault::AgentRestart { host, down: ms(rng.scale(20, lease * 6)) })),
-        6 => {
-            let back = rng.chance(800).then(|| ms(rng.scale(20, 15_000)));
-            line.push((at, Fault::Leave { host, back }));
-        }
-        7 => line.push((at, Fault::Freeze { host, length: for_a_while(rng) })),
-        8 => {
-            line.push((at, Fault::WitnessRestart { down: ms(rng.scale(1, lease * 4)) }));
-            if rng.chance(500) {
-                // A restart of the witness bites when it is needed.
-                let (before, length) = (ms(rng.below(lease * 2)), for_a_while(rng));
-                partition(rng, setup, at.saturating_sub(before), length, line);
-            }
-        }
-        9 => {
-            let weather = Weather::draw(rng, lease);
-            line.push((at, Fault::Broker(weather)));
-            line.push((at + for_a_while(rng), Fault::Broker(Weather::BROKER)));
-            if rng.chance(500) {
-                let cut = rng.chance(700);
-                line.push((at, Fault::WitnessWay { host, cut }));
-                line.push((at + for_a_while(rng), Fault::WitnessWay { host, cut: false }));
-            }
-        }
-        10 => {
-            let mode = match rng.below(9) {
-                0..=1 => BmcMode::Fine(ms(rng.scale(5, 12_000))),
-                2 => BmcMode::Dead,
-                3 => BmcMode::Deaf(ms(rng.scale(5, 2000))),
-                4 => BmcMode::Lying,
-                5 => BmcMode::Late(ms(rng.scale(5, 12_000))),
-                6 => BmcMode::Refusing,
-                7 => BmcMode::Vague,
-                _ => BmcMode::Stranger,
-            };
-            line.push((at, Fault::Bmc { host, mode }));
-            if rng.chance(600) {
-                let other = rng.below(8);
-                draw_fault(rng, setup, at, other, line);
-            }
-        }
-        _ => match rng.below(4) {
-            0 => {
-                line.push((at, Fault::Journal { host, fails: true }));
-                line.push((at + for_a_while(rng) * 2, Fault::Journal { host, fails: false }));
-            }
-            1 => {
-                line.push((at, Fault::StartsFail { host, fails: true }));
-                line.push((at + for_a_while(rng) * 2, Fault::StartsFail { host, fails: false }));
-            }
-            2 => line.push((at, Fault::OperatorFence { on: rng.index(setup.hosts), victim: host })),
-            _ => line.push((at, Fault::OperatorConfirm { on: rng.index(setup.hosts), victim: host })),
-        },
-    }
-}
-
-fn one_way(rng: &mut Rng, setup: &Setup, at: Micros, length: Micros, line: &mut Timeline) {
-    let from = rng.index(setup.hosts);
-    let to = (from + 1 + rng.index(setup.hosts - 1)) % setup.hosts;
-    let mut at = at;
-    // Sometimes the link flaps.
-    for _ in 0..rng.pick(&[1, 1, 1, 4, 12]) {
-        line.push((at, Fault::Way { from, to, cut: true }));
-        line.push((at + length, Fault::Way { from, to, cut: false }));
-        at += length + ms(rng.scale(1, setup.lease * 2));
-    }
-}
-
-fn partition(rng: &mut Rng, setup: &Setup, at: Micros, length: Micros, line: &mut Timeline) {
-    let side: Vec<bool> = (0..setup.hosts).map(|_| rng.chance(500)).collect();
-    let both = rng.chance(800);
-    let healed = rng.chance(700).then_some(at + length);
-    for from in 0..setup.hosts {
-        for to in 0..setup.hosts {
-            if side[from] != side[to] && (both || side[from]) {
-                line.push((at, Fault::Way { from, to, cut: true }));
-                line.extend(healed.map(|healed| (healed, Fault::Way { from, to, cut: false })));
-            }
-        }
-    }
-    if setup.witness && rng.chance(400) {
-        for host in (0..setup.hosts).filter(|host| side[*host]) {
-            line.push((at, Fault::WitnessWay { host, cut: true }));
-            line.extend(healed.map(|healed| (healed, Fault::WitnessWay { host, cut: false })));
-        }
-    }
-}

@@ -12,6 +12,7 @@ mod machine;
 pub mod measure;
 mod rng;
 mod setup;
+mod timeline;
 mod truth;
 mod world;
 
@@ -26,6 +27,6 @@ pub use world::{Report, World};
 pub fn run(seed: u64, tracing: bool) -> Report {
     let mut rng = Rng::new(seed);
     let setup = Setup::draw(&mut rng);
-    let (boots, timeline) = faults::draw(&mut rng, &setup);
+    let (boots, timeline) = timeline::draw(&mut rng, &setup);
     World::new(setup, &boots, timeline, rng, tracing).run(Micros::MAX)
 }

@@ -86,11 +86,11 @@ impl Setup {
     /// every relation that the configuration checks still holds.
     #[must_use]
     pub fn draw(rng: &mut Rng) -> Self {
-        let hosts = rng.pick(&[2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 4, 4, 4, 5, 5, 6, 7]);
+        let hosts = rng.pick(&[2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 6, 7]);
         let witness = if hosts % 2 == 0 { rng.chance(850) } else { rng.chance(400) };
         let drift_ppm = rng.pick(&[10_000, 10_000, 50_000]);
         let (heartbeat, lease): (u64, u64) =
-            rng.pick(&[(200, 1000), (200, 1000), (200, 800), (50, 250), (100, 500)]);
+            rng.pick(&[(200, 1000), (200, 1000), (200, 800), (50, 250), (250, 1000)]);
         let voter = (lease * (1_000_000 + drift_ppm)).div_ceil(1_000_000) + 1;
         let suspect = voter + rng.pick(&[0, 9, 9, 50, lease / 2]);
         let deadline = rng.pick(&[1000, 2000, 4000]);

@@ -211,6 +211,10 @@ impl World {
         self.machines[host].process.as_ref().is_some_and(|process| process.id == id)
     }
 
+    pub(super) fn is_measuring(&self) -> bool {
+        self.measuring
+    }
+
     pub(super) fn is_mended(&self) -> bool {
         self.healed.is_some()
     }
