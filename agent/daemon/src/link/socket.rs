@@ -20,8 +20,16 @@ pub(super) struct Socket {
 }
 
 enum State {
-    Bound(UdpSocket),
-    Waiting { error: Option<io::Error>, next: Instant, wait: Duration },
+    Bound {
+        receiver: UdpSocket,
+        /// The same socket, for sends: tokio would refuse one until it has seen the socket writable once.
+        sender: std::net::UdpSocket,
+    },
+    Waiting {
+        error: Option<io::Error>,
+        next: Instant,
+        wait: Duration,
+    },
 }
 
 impl Socket {
@@ -44,9 +52,9 @@ impl Socket {
             return;
         }
         match bind(self.address) {
-            Ok(socket) => {
+            Ok((receiver, sender)) => {
                 tracing::info!(address = %self.address, "link open");
-                self.state = State::Bound(socket);
+                self.state = State::Bound { receiver, sender };
             }
             Err(failed) => {
                 if error.is_none() {
@@ -62,7 +70,7 @@ impl Socket {
     /// Hands a datagram to the kernel, without waiting.
     pub(super) fn send(&self, datagram: &[u8], to: SocketAddr) -> io::Result<()> {
         match &self.state {
-            State::Bound(socket) => socket.try_send_to(datagram, to).map(|_| ()),
+            State::Bound { sender, .. } => sender.send_to(datagram, to).map(|_| ()),
             State::Waiting { .. } => Err(io::ErrorKind::AddrNotAvailable.into()),
         }
     }
@@ -70,7 +78,9 @@ impl Socket {
     /// One datagram into `buffer`; false for an error that stood in its place.
     pub(super) fn poll_recv(&self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<bool> {
         match &self.state {
-            State::Bound(socket) => socket.poll_recv_from(context, buffer).map(|result| result.is_ok()),
+            State::Bound { receiver, .. } => {
+                receiver.poll_recv_from(context, buffer).map(|result| result.is_ok())
+            }
             State::Waiting { .. } => Poll::Pending,
         }
     }
@@ -78,7 +88,7 @@ impl Socket {
     /// Why it is not bound.
     pub(super) fn trouble(&self) -> Option<String> {
         match &self.state {
-            State::Bound(_) => None,
+            State::Bound { .. } => None,
             State::Waiting { error, .. } => {
                 let error = error.as_ref().map_or_else(|| "not tried yet".to_owned(), ToString::to_string);
                 Some(format!("link {} of this host is not open: {error}", self.address))
@@ -87,8 +97,8 @@ impl Socket {
     }
 }
 
-fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
-    let socket = std::net::UdpSocket::bind(address)?;
-    socket.set_nonblocking(true)?;
-    UdpSocket::from_std(socket)
+fn bind(address: SocketAddr) -> io::Result<(UdpSocket, std::net::UdpSocket)> {
+    let sender = std::net::UdpSocket::bind(address)?;
+    sender.set_nonblocking(true)?;
+    Ok((UdpSocket::from_std(sender.try_clone()?)?, sender))
 }

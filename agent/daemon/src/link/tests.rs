@@ -84,7 +84,7 @@ fn address(cluster: &Cluster, host: usize, link: usize) -> SocketAddr {
 /// `message` as the life `from` would send it under these keys.
 fn sealed(ring: Keyring, kind: Kind, from: Incarnation, seq: Seq, message: &[u8]) -> Vec<u8> {
     let mut datagram = [0; MAX_DATAGRAM];
-    let mut sealer = Sealer::new(ring, kind, Sender::Host(from.host), from.life).unwrap();
+    let mut sealer = Sealer::new(&ring, kind, Sender::Host(from.host), from.life).unwrap();
     let len = sealer.seal(seq, message, &mut datagram).unwrap();
     datagram[..len].to_vec()
 }

@@ -86,7 +86,7 @@ async fn witness(port: u16) {
     let (client, mut events) = AsyncClient::new(options, 8);
     let mut opener: Opener<2> = Opener::new(ring(), Kind::Ask);
     let start = palisade_proto::LifeName([8; 8]);
-    let mut sealer = Sealer::new(ring(), Kind::Answer, Sender::Witness, start).unwrap();
+    let mut sealer = Sealer::new(&ring(), Kind::Answer, Sender::Witness, start).unwrap();
     loop {
         let publish = match events.poll().await {
             Ok(Event::Incoming(Packet::ConnAck(_))) => {
