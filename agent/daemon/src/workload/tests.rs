@@ -152,11 +152,14 @@ fn a_workload_starts_runs_and_stops() {
 #[test]
 fn safe_6_a_workload_sees_nothing_of_the_agents_environment_nor_its_protection() {
     let bench = Bench::in_cgroup();
+    // The agent's value is another one than the workload's; raised, because that takes no privilege.
+    fs::write("/proc/self/oom_score_adj", "500").unwrap();
     run(async {
         let (mut workloads, mut events) = Workloads::on(bench.host(), vec![bench.spec(SERVICE)]);
         workloads.start(ID).unwrap();
         assert_eq!(next(&mut events).await, (Op::Start, state(Observed::Running)));
     });
+    fs::write("/proc/self/oom_score_adj", "0").unwrap();
     let environment = bench.read("environment");
     let names: Vec<&str> = environment.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
     let known = ["PATH", "LANG", "PALISADE_WORKLOAD", "PALISADE_RUN", "PWD", "OLDPWD", "SHLVL", "_"];
