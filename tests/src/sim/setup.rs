@@ -86,8 +86,8 @@ impl Setup {
     /// every relation that the configuration checks still holds.
     #[must_use]
     pub fn draw(rng: &mut Rng) -> Self {
-        let hosts = rng.pick(&[2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 6, 7]);
-        let witness = if hosts % 2 == 0 { rng.chance(850) } else { rng.chance(400) };
+        let hosts: usize = rng.pick(&[2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 6, 7]);
+        let witness = if hosts.is_multiple_of(2) { rng.chance(850) } else { rng.chance(400) };
         let drift_ppm = rng.pick(&[10_000, 10_000, 50_000]);
         let (heartbeat, lease): (u64, u64) =
             rng.pick(&[(200, 1000), (200, 1000), (200, 800), (50, 250), (250, 1000)]);

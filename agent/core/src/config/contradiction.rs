@@ -7,7 +7,7 @@ use palisade_proto::Duration;
 use super::{Device, Timing, Watchdog};
 
 /// How long killing every workload of a host may take once `grace` has run out: a kill, never a graceful shutdown.
-pub const KILL: Duration = Duration::secs(2);
+pub const KILL: Duration = Duration::secs(5);
 
 /// One inequality between time-outs that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,7 +137,7 @@ fn watchdog_contradictions(timing: &Timing, watchdog: &Watchdog, found: &mut Fin
     );
     // SAFE-10: grace < T and grace + kill < T: the second says both, since a kill takes time.
     found.require(
-        ("timing.grace plus 2 s for the kill", Duration(timing.grace.0.saturating_add(KILL.0))),
+        ("timing.grace plus 5 s for the kill", Duration(timing.grace.0.saturating_add(KILL.0))),
         Below,
         period,
         &["timing.grace", "watchdog.timeout"],

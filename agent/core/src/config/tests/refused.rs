@@ -638,7 +638,7 @@ cluster.toml:9:15: timing.rejoin_hold (1 s) must be more than timing.suspect = 1
         "grace = \"3s\"",
         "grace = \"8s\"",
         r#"
-cluster.toml:9:9: timing.grace plus 2 s for the kill (10 s) must be less than watchdog.timeout = 10 s
+cluster.toml:9:9: timing.grace plus 5 s for the kill (13 s) must be less than watchdog.timeout = 10 s
 9 | grace = "8s"
   |         ^^^^
   way out: change one side of each; the agent does not arm with contradictory time-outs
@@ -651,7 +651,7 @@ cluster.toml:9:9: timing.grace plus 2 s for the kill (10 s) must be less than wa
 cluster.toml:13:11: watchdog.timeout (4 s) must be at least 5*timing.lease = 5 s
 13 | timeout = "4s"
    |           ^^^^
-  and: timing.grace plus 2 s for the kill (5 s) must be less than watchdog.timeout = 4 s (line 9)
+  and: timing.grace plus 5 s for the kill (8 s) must be less than watchdog.timeout = 4 s (line 9)
   and: timing.restart_hold (5 s) must be less than watchdog.timeout = 4 s (line 13)
   way out: change one side of each; the agent does not arm with contradictory time-outs
 "#,
