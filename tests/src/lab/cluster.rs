@@ -102,10 +102,11 @@ pub fn render(hardware: &Hardware, known: &[String], machines: &[u8]) -> Result<
         let _ = writeln!(
             file,
             "[[device]]\nname = \"bmc-{host}\"\nkind = \"ipmi\"\nfences = \"{host}\"\naddress = \"{}:623\"\n\
-             user = \"{}\"\npassword = {{ file = \"/etc/palisade/bmc-{host}.pass\" }}\ncipher_suite = 3\nguid = \"{}\"\n",
+             user = \"{}\"\npassword = {{ file = \"/etc/palisade/bmc-{host}.pass\" }}\ncipher_suite = 3\nguid = \"{}\"\n{}",
             hardware::bmc_address(id),
             bmc::USER,
             hardware::bmc_guid(id),
+            hardware.bmc.get(host).map(|bmc| bmc.settings.to_string()).unwrap_or_default(),
         );
     }
     let lab = std::env::current_exe().during("the lab's own binary")?;

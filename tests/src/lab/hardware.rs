@@ -66,6 +66,9 @@ pub struct Bmc {
     /// Accepts orders and does nothing.
     #[serde(default)]
     pub lies: bool,
+    /// Copied into its device's table.
+    #[serde(default)]
+    pub settings: toml::Table,
 }
 
 /// A disk of a host's own.

@@ -85,7 +85,7 @@ fn supervise(machine: &Machine) -> Result<()> {
     signals.thread_block().during("blocking signals")?;
     let fd =
         SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).during("signalfd")?;
-    let mut agent = start_if_wanted(machine)?;
+    let mut agent = start_if_wanted(machine, &signals)?;
     loop {
         let timeout = if agent.is_none() && wanted(machine) {
             PollTimeout::try_from(RESTART_AFTER).unwrap_or(PollTimeout::NONE)
@@ -95,6 +95,7 @@ fn supervise(machine: &Machine) -> Result<()> {
         let rang =
             poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], timeout).during("waiting for signals")?;
         while fd.read_signal().during("reading signals")?.is_some() {}
+        // Also after a timeout: a death during the start of the agent has rung nowhere.
         while let Some(pid) = reap() {
             if agent
                 .as_ref()
@@ -104,7 +105,7 @@ fn supervise(machine: &Machine) -> Result<()> {
             }
         }
         if agent.is_none() && rang == 0 {
-            agent = start_if_wanted(machine)?;
+            agent = start_if_wanted(machine, &signals)?;
         }
     }
 }
@@ -120,7 +121,7 @@ fn wanted(machine: &Machine) -> bool {
     fs::read_to_string(machine.dir.join("want")).is_ok_and(|want| want.trim() == "run")
 }
 
-fn start_if_wanted(machine: &Machine) -> Result<Option<Child>> {
+fn start_if_wanted(machine: &Machine, ours: &SigSet) -> Result<Option<Child>> {
     if !wanted(machine) {
         return Ok(None);
     }
@@ -136,5 +137,9 @@ fn start_if_wanted(machine: &Machine) -> Result<Option<Child>> {
     shell.stdout(log.try_clone().during("agent.log")?).stderr(log).process_group(0);
     shell.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     shell.env("RUST_BACKTRACE", "1").current_dir("/");
-    shell.spawn().during("starting the agent").map(Some)
+    // The agent begins with no signal blocked, whatever the lab and this process wait for.
+    SigSet::empty().thread_set_mask().during("signal mask")?;
+    let agent = shell.spawn().during("starting the agent");
+    ours.thread_set_mask().during("signal mask")?;
+    agent.map(Some)
 }
