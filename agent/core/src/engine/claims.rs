@@ -433,6 +433,7 @@ impl Engine {
             Some(Here::Starting) => {
                 self.here.insert(id, Here::Running);
                 self.failures.remove(&id);
+                self.alarms.clear(&mut self.actions, &format!("failed {id}"), self.now);
                 self.dirty = true;
                 self.tell(id, "running", String::new());
                 if self.leaving.is_some() {

@@ -94,7 +94,8 @@ impl Engine {
             self.view.clear();
             self.place.clear();
             self.save();
-            if self.watchdog_armed || self.watchdog_wanted {
+            // Whatever was last heard of it: a device whose feed has failed runs all the same.
+            if self.cluster.watchdog().is_some() {
                 self.actions.push_back(Action::DisarmWatchdog);
                 self.watchdog_armed = false;
             }
