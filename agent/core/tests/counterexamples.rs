@@ -10,200 +10,16 @@
 )]
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test looks at the variants it is about")]
 
+mod common;
+
 use std::sync::Arc;
 
-use palisade_core::Engine;
-use palisade_core::action::{Act, Action, DeviceOrder, Seen, WorkloadReport};
-use palisade_core::config::Cluster;
-use palisade_core::standing::{Awakening, Birth, Saved, SavedState, awaken};
-use palisade_ladder::{Command, Power, Response};
-use palisade_proto::message::{Desired, Echo, Grant, HealthClass, Place, Presence};
-use palisade_proto::{
-    AskKind, Drift, Duration, Founding, Heartbeat, HostId, Incarnation, Time, WorkloadId, WorkloadSet,
-};
-
-const BEGIN: u64 = 1_000_000;
-
-fn cluster(hosts: u8, extra: &str) -> Arc<Cluster> {
-    let mut text = format!("[cluster]\nname = \"t\"\nkeys = [ {{ id = 1, file = \"/k\" }} ]\n{extra}");
-    for id in 0..hosts {
-        let (name, n) = (char::from(b'a' + id), id + 1);
-        text += &format!(
-            "[[host]]\nid = {id}\nname = \"{name}\"\nmachine = \"4c4c4544-0051-3510-8052-0000000000{n:02x}\"\n\
-             links = [\"10.0.0.{n}:7411\"]\n[[device]]\nname = \"bmc-{name}\"\nkind = \"ipmi\"\nfences = \"{name}\"\n\
-             address = \"10.0.1.{n}:623\"\nuser = \"u\"\npassword = {{ file = \"/p\" }}\nguid = \"a123456789abcdefa123456789abcd{n:02x}\"\n"
-        );
-    }
-    text += "[[workload]]\nid = 0\nname = \"w\"\nhosts = [\"a\", \"b\"]\n[workload.command]\nstart = [\"/s\"]\nstop = [\"/s\"]\nstatus = [\"/s\"]\n";
-    Arc::new(Cluster::parse(&text, "test").unwrap_or_else(|error| panic!("{error}")))
-}
-
-const WITNESS: &str = "[witness]\nbroker = \"mqtt://10.0.0.9\"\nkeys = [ { id = 1, file = \"/w\" } ]\n";
-
-fn life(host: u8, life: u8) -> Incarnation {
-    Incarnation::new(HostId::new(host).unwrap(), [life; 8])
-}
-
-/// One engine, its clock, and everything it wanted.
-struct Bench {
-    now: u64,
-    cluster: Arc<Cluster>,
-    engine: Engine,
-    saved: Saved,
-    sent: Vec<Arc<Heartbeat>>,
-    orders: Vec<DeviceOrder>,
-    asks: Vec<palisade_proto::Ask>,
-    acts: Vec<(WorkloadId, Act)>,
-}
-
-impl Bench {
-    /// Host a in its first life; `members` makes it an admitted one that counts these and itself.
-    fn new(hosts: u8, extra: &str, members: &[Incarnation]) -> Self {
-        let cluster = cluster(hosts, extra);
-        let mut saved = Saved::new(0);
-        if !members.is_empty() {
-            saved.admitted = true;
-            saved.found = Some(Founding { decider: life(9, 9), epoch: 1 });
-        }
-        let mut bench = Self::start(cluster, SavedState::Found(Box::new(saved.clone())), BEGIN);
-        if !members.is_empty() {
-            saved.electorate = members.iter().copied().chain([bench.engine.me()]).collect();
-            bench = Self::start(Arc::clone(&bench.cluster), SavedState::Found(Box::new(saved)), BEGIN);
-        }
-        bench
-    }
-
-    fn start(cluster: Arc<Cluster>, saved: SavedState, now: u64) -> Self {
-        let host = HostId::new(0).unwrap();
-        let machine = cluster.host(host).unwrap().machine().bytes();
-        let birth = Birth {
-            host,
-            boot_id: [7; 16],
-            machine,
-            first_seq: now * 1000,
-            saved,
-            journal_says_admitted: false,
-        };
-        let Awakening::Live { me, saved, resumed } = awaken(&birth) else { panic!("must reboot") };
-        let engine = Engine::new(Arc::clone(&cluster), &birth, me, *saved.clone(), resumed, Time(now));
-        let mut bench = Self {
-            now,
-            cluster,
-            engine,
-            saved: *saved,
-            sent: vec![],
-            orders: vec![],
-            asks: vec![],
-            acts: vec![],
-        };
-        bench.engine.handle_workload(WorkloadId(0), WorkloadReport::Seen(Seen::Stopped), Time(now));
-        bench.drain();
-        bench
-    }
-
-    fn drain(&mut self) {
-        while let Some(action) = self.engine.poll_action() {
-            match action {
-                Action::Save(saved) => self.saved = *saved,
-                Action::Send(heartbeat) => self.sent.push(heartbeat),
-                Action::Device(order) => self.orders.push(order),
-                Action::Ask(ask) => self.asks.push(*ask),
-                Action::Workload { id, act } => self.acts.push((id, act)),
-                Action::Record { ticket: Some(ticket), .. } => {
-                    self.engine.handle_durable(ticket, Time(self.now))
-                }
-                _ => {}
-            }
-        }
-    }
-
-    fn wait(&mut self, ms: u64) {
-        let end = self.now + ms;
-        while self.engine.wake().0 <= end {
-            self.now = self.now.max(self.engine.wake().0);
-            self.engine.handle_tick(Time(self.now));
-            self.drain();
-        }
-        self.now = end;
-    }
-
-    fn me(&self) -> Incarnation {
-        self.engine.me()
-    }
-
-    /// The last seq that was sent; what a live peer echoes.
-    fn last_seq(&self) -> u64 {
-        self.sent.last().map_or(0, |heartbeat| heartbeat.seq)
-    }
-
-    /// A heartbeat as a well-behaved member of `view` would say it now: it has heard us, and echoes our last packet.
-    fn word(&self, from: Incarnation, seq: u64, view: &[Incarnation]) -> Heartbeat {
-        let all: Vec<Incarnation> = view.iter().copied().chain([self.me(), from]).collect();
-        Heartbeat {
-            from,
-            seq,
-            machine: self.cluster.host(from.host).unwrap().machine().bytes(),
-            speaks: 1,
-            presence: Presence::Admitted,
-            silent: false,
-            quorate: false,
-            found: Some(Founding { decider: life(9, 9), epoch: 1 }),
-            digest: self.cluster.digest(),
-            lease: Duration::secs(1),
-            drift: Drift { ppm: 10_000 },
-            electorate: self.engine.counted().iter().copied().chain(all.iter().copied()).collect(),
-            dead: Default::default(),
-            fenced: Default::default(),
-            cut: Default::default(),
-            view: all.iter().copied().collect(),
-            heard: all.iter().copied().collect(),
-            echo: [Echo { of: self.me(), seq: self.last_seq() }].into_iter().collect(),
-            grants: Default::default(),
-            lock: None,
-            busy: WorkloadSet::EMPTY,
-            refused: WorkloadSet::EMPTY,
-            awaits: Default::default(),
-            place: Default::default(),
-            desired: Desired::default(),
-            health: HealthClass::Healthy,
-            load: 0,
-            watchdog_bound: Duration::ms(0),
-        }
-    }
-
-    fn hear(&mut self, heartbeat: Heartbeat) {
-        self.engine.handle_heartbeat(Arc::new(heartbeat), Time(self.now));
-        self.drain();
-    }
-
-    /// Runs for a while with these members saying what members say, each granting what is asked.
-    fn live(&mut self, ms: u64, members: &[Incarnation]) {
-        for _ in 0..ms / 50 {
-            self.wait(50);
-            for member in members {
-                let mut word = self.word(*member, self.now * 1000, members);
-                word.grants = [Grant { to: self.me(), seq: self.last_seq() }].into_iter().collect();
-                self.hear(word);
-            }
-        }
-    }
-
-    fn lease_of(&self, holder: Incarnation) -> Option<Vec<Incarnation>> {
-        self.engine.leases().find(|(who, ..)| *who == holder).map(|(_, view, _)| view.to_vec())
-    }
-
-    fn is_dead(&self, who: Incarnation) -> bool {
-        self.engine.dead().any(|dead| dead == who)
-    }
-
-    fn offs(&self) -> Vec<u8> {
-        self.orders
-            .iter()
-            .filter(|order| order.command == Command::PowerOff)
-            .map(|order| order.host.number())
-            .collect()
-    }
-}
+use common::{BEGIN, Bench, WITNESS, answer_readings, cluster, life, unadmitted};
+use palisade_core::action::{Act, WorkloadReport};
+use palisade_core::standing::{Saved, SavedState};
+use palisade_ladder::{Power, Response};
+use palisade_proto::message::{Echo, Grant, Place, Presence};
+use palisade_proto::{AskKind, Duration, Founding, Time, WorkloadId};
 
 #[test]
 fn ce02_a_reordered_old_ask_does_not_replace_a_newer_lease() {
@@ -333,25 +149,6 @@ fn ce08_a_newcomer_is_admitted_once_every_member_counts_it() {
     let word = fresh(&bench, c, true);
     bench.hear(word);
     assert!(bench.engine.admitted());
-}
-
-/// Answers every reading of a BMC with this.
-fn answer_readings(bench: &mut Bench, power: Power) {
-    for order in std::mem::take(&mut bench.orders) {
-        bench.engine.handle_device(order.id, Ok(Response::Power(power)), Time(bench.now));
-    }
-    bench.drain();
-}
-
-/// Host b, un-admitted, locked as told.
-fn unadmitted(bench: &Bench, lock: Option<Founding>) -> Heartbeat {
-    let mut word = bench.word(life(1, 1), bench.now * 1000, &[]);
-    word.presence = Presence::Joining;
-    word.found = None;
-    word.electorate = Default::default();
-    word.view = Default::default();
-    word.lock = lock;
-    word
 }
 
 #[test]

@@ -1,0 +1,105 @@
+//! Fences: their budget, and orders that the disk holds up.
+
+use palisade_ladder::{Command, Power, Response};
+use palisade_proto::message::{Names, Presence};
+
+use crate::common::{Bench, life};
+
+/// SAFE-8: "counted on every host from gossiped deaths": a host that comes back from a fence, and coordinates by its low id, does
+/// not find an empty budget.
+#[test]
+fn a_newcomer_counts_the_fences_it_learns_of() {
+    let (b, c, fenced) = (life(1, 1), life(2, 1), life(2, 9));
+    for (by_a_fence, offs) in [(false, vec![2]), (true, vec![])] {
+        let mut bench = Bench::new(3, "", &[]);
+        bench.wait(400);
+        for from in [b, c] {
+            let mut word = bench.word(from, bench.now * 1000, &[b, c]);
+            word.dead = [fenced].into_iter().collect();
+            if by_a_fence {
+                word.fenced = [fenced].into_iter().collect();
+            }
+            bench.hear(word);
+        }
+        assert!(bench.engine.admitted());
+        bench.live(2_500, &[b, c]);
+        bench.live(1_300, &[b]);
+        let look = *bench.orders.last().expect("c is looked at in any case");
+        bench.answer(&look, Response::Power(Power::On));
+        bench.live(200, &[b]);
+        assert_eq!(bench.offs(), offs);
+        assert_eq!(bench.has_alarm("fence budget"), by_a_fence);
+    }
+}
+
+/// An off that was acknowledged has cut, whoever proves the death in the end.
+#[test]
+fn a_fence_that_cut_is_counted_although_another_proof_came_first() {
+    let (b, c, reborn) = (life(1, 1), life(2, 1), life(2, 2));
+    let mut bench = Bench::new(3, "", &[b, c]);
+    bench.live(2_500, &[b, c]);
+    bench.live(1_300, &[b]);
+    for response in [Response::Power(Power::On), Response::Acknowledged] {
+        let order = *bench.orders.last().unwrap();
+        bench.answer(&order, response);
+    }
+    assert_eq!(bench.offs(), [2]);
+    let mut word = bench.word(reborn, 5, &[]);
+    word.presence = Presence::Joining;
+    bench.hear(word);
+    bench.live(300, &[b]);
+    assert!(bench.is_dead(c));
+    let counted: Vec<_> = bench.saved.fences.iter().map(|(who, _)| *who).collect();
+    assert_eq!(counted, [c]);
+}
+
+/// STYLE 10: fences older than the window are not kept, on hosts that fence nobody either.
+#[test]
+fn fences_are_forgotten_when_their_window_is_over() {
+    let (b, c) = (life(1, 1), life(2, 1));
+    let mut bench = Bench::new(3, "", &[b, c]);
+    bench.live(2_000, &[b, c]);
+    for n in 1..=3 {
+        let dead = life(2, n);
+        let mut word = bench.word(b, bench.now * 1000 + 1, &[b]);
+        word.electorate = [bench.me(), b, dead].into_iter().collect();
+        bench.hear(word);
+        bench.wait(1);
+        let mut word = bench.word(b, bench.now * 1000 + 1, &[b]);
+        word.dead = [dead].into_iter().collect::<Names>();
+        word.fenced = word.dead.clone();
+        bench.hear(word);
+        assert!(bench.is_dead(dead));
+        bench.wait(20);
+        let kept: Vec<_> = bench.saved.fences.iter().map(|(who, _)| *who).collect();
+        assert_eq!(kept, [dead]);
+        bench.now += 601_000;
+        bench.wait(10);
+    }
+}
+
+/// An intent that reaches the disk after its order's deadline concerns nobody any more, least of all the order in flight by then.
+#[test]
+fn a_late_intent_leaves_the_order_in_flight_alone() {
+    let (b, c) = (life(1, 1), life(2, 1));
+    let mut bench = Bench::new(3, "", &[b, c]);
+    bench.live(2_500, &[b, c]);
+    bench.disk_hangs = true;
+    bench.live(1_300, &[b]);
+    let look = *bench.orders.last().expect("a look");
+    bench.answer(&look, Response::Power(Power::On));
+    assert_eq!(bench.waiting.len(), 1, "the off waits for the disk");
+    let looks = bench.looks(2);
+    while bench.looks(2) == looks {
+        assert!(bench.waiting.len() == 1 && bench.now < look.deadline.0 + 10_000);
+        bench.live(50, &[b]);
+    }
+    // Past the off's deadline; a look is in flight.
+    bench.release_disk();
+    bench.live(1_000, &[b]);
+    assert_eq!((bench.looks(2), bench.offs()), (looks + 1, vec![]), "not asked twice at once");
+    let look = *bench.orders.last().unwrap();
+    assert_eq!(look.command, Command::ReadPower);
+    bench.answer(&look, Response::Power(Power::On));
+    assert_eq!(bench.offs(), [2], "and its answer counts");
+}

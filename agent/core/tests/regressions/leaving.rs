@@ -1,0 +1,149 @@
+//! The last words of a life and of a process.
+
+use palisade_core::action::{Act, Action, ExitKind, Seen, WorkloadReport};
+use palisade_core::standing::SavedState;
+use palisade_proto::WorkloadId;
+use palisade_proto::message::{Grant, Names, Presence};
+
+use crate::common::{BEGIN, Bench, cluster, life};
+
+/// Words of both members that ask for an answer, every few milliseconds, as a live cluster has them.
+fn hear_busily(bench: &mut Bench, ms: u64) {
+    let members = [life(1, 1), life(2, 1)];
+    for _ in 0..ms / 5 {
+        bench.wait(5);
+        for member in members {
+            let mut word = bench.word(member, bench.now * 1000, &members);
+            word.awaits = [bench.me()].into_iter().collect();
+            bench.hear(word);
+        }
+    }
+}
+
+fn nothing_follows_the_exit(bench: &Bench) -> bool {
+    matches!(bench.done.last(), Some((_, Action::Exit(_))))
+}
+
+/// SAFE-9: `left` vouches that nothing runs. A life that has not looked ends without a word.
+#[test]
+fn a_life_that_has_not_looked_at_its_workloads_leaves_without_a_word() {
+    let mut bench = Bench::start_unseen(cluster(3, ""), SavedState::Absent, BEGIN);
+    bench.wait(500);
+    bench.engine.handle_leave("test", palisade_proto::Time(bench.now));
+    bench.drain();
+    bench.wait(500);
+    assert!(bench.sent.is_empty() && bench.saved.left);
+    assert_eq!(bench.exits(), [ExitKind::Left]);
+    // One that has looked, and has been heard, says it.
+    let mut bench = Bench::new(3, "", &[]);
+    bench.wait(500);
+    bench.engine.handle_leave("test", palisade_proto::Time(bench.now));
+    bench.drain();
+    assert_eq!(bench.sent.last().unwrap().presence, Presence::Left);
+}
+
+/// PROTOCOL, "Leaving and restarting": "says `away` one to three times with V empty, sends and grants nothing more, and exits".
+#[test]
+fn a_restart_says_away_at_most_three_times_and_nothing_else() {
+    let (b, c) = (life(1, 1), life(2, 1));
+    let mut bench = Bench::new(3, "", &[b, c]);
+    bench.live(2_500, &[b, c]);
+    let before = bench.sent.len();
+    bench.engine.handle_restart(palisade_proto::Time(bench.now));
+    bench.drain();
+    hear_busily(&mut bench, 500);
+    let words = &bench.sent[before..];
+    assert!((1..=3).contains(&words.len()), "{} words", words.len());
+    assert!(
+        words.iter().all(|word| {
+            word.presence == Presence::Away && word.view.is_empty() && word.grants.is_empty()
+        })
+    );
+    assert_eq!(bench.exits(), [ExitKind::Restart]);
+    assert!(nothing_follows_the_exit(&bench));
+}
+
+#[test]
+fn nothing_is_sent_after_the_last_left() {
+    let (b, c) = (life(1, 1), life(2, 1));
+    let mut bench = Bench::new(3, "", &[b, c]);
+    bench.wait(300);
+    let before = bench.sent.len();
+    bench.engine.handle_leave("test", palisade_proto::Time(bench.now));
+    bench.drain();
+    hear_busily(&mut bench, 1_000);
+    let words = &bench.sent[before..];
+    assert!((2..=5).contains(&words.len()), "at once and a few times more: {}", words.len());
+    assert!(words.iter().all(|word| word.presence == Presence::Left && word.grants.is_empty()));
+    assert_eq!(bench.exits(), [ExitKind::Left]);
+    assert!(nothing_follows_the_exit(&bench));
+}
+
+fn names_us_dead(bench: &Bench) -> palisade_proto::Heartbeat {
+    let mut word = bench.word(life(1, 1), bench.now * 1000 + 1, &[life(2, 1)]);
+    word.dead = [bench.me()].into_iter().collect();
+    word
+}
+
+/// Whoever is proven dead acts and votes no more, from that moment on and not only once its workloads are killed.
+#[test]
+fn a_life_that_is_over_neither_speaks_nor_grants_nor_fences() {
+    let (b, c) = (life(1, 1), life(2, 1));
+    let mut bench = Bench::new(3, "", &[b, c]);
+    bench.live(2_500, &[b, c]);
+    bench.report(WorkloadReport::Started);
+    bench.live(500, &[b, c]);
+    let word = names_us_dead(&bench);
+    bench.hear(word);
+    assert_eq!(bench.acts.last(), Some(&(WorkloadId(0), Act::Kill)));
+    let now = palisade_proto::Time(bench.now);
+    assert!(!bench.engine.is_quorate(now) && !bench.engine.is_coordinator(now));
+    let (sent, orders) = (bench.sent.len(), bench.orders.len());
+    // c falls silent while the kill takes its time; b asks for another view.
+    for _ in 0..60 {
+        bench.wait(50);
+        let mut word = bench.word(b, bench.now * 1000, &[b]);
+        word.grants = [Grant { to: bench.me(), seq: bench.last_seq() }].into_iter().collect();
+        bench.hear(word);
+    }
+    assert_eq!((bench.sent.len(), bench.orders.len()), (sent, orders));
+    assert!(bench.lease_of(b).is_none(), "the last lease has run out, and none followed");
+    bench.report(WorkloadReport::Stopped);
+    bench.wait(1_000);
+    assert!(bench.saved.left && bench.exits() == [ExitKind::Reborn]);
+}
+
+/// A life that was proven dead before it was admitted could wait for ever: nobody takes in the dead.
+#[test]
+fn an_unadmitted_life_that_is_named_dead_ends() {
+    let mut bench = Bench::new(3, "", &[]);
+    bench.wait(400);
+    let mut word = names_us_dead(&bench);
+    word.electorate = [life(1, 1), life(2, 1)].into_iter().collect::<Names>();
+    bench.hear(word);
+    bench.wait(1_000);
+    assert!(bench.saved.left && bench.exits() == [ExitKind::Reborn]);
+}
+
+/// A look may have begun before the start that is now being ended: only the driver's own word ends a stop.
+#[test]
+fn a_look_does_not_end_a_stop() {
+    let (b, c) = (life(1, 1), life(2, 1));
+    let mut bench = Bench::new(3, "", &[b, c]);
+    bench.live(2_500, &[b, c]);
+    assert_eq!(bench.acts, [(WorkloadId(0), Act::Start)]);
+    bench.report(WorkloadReport::Started);
+    bench.engine.handle_leave("test", palisade_proto::Time(bench.now));
+    bench.drain();
+    bench.report(WorkloadReport::Seen(Seen::Stopped));
+    bench.live(500, &[b, c]);
+    assert!(!bench.saved.left && bench.sent.last().unwrap().busy.contains(WorkloadId(0)));
+    // A stop that failed becomes a kill, and a kill that failed is over once a look finds nothing.
+    bench.report(WorkloadReport::StopFailed("it hangs".to_owned()));
+    assert_eq!(bench.acts.last(), Some(&(WorkloadId(0), Act::Kill)));
+    bench.report(WorkloadReport::Seen(Seen::Stopped));
+    assert!(!bench.saved.left);
+    bench.report(WorkloadReport::StopFailed("it hangs".to_owned()));
+    bench.report(WorkloadReport::Seen(Seen::Stopped));
+    assert!(bench.saved.left);
+}
