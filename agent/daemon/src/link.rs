@@ -189,7 +189,7 @@ impl Links {
 
     /// SAFE-7: a datagram acts only if authentic, of a configured peer, and newer than the last of the same life.
     fn read(&mut self, link: usize, len: usize) -> Result<Arc<Heartbeat>, Dropped> {
-        let datagram = self.datagram.get(..len).unwrap_or_default();
+        let datagram = self.datagram.get(..len).filter(|_| len <= MAX_DATAGRAM).ok_or(Dropped::Size)?;
         let opened = self.opener.open(datagram, &mut self.message[..]).map_err(reason)?;
         let Sender::Host(host) = opened.sender else {
             return Err(Dropped::Undecodable);

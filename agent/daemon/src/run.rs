@@ -50,6 +50,10 @@ const STREAK_MAX: u32 = 32;
 pub(crate) fn main(config: &Path) -> ExitCode {
     let stored = start::passed(watchdog::STORED_NAME);
     log_to_stderr();
+    // A mask inherited from whoever started us would keep a stop, a reload or a child's end from us and from workloads.
+    if let Err(error) = nix::sys::signal::SigSet::empty().thread_set_mask() {
+        tracing::warn!(%error, "signals that were blocked at the start stay so");
+    }
     match begin(config, stored) {
         Ok(code) => code,
         Err((code, error)) => {
