@@ -43,7 +43,7 @@ enum Command {
         #[arg(required = true)]
         names: Vec<String>,
         /// How many at a time.
-        #[arg(long, default_value_t = 2)]
+        #[arg(long, default_value_t = 3)]
         jobs: usize,
     },
     /// Plays one scenario aloud.

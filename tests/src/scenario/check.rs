@@ -151,6 +151,11 @@ pub fn check(lab: &Lab, mark: &Mark, condition: &Condition) -> Result<()> {
                 format!("{host} wrote {}", said.map(|line| line.text()).unwrap_or_default())
             })
         }
+        Condition::Counts(host, reason) => {
+            let name = format!("palisade_packets_dropped_total{{reason=\"{reason}\"}}");
+            let count = api::metric(lab.machine(host)?, &name)?;
+            demand(count > 0, || format!("{host} has dropped no {reason} packets"))
+        }
         Condition::Why(victim, host, words) => {
             let done = lab.cli(host, &["why", victim])?;
             demand(done.text.contains(words.as_str()), || format!("palisade why {victim}:\n{}", done.text))

@@ -197,6 +197,8 @@ pub enum Condition {
     Says(String, String, String),
     /// It wrote no such record.
     NeverSays(String, String),
+    /// The host has dropped packets for this reason, say its metrics.
+    Counts(String, String),
     /// `palisade why VICTIM` on a host contains these words.
     Why(String, String, String),
     /// `palisade ARGS` on a host exits with this code and its words contain these.
@@ -366,6 +368,7 @@ fn condition(words: &[&str]) -> Result<Condition> {
         [host, "says", kind] => Condition::Says(name(host), name(kind), String::new()),
         [host, "says", kind, "with", said] => Condition::Says(name(host), name(kind), name(said)),
         [host, "never", "says", kind] => Condition::NeverSays(name(host), name(kind)),
+        [host, "counts", reason, "packets"] => Condition::Counts(name(host), name(reason)),
         ["why", victim, "on", host, "contains", said] => Condition::Why(name(victim), name(host), name(said)),
         ["palisade", arguments @ .., "on", host, "exits", code, "with", said] => {
             Condition::Cli(name(host), names(arguments), code.parse().during("an exit code")?, name(said))
