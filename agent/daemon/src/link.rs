@@ -84,7 +84,7 @@ impl Links {
     /// Takes another configuration: links that stay keep their sockets, so nothing is interrupted.
     pub(crate) fn reload(&mut self, cluster: &Cluster, keyring: Keyring) -> Result<(), KeyringError> {
         self.sealer = Sealer::new(&keyring, Kind::Heartbeat, Sender::Host(self.me.host), self.me.life)?;
-        self.opener = Box::new(Opener::new(keyring, Kind::Heartbeat));
+        *self.opener = Opener::new(keyring, Kind::Heartbeat);
         self.arrange(cluster);
         Ok(())
     }

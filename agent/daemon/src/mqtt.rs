@@ -22,6 +22,9 @@ const CONNECT_TIMEOUT_S: u64 = 3;
 /// Larger than anything that is said on these topics.
 const PACKET_MAX: usize = 16 * 1024;
 
+/// User and password at a broker.
+pub(crate) type Credentials = (String, Zeroizing<String>);
+
 /// How to reach a broker.
 pub(crate) struct Settings {
     /// Where it listens.
@@ -29,7 +32,7 @@ pub(crate) struct Settings {
     /// The client id: two sessions with one id throw each other out.
     pub(crate) client_id: String,
     /// User and password, if the broker asks for them.
-    pub(crate) login: Option<(String, Zeroizing<String>)>,
+    pub(crate) login: Option<Credentials>,
     /// An idle connection is tested this often; a silent broker is given up after twice as long.
     pub(crate) keep_alive: Duration,
     /// What the broker says for us when we fall silent.

@@ -10,10 +10,9 @@ use palisade_core::status::Status;
 use rumqttc::{AsyncClient, LastWill, Publish, QoS};
 use serde::Serialize;
 use tokio::sync::mpsc;
-use zeroize::Zeroizing;
 
 use crate::counters::Counters;
-use crate::mqtt::{self, Session, Settings, Talk};
+use crate::mqtt::{self, Credentials, Session, Settings, Talk};
 
 /// What may wait for the broker; the rest is shed.
 pub(crate) const QUEUE: usize = 256;
@@ -31,7 +30,7 @@ pub(crate) enum Tell {
 pub(crate) async fn run(
     cluster: &Cluster,
     host: &str,
-    login: Option<(String, Zeroizing<String>)>,
+    login: Option<Credentials>,
     session: &Session,
     outbox: mpsc::Receiver<Tell>,
     counters: Arc<Counters>,

@@ -12,10 +12,9 @@ use palisade_proto::wire::{self, MAX_DATAGRAM, MAX_MESSAGE};
 use palisade_proto::{Answer, Ask, Incarnation, Seq};
 use rumqttc::{AsyncClient, Publish, QoS};
 use tokio::sync::mpsc;
-use zeroize::Zeroizing;
 
 use crate::counters::Counters;
-use crate::mqtt::{self, Session, Settings, Talk};
+use crate::mqtt::{self, Credentials, Session, Settings, Talk};
 
 /// Asks that may wait for the session: more than a round trip's worth is late anyway.
 pub(crate) const ASKS_MAX: usize = 4;
@@ -77,7 +76,7 @@ pub(crate) struct Access {
     /// The keys shared with the witness, never the cluster's own.
     pub(crate) keyring: Keyring,
     /// User and password at the broker.
-    pub(crate) login: Option<(String, Zeroizing<String>)>,
+    pub(crate) login: Option<Credentials>,
 }
 
 /// Keeps the session up until `asks` closes.

@@ -1,6 +1,7 @@
 //! What can be asked, by whom, and how the answer looks.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
@@ -12,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use palisade_core::status::Status;
 
 use super::{ApiRequest, Caller, Order, Outcome, metrics, why};
+use crate::counters::Counters;
 
 /// The longest body of a request (SAFE-12).
 const BODY_MAX: usize = 4096;
@@ -24,6 +26,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What every connection needs.
 pub(super) struct Shared {
+    /// What this process counts, for `/metrics`.
+    pub(super) counters: Arc<Counters>,
     pub(super) requests: mpsc::Sender<ApiRequest>,
     pub(super) journal: PathBuf,
 }
@@ -85,7 +89,9 @@ where
         }
         "/healthz" => status(shared).await.map(|_| text("ok\n")),
         "/ready" => status(shared).await.map(|status| ready(&status)),
-        "/metrics" => status(shared).await.map(|status| text(&metrics::prometheus(&status))),
+        "/metrics" => status(shared)
+            .await
+            .map(|status| text(&(metrics::prometheus(&status) + &shared.counters.prometheus()))),
         _ => status(shared).await.map(|status| json(StatusCode::OK, &status)),
     }
 }

@@ -15,6 +15,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::routes::{self, Shared};
 use super::{ApiRequest, Caller};
+use crate::counters::Counters;
 
 /// Connections served at once (SAFE-12): an operator, monitoring, and room for both to be slow.
 const CONNECTIONS: usize = 16;
@@ -49,8 +50,13 @@ pub(crate) fn bind(path: &Path) -> io::Result<UnixListener> {
 }
 
 /// Serves the socket for ever. Requests go to `requests`; `why` reads the journal in `journal`.
-pub(crate) async fn serve(listener: UnixListener, requests: mpsc::Sender<ApiRequest>, journal: PathBuf) {
-    let shared = Arc::new(Shared { requests, journal });
+pub(crate) async fn serve(
+    listener: UnixListener,
+    requests: mpsc::Sender<ApiRequest>,
+    journal: PathBuf,
+    counters: Arc<Counters>,
+) {
+    let shared = Arc::new(Shared { counters, requests, journal });
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };

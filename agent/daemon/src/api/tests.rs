@@ -91,7 +91,7 @@ pub(crate) fn agent(dir: &TempDir) -> PathBuf {
             let _told = run_loop(receiver);
             let listener = bind(&socket).unwrap();
             bound.send(()).unwrap();
-            serve(listener, requests, journal).await;
+            serve(listener, requests, journal, Default::default()).await;
         });
     });
     wait.recv().expect("the agent of the test did not start");
@@ -100,7 +100,7 @@ pub(crate) fn agent(dir: &TempDir) -> PathBuf {
 
 fn shared() -> (Shared, mpsc::Receiver<ApiRequest>) {
     let (requests, receiver) = mpsc::channel(REQUESTS);
-    (Shared { requests, journal: PathBuf::from("/nonexistent") }, receiver)
+    (Shared { counters: Default::default(), requests, journal: PathBuf::from("/nonexistent") }, receiver)
 }
 
 async fn call(
@@ -247,7 +247,7 @@ fn the_socket_serves_and_outlives_garbage() {
         assert!(error.to_string().contains("another agent answers here"), "{error}");
         let (requests, receiver) = mpsc::channel(REQUESTS);
         let mut told = run_loop(receiver);
-        tokio::spawn(serve(listener, requests, dir.path().to_owned()));
+        tokio::spawn(serve(listener, requests, dir.path().to_owned(), Default::default()));
         let answers = tokio::task::spawn_blocking(move || {
             for garbage in [
                 &b"\0\xff\0\xff\r\n\r\n"[..],

@@ -79,10 +79,11 @@ fn a_fence_path_that_does_not_answer_is_told_and_only_others_are_kept_warm() {
         let (outbox, mut replies) = mpsc::channel(REPLIES_MAX);
         tokio::spawn(super::run(known(&cluster, host(0)).unwrap(), inbox, outbox));
         match replies.recv().await.unwrap() {
-            Reply::Path(DeviceId(0), Err(failure)) => {
-                assert!(matches!(failure, Failure::NoAnswer { .. }), "{failure}")
+            Reply::Path(device, result) => {
+                assert_eq!(device, DeviceId(0));
+                assert!(matches!(result, Err(Failure::NoAnswer { .. })), "{result:?}");
             }
-            other => panic!("{other:?}"),
+            Reply::Answer(order, _) => panic!("{order:?} was never given"),
         }
         let own = known(&cluster, host(1)).unwrap();
         let fences =

@@ -145,7 +145,7 @@ fn safe_7_what_is_not_a_new_heartbeat_of_a_peer_is_counted_and_dropped() {
             ("an ask", sealed(ring("t", 1, 1), Kind::Ask, life(0, 1), 57, b"x"), Dropped::Undecodable),
             (
                 "no message",
-                sealed(ring("t", 1, 1), Kind::Heartbeat, life(0, 1), 58, b"x"),
+                sealed(ring("t", 1, 1), Kind::Heartbeat, life(0, 1), 5000, b"x"),
                 Dropped::Undecodable,
             ),
             ("of nobody", packet(ring("t", 1, 1), &heartbeat(life(5, 1), 59)), Dropped::UnknownHost),

@@ -58,11 +58,10 @@ impl Agent {
     }
 
     pub(super) fn record(&mut self, ticket: Option<Ticket>, event: Box<Event>) {
-        match &*event {
-            Event::Alarm { .. } | Event::FenceFailed { .. } | Event::SelfFenced { .. } => {
-                tracing::warn!("{event}")
-            }
-            _ => tracing::info!("{event}"),
+        if matches!(&*event, Event::Alarm { .. } | Event::FenceFailed { .. } | Event::SelfFenced { .. }) {
+            tracing::warn!("{event}");
+        } else {
+            tracing::info!("{event}");
         }
         if let Err(error) = self.journal.try_append(&*event, ticket.map(|Ticket(token)| token)) {
             tracing::error!("{error}");

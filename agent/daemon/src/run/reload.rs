@@ -3,11 +3,11 @@
 use palisade_core::record::Event;
 use palisade_proto::Time;
 use tokio::sync::mpsc;
-use zeroize::Zeroizing;
 
 use super::slow::{Brokered, Control};
 use super::{Agent, Setup, probes};
 use crate::fences;
+use crate::mqtt::Credentials;
 use crate::systemd;
 use crate::telemetry;
 use crate::witness::{self, Access};
@@ -58,7 +58,7 @@ impl Agent {
         &mut self,
         witness: Option<Access>,
         print: Option<[u8; 32]>,
-        telemetry: Option<(String, Zeroizing<String>)>,
+        telemetry: Option<Credentials>,
     ) {
         let broker = |cluster: &palisade_core::config::Cluster| {
             cluster.witness().map(|witness| witness.broker().clone())

@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use crate::fences::{self, Known};
 use crate::identity;
+use crate::mqtt::Credentials;
 use crate::secret;
 use crate::witness;
 
@@ -35,7 +36,7 @@ pub(crate) struct Setup {
     /// Tells whether a reload changed anything about the witness; not the secret itself.
     pub(crate) witness_print: Option<[u8; 32]>,
     /// User and password for telemetry.
-    pub(crate) telemetry: Option<(String, Zeroizing<String>)>,
+    pub(crate) telemetry: Option<Credentials>,
     /// The fence devices.
     pub(crate) devices: Vec<Known>,
 }
@@ -111,7 +112,7 @@ fn keyring(cluster: &Cluster, keys: &[KeyRef]) -> Result<(Keyring, digest::Conte
     Ok((keyring, print))
 }
 
-fn login(login: &Login) -> Result<(String, Zeroizing<String>), String> {
+fn login(login: &Login) -> Result<Credentials, String> {
     let password = secret::load(login.password()).map_err(|error| error.to_string())?;
     let password = String::from_utf8(password.into_bytes())
         .map_err(|_| format!("the password of `{}` at the broker is not UTF-8", login.username()))?;

@@ -12,14 +12,13 @@ use tokio::net::UnixListener;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
-use zeroize::Zeroizing;
 
 use super::probes;
 use super::setup::Setup;
 use crate::api::{self, ApiRequest};
 use crate::counters::Counters;
 use crate::fences::{self, Known};
-use crate::mqtt::Session;
+use crate::mqtt::{Credentials, Session};
 use crate::systemd::{self, StopKind};
 use crate::telemetry::{self, Tell};
 use crate::witness::{self, Access, Way};
@@ -60,7 +59,7 @@ pub(crate) enum Control {
     /// Speak to the witness's broker so from now on.
     Witness(Box<Brokered<Access, Box<Ask>>>),
     /// Speak to the telemetry broker so from now on.
-    Telemetry(Box<Brokered<Option<(String, Zeroizing<String>)>, Tell>>),
+    Telemetry(Box<Brokered<Option<Credentials>, Tell>>),
 }
 
 /// An MQTT session to begin; the one before ended when its sender was dropped.
@@ -117,7 +116,7 @@ pub(crate) fn spawn(runtime: Runtime, start: Start) -> io::Result<(Hands, Ears, 
         let Start { config, cluster, me, devices, run_dir, journal_dir, listener, way, counters } = start;
         tokio::spawn(fences::run(devices, device_work, replies));
         tokio::spawn(probes::run(cluster, me.host, run_dir, probe_work, reports));
-        tokio::spawn(api::serve(listener, requests, journal_dir.to_owned()));
+        tokio::spawn(api::serve(listener, requests, journal_dir.to_owned(), counters.clone()));
         tokio::spawn(stay_alive(counters.clone()));
         let controller = Controller { config, me, way, answers, counters, tell, sessions: Vec::new() };
         controller.run(controlled).await;
@@ -210,7 +209,7 @@ impl Controller {
         }));
     }
 
-    fn telemetry(&mut self, brokered: Brokered<Option<(String, Zeroizing<String>)>, Tell>) {
+    fn telemetry(&mut self, brokered: Brokered<Option<Credentials>, Tell>) {
         let Brokered { cluster, access, outbox } = brokered;
         let (me, counters) = (self.me, self.counters.clone());
         self.sessions.push(tokio::task::spawn_local(async move {
