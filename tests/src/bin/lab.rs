@@ -9,7 +9,7 @@ use palisade_tests::lab::hardware::Hardware;
 use palisade_tests::lab::trouble::Result;
 use palisade_tests::lab::{Lab, bmc, cleanup, inside, power, wait, workload};
 use palisade_tests::measure::{bench, demo, quiet};
-use palisade_tests::scenario::{self, step};
+use palisade_tests::scenario::{self, parse};
 
 /// A lab of real agents, BMCs, broker and witness on this machine.
 #[derive(Parser)]
@@ -31,7 +31,7 @@ enum Command {
     /// Leaves a cluster alone with every core loaded and counts suspicions.
     Quiet {
         /// How long.
-        #[arg(long, default_value = "10min", value_parser = |text: &str| step::duration(text))]
+        #[arg(long, default_value = "10min", value_parser = |text: &str| parse::duration(text))]
         time: Duration,
         /// Which timings.
         #[arg(long, default_value = "fast")]

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use palisade_core::record::Event;
 
 use super::{kill_and_wait, ready};
 use crate::lab::Lab;
@@ -34,7 +34,7 @@ pub fn run() -> Result<()> {
     // What is written within the next moment still belongs to the story (the order to switch on again).
     let mark = Mark::now(&lab)?;
     super::wait(&lab, &mark, Duration::from_secs(30), &Condition::On(vec![VICTIM.into()]))?;
-    println!("      ms  host");
+    println!("      ms  host  what it wrote down");
     println!("       0  {VICTIM}     dies");
     for line in told(&lab, death.killed_ms)? {
         println!("{:8}  {}     {}", line.boot_ms.saturating_sub(death.killed_ms), line.host, sentence(&line));
@@ -59,47 +59,12 @@ fn told(lab: &Lab, killed_ms: u64) -> Result<Vec<Line>> {
     Ok(lines.filter(|line| line.host != VICTIM && (killed_ms..until_ms).contains(&line.boot_ms)).collect())
 }
 
-/// A record in one line: `fence_decided    victim a; because not heard for 1220 ms`.
+/// A record in the agent's own words.
 fn sentence(line: &Line) -> String {
-    let fields = line.event.as_object().into_iter().flatten().filter(|(key, _)| *key != "kind");
-    let fields: Vec<String> = fields.map(|(key, value)| format!("{key} {}", words(value))).collect();
-    format!("{:16} {}", line.kind, fields.join("; "))
-}
-
-/// A value as a person says it: a host by its name, a list with commas.
-fn words(value: &Value) -> String {
-    match value {
-        Value::String(text) if text.is_empty() => "-".into(),
-        Value::String(text) => text.clone(),
-        Value::Array(items) if items.is_empty() => "nobody".into(),
-        Value::Array(items) => items.iter().map(words).collect::<Vec<_>>().join(", "),
-        Value::Object(fields) => {
-            if let (Some(who), Some(silent_ms)) = (fields.get("who"), fields.get("silent_ms")) {
-                return format!("{} (not heard for {silent_ms} ms)", words(who));
-            }
-            let named = fields.get("host").or_else(|| fields.get("name"));
-            named.map_or_else(|| fields.values().map(words).collect::<Vec<_>>().join(" "), words)
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) => value.to_string(),
-    }
+    serde_json::from_value::<Event>(line.event.clone())
+        .map_or_else(|_| line.text(), |event| event.to_string())
 }
 
 fn say(words: &str) {
     println!("{words}");
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_record_reads_as_a_sentence() {
-        let event = serde_json::json!({
-            "kind": "view",
-            "view": [{"host": "b", "life": "12"}, {"host": "c", "life": "13"}],
-            "lost": [{"who": {"host": "a", "life": "11"}, "silent_ms": 1020}],
-        });
-        let line = Line { host: "b".into(), number: 1, boot_ms: 0, kind: "view".into(), event };
-        assert_eq!(sentence(&line), "view             lost a (not heard for 1020 ms); view b, c");
-    }
 }

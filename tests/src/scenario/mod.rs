@@ -3,6 +3,7 @@
 pub mod action;
 pub mod budget;
 pub mod check;
+pub mod parse;
 pub mod step;
 
 use std::fs;
@@ -47,7 +48,7 @@ pub fn names() -> Result<Vec<String>> {
 /// The first step that did not hold, with the journals.
 pub fn play(name: &str) -> Result<()> {
     let dir = folder().join(name);
-    let steps = step::parse(&shell::read(&dir.join("steps"))?)?;
+    let steps = parse::parse(&shell::read(&dir.join("steps"))?)?;
     let mut lab = Lab::build(&Hardware::read(&dir.join("hardware.toml"))?)?;
     let played = play_steps(&mut lab, &dir, &steps).and_then(|()| check::invariants(&lab));
     played.map_err(|trouble| Trouble::new(format!("{trouble}\n{}", lab.dump())))
