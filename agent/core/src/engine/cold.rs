@@ -453,13 +453,6 @@ impl Engine {
     fn force_silent_hosts(&mut self) {
         let Some(lock) = self.cold.lock else { return };
         let wait = self.timing().cold_off_wait();
-        let linked = self.linked_unadmitted();
-        let with_me: Vec<Incarnation> = linked
-            .iter()
-            .copied()
-            .filter(|who| self.heartbeat_of(*who).is_some_and(|heartbeat| heartbeat.lock == Some(lock)))
-            .collect();
-        let acts = lock.decider == self.me || with_me.iter().all(|who| who.host > self.me.host);
         let hosts: Vec<HostId> = if lock.decider == self.me {
             self.cluster
                 .hosts()
@@ -490,12 +483,8 @@ impl Engine {
                 self.wake_at(from);
             }
         }
-        let present = with_me.len() + 1;
-        let wanted = acts
-            && !overdue.is_empty()
-            && self.cluster.witness().is_some()
-            && present * 2 >= self.cluster.hosts().len();
-        let present: BTreeSet<Incarnation> = with_me.into_iter().chain([self.me]).collect();
+        let present = self.may_force().unwrap_or_default();
+        let wanted = !overdue.is_empty() && !present.is_empty();
         if self.cold.consent_for != present {
             // The witness's consent was to those present then.
             self.cold.consent_until = None;
@@ -511,15 +500,28 @@ impl Engine {
         }
     }
 
+    /// "with |present| >= N/2 and W's consent, d (or a host locked on a silent d)": who is present, if this host may act for them.
+    fn may_force(&self) -> Option<BTreeSet<Incarnation>> {
+        let lock = self.cold.lock?;
+        let with_me: Vec<Incarnation> = self
+            .linked_unadmitted()
+            .into_iter()
+            .filter(|who| self.heartbeat_of(*who).is_some_and(|heartbeat| heartbeat.lock == Some(lock)))
+            .collect();
+        let acts = lock.decider == self.me || with_me.iter().all(|who| who.host > self.me.host);
+        let half = (with_me.len() + 1) * 2 >= self.cluster.hosts().len();
+        (acts && half && self.cluster.witness().is_some())
+            .then(|| with_me.into_iter().chain([self.me]).collect())
+    }
+
     /// The right that `force_silent_hosts` acts on, checked again right before the command is sent.
     pub(super) fn holds_consent(&self, host: HostId) -> bool {
         let silent = self
             .accepted(host)
             .is_none_or(|accepted| self.now >= accepted.at.after(self.timing().cold_off_wait()));
         !self.is_admitted()
-            && self.cold_ask.is_some()
             && silent
-            && self.cold.lock.is_some()
+            && self.may_force().is_some_and(|present| present == self.cold.consent_for)
             && self.cold.consent_until.is_some_and(|until| self.now < until)
     }
 }

@@ -194,8 +194,10 @@ impl Engine {
         victims.sort_by_key(|who| {
             std::cmp::Reverse(self.heartbeat_of(*who).map_or(0, |heartbeat| heartbeat.busy.len()))
         });
+        let mut spent = false;
         for who in victims {
             let opening = if self.budget_left(who) { Opening::LookFirst } else { Opening::OnlyIfOff };
+            spent |= opening == Opening::OnlyIfOff;
             match self.fences.running.get(&who) {
                 // The budget is free again: a fence that could only look may cut now.
                 Some(running) if running.opening == Opening::OnlyIfOff && opening == Opening::LookFirst => {
@@ -212,6 +214,13 @@ impl Engine {
             let because = self.why_fence(who);
             self.start_fence(who, Authority::Coordinator, opening, because);
         }
+        // One victim may be within the budget and another not: the alarm is about any.
+        let fencing = self.cluster.fencing();
+        let (budget, window) = (fencing.budget(), fencing.budget_window());
+        let what = spent.then(|| {
+            format!("the fence budget of {budget} in {window} is spent: hosts are fenced only if they read off already")
+        });
+        self.alarms.set(&mut self.actions, "budget", what, self.now);
     }
 
     /// SAFE-8: "Fences are limited: by default at most floor(n/2) in 10 minutes, counted on every host from gossiped deaths".
@@ -236,9 +245,6 @@ impl Engine {
         {
             self.wake_at(first.after(window));
         }
-        let what = (!left)
-            .then(|| format!("the fence budget of {budget} in {window} is spent: hosts are fenced only if they read off already"));
-        self.alarms.set(&mut self.actions, "budget", what, self.now);
         left
     }
 

@@ -159,6 +159,8 @@ impl Engine {
         resumed: bool,
         now: Time,
     ) -> Self {
+        // Written with the first save: also a process that crashes before it speaks has used up its part of the grace.
+        let saved = Saved { lost_since: saved.lost_since.or(Some(now)), ..saved };
         let timing = cluster.timing().clone();
         let digest = cluster.digest();
         let first_send =
@@ -193,7 +195,7 @@ impl Engine {
             outside_since: BTreeMap::new(),
             quorum_until: None,
             quorate_since: None,
-            lost_since: Some(saved.lost_since.unwrap_or(now)),
+            lost_since: saved.lost_since,
             told_quorate: false,
             told_votes: (BTreeSet::new(), false),
             self_fenced: false,

@@ -72,9 +72,12 @@ impl Engine {
         let in_e = deaths.iter().filter(|death| counted.contains(&death.who));
         let past = deaths.iter().rev().filter(|death| !counted.contains(&death.who));
         let dead: Names = in_e.chain(past).map(|death| death.who).collect();
+        // SAFE-8: what a newcomer is to count; older fences are in nobody's budget any more.
+        let window = self.cluster.fencing().budget_window();
         let fenced = deaths
             .iter()
-            .filter(|death| death.fenced && dead.contains(death.who))
+            .filter(|death| death.fenced && self.now < death.learned.after(window))
+            .filter(|death| dead.contains(death.who))
             .map(|death| death.who)
             .collect();
         let speaks_as_voter = self.is_admitted();

@@ -30,6 +30,15 @@ pub(crate) fn cluster(hosts: u8, extra: &str) -> Arc<Cluster> {
 
 /// The same with these workloads.
 pub(crate) fn cluster_of(hosts: u8, extra: &str, workloads: &[u8]) -> Arc<Cluster> {
+    parsed(&text(hosts, extra, workloads))
+}
+
+pub(crate) fn parsed(text: &str) -> Arc<Cluster> {
+    Arc::new(Cluster::parse(text, "test").unwrap_or_else(|error| panic!("{error}")))
+}
+
+/// The configuration as an operator would write it.
+pub(crate) fn text(hosts: u8, extra: &str, workloads: &[u8]) -> String {
     let mut text = format!("[cluster]\nname = \"t\"\nkeys = [ {{ id = 1, file = \"/k\" }} ]\n{extra}");
     for id in 0..hosts {
         let (name, n) = (char::from(b'a' + id), id + 1);
@@ -45,7 +54,7 @@ pub(crate) fn cluster_of(hosts: u8, extra: &str, workloads: &[u8]) -> Arc<Cluste
              start = [\"/s\"]\nstop = [\"/s\"]\nstatus = [\"/s\"]\n"
         );
     }
-    Arc::new(Cluster::parse(&text, "test").unwrap_or_else(|error| panic!("{error}")))
+    text
 }
 
 pub(crate) fn life(host: u8, life: u8) -> Incarnation {
@@ -219,10 +228,15 @@ impl Bench {
 
     /// Runs for a while with these members saying what members say, each granting what is asked.
     pub(crate) fn live(&mut self, ms: u64, members: &[Incarnation]) {
+        self.live_in_view(ms, members, members);
+    }
+
+    /// The same, while only some of the view speak.
+    pub(crate) fn live_in_view(&mut self, ms: u64, speakers: &[Incarnation], view: &[Incarnation]) {
         for _ in 0..ms / 50 {
             self.wait(50);
-            for member in members {
-                let mut word = self.word(*member, self.now * 1000, members);
+            for member in speakers {
+                let mut word = self.word(*member, self.now * 1000, view);
                 word.grants = [Grant { to: self.me(), seq: self.last_seq() }].into_iter().collect();
                 self.hear(word);
             }

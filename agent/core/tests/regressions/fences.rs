@@ -1,5 +1,6 @@
 //! Fences: their budget, and orders that the disk holds up.
 
+use palisade_core::record::Event;
 use palisade_ladder::{Command, Power, Response};
 use palisade_proto::message::{Names, Presence};
 
@@ -30,6 +31,43 @@ fn a_newcomer_counts_the_fences_it_learns_of() {
         assert_eq!(bench.offs(), offs);
         assert_eq!(bench.has_alarm("fence budget"), by_a_fence);
     }
+}
+
+/// "... in 10 minutes": what a newcomer is told of earlier fences ends with their window, too.
+#[test]
+fn old_fences_are_in_nobodys_budget() {
+    let (b, c) = (life(1, 1), life(2, 1));
+    let mut bench = Bench::new(3, "", &[b, c]);
+    bench.live(2_500, &[b, c]);
+    let mut word = bench.word(b, bench.now * 1000 + 1, &[b]);
+    word.dead = [c].into_iter().collect();
+    word.fenced = word.dead.clone();
+    bench.hear(word);
+    bench.live(500, &[b]);
+    let said = |bench: &Bench| {
+        let last = bench.sent.last().unwrap();
+        (last.dead.contains(c), last.fenced.contains(c))
+    };
+    assert_eq!(said(&bench), (true, true));
+    bench.now += 600_000;
+    bench.live(500, &[b]);
+    assert_eq!(said(&bench), (true, false));
+}
+
+/// Two victims, of whom the budget allows one: that is one alarm, which stands.
+#[test]
+fn the_alarm_about_a_spent_budget_stands_still() {
+    let members = [life(1, 1), life(2, 1), life(3, 1), life(4, 1)];
+    let mut bench = Bench::new(5, "[fencing]\nbudget = 1\n", &members);
+    bench.live(2_500, &members);
+    bench.live(3_000, &members[..2]);
+    assert!(bench.looks(3) > 0 && bench.looks(4) > 0);
+    let about_budget = |what: &str| what.contains("fence budget");
+    assert_eq!(bench.recorded(|event| matches!(event, Event::Alarm { what } if about_budget(what))), 1);
+    assert_eq!(
+        bench.recorded(|event| matches!(event, Event::AlarmCleared { what } if about_budget(what))),
+        0
+    );
 }
 
 /// An off that was acknowledged has cut, whoever proves the death in the end.

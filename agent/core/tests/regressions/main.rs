@@ -16,6 +16,7 @@ mod cold;
 mod fences;
 mod growth;
 mod leaving;
+mod packets;
 mod standing;
 mod witness;
 mod workloads;

@@ -94,7 +94,8 @@ fn an_order_leaves_only_under_the_quorum_of_the_view_that_stands() {
     assert_eq!(bench.waiting.len(), 1, "the off waits for the disk");
     // c speaks a last time; the disk answers at the very moment when it is no longer heard.
     let silent_at = bench.now + bench.cluster.timing().suspect().0;
-    bench.live(1_000, &[b, d]);
+    bench.live_in_view(1_000, &[b, d], &[b, c, d]);
+    assert!(bench.engine.is_quorate(Time(silent_at)) && bench.engine.view().contains(&c));
     bench.now = silent_at;
     bench.release_disk();
     assert!(!bench.engine.view().contains(&c));
@@ -173,6 +174,14 @@ fn a_crash_of_the_agent_does_not_begin_the_grace_anew() {
     let mut again = crashed(&bench);
     again.wait(2_500);
     assert!(!again.acts.contains(&(WorkloadId(0), Act::Kill)));
+    // Crashes before the first word count as well.
+    let mut again = crashed(&bench);
+    for _ in 0..30 {
+        again.wait(100);
+        assert!(again.sent.is_empty());
+        again = crashed(&again);
+    }
+    assert!(again.acts.contains(&(WorkloadId(0), Act::Kill)));
     // Without quorum for 2 s, then a crash, and another one: what is left of the grace is left.
     bench.wait(3_000);
     assert!(
