@@ -207,7 +207,12 @@ impl Engine {
             fences: Fences::default(),
             fence_times: saved.fences.clone(),
             power_owed: Vec::new(),
-            here: saved.claims.iter().map(|id| (*id, Here::Running)).collect(),
+            here: saved
+                .claims
+                .iter()
+                .filter(|id| cluster.workload(**id).is_some())
+                .map(|id| (*id, Here::Running))
+                .collect(),
             unseen: WorkloadSet::EMPTY,
             place: BTreeMap::new(),
             failures: BTreeMap::new(),
@@ -238,18 +243,44 @@ impl Engine {
         if presence == Presence::Joining {
             engine.unseen = engine.cluster.workloads().iter().map(crate::config::Workload::id).collect();
         }
-        let unsettled = saved.unsettled.clone();
+        let (unsettled, saved_claims) = (saved.unsettled.clone(), saved.claims.clone());
         engine.actions.push_back(Action::Save(Box::new(saved)));
         let me = engine.who(me);
         engine.record(Event::Started { me, resumed });
+        for id in saved_claims.iter().filter(|id| engine.cluster.workload(**id).is_none()) {
+            let what = format!(
+                "workload {} ran here and is no longer in the configuration: it is not guarded, end it by hand",
+                id.0
+            );
+            engine.alarms.raise_for(&mut engine.actions, format!("unguarded {id}"), what, now);
+        }
         // A start that an earlier process began may yet go on, whatever a look says now: it is ended before its claim is.
-        unsettled.into_iter().for_each(|id| engine.kill(id));
+        unsettled
+            .into_iter()
+            .filter(|id| engine.here.contains_key(id))
+            .collect::<Vec<_>>()
+            .into_iter()
+            .for_each(|id| engine.kill(id));
         engine.settle();
         engine
     }
 
     /// Lets time pass: call it no later than [`Self::wake`].
     pub fn handle_tick(&mut self, now: Time) {
+        self.begin(now);
+        self.settle();
+    }
+
+    /// The machine slept. PROTOCOL, "Words": "If BOOTTIME - MONOTONIC has grown, the host slept: drop all grants, start a new
+    /// silent period."
+    pub fn handle_slept(&mut self, now: Time) {
+        self.now = self.now.max(now);
+        self.support.void();
+        self.voter = Voter::new(self.now, self.timing().voter_lease());
+        if self.quorum_until.take().is_some() {
+            self.quorate_since = None;
+            self.lost_since = Some(self.now);
+        }
         self.begin(now);
         self.settle();
     }

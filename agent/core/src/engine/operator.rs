@@ -214,6 +214,17 @@ impl Engine {
         if let Some(id) = self.here.keys().find(|id| new.workload(**id).is_none()) {
             return Err(format!("workload {} was removed, but it runs here: stop it first", self.what(*id)));
         }
+        let changed = |id: &&palisade_proto::WorkloadId| {
+            new.workload(**id).map(crate::config::Workload::kind)
+                != old.workload(**id).map(crate::config::Workload::kind)
+        };
+        if let Some(id) = self.here.keys().find(changed) {
+            // The old one would run on unseen beside the new (SAFE-1).
+            return Err(format!(
+                "workload {} became another thing while it runs here: stop it first",
+                self.what(*id)
+            ));
+        }
         if self.presence == palisade_proto::message::Presence::Joining {
             // SAFE-9: what is new has not been looked at; what is gone will not be.
             self.unseen = new

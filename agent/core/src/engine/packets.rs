@@ -41,8 +41,7 @@ impl Engine {
         if from.host == self.me.host {
             return;
         }
-        let Some(peer) = self.peers.get_mut(&from.host) else { return };
-        peer.last_seen = Some(Echo { of: from, seq: heartbeat.seq });
+        self.note_echo(Echo { of: from, seq: heartbeat.seq });
         let known = self.known(from.host);
         let reborn = known != Some(from);
         if reborn {
@@ -63,6 +62,23 @@ impl Engine {
         self.grant(&heartbeat);
         self.take_grant(&heartbeat);
         self.follow_coordinator(&heartbeat);
+    }
+
+    /// What goes back as the echo: the highest seq received. A packet that was not accepted needs an echo only so that a new
+    /// life can be; while the known life speaks, a replayed packet of a dead one takes neither its echo nor its grant away
+    /// (SAFE-7).
+    fn note_echo(&mut self, seen: Echo) {
+        let (now, speaks_within) = (self.now, self.timing().heartbeat().times(2));
+        let Some(peer) = self.peers.get_mut(&seen.of.host) else { return };
+        let speaks = peer.accepted.as_ref().is_some_and(|last| {
+            last.heartbeat.from != seen.of
+                && last.heartbeat.presence != Presence::Left
+                && now < last.at.after(speaks_within)
+        });
+        let older = peer.last_seen.is_some_and(|last| last.of == seen.of && last.seq >= seen.seq);
+        if !speaks && !older {
+            peer.last_seen = Some(seen);
+        }
     }
 
     /// PROTOCOL, "Which packets count": "For host j, h knows one incarnation (from the last accepted packet, from E, or from
