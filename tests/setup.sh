@@ -30,6 +30,8 @@ if [ "$what" = all ]; then
     need fence_ipmilan fence-agents
     need python3 python3
     need curl curl
+    need virsh libvirt-clients
+    need libvirtd libvirt-daemon-system
 fi
 if [ -n "$missing" ]; then
     echo "setup: installing$missing"
