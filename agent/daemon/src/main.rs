@@ -8,6 +8,7 @@ mod fences;
 mod identity;
 mod journal;
 mod link;
+mod log;
 mod mqtt;
 mod realtime;
 mod run;

@@ -30,7 +30,7 @@ use crate::journal::{Journal, Options};
 use crate::link::Links;
 use crate::standing::StandingFile;
 use crate::witness::Way;
-use crate::{api, realtime, systemd, watchdog};
+use crate::{api, log, realtime, systemd, watchdog};
 use clock::{Alarm, Clock};
 use dog::Dog;
 use input::{Input, Signals};
@@ -43,24 +43,31 @@ const EXIT_AGAIN: u8 = 75;
 const EXIT_CONFIG: u8 = 2;
 /// For the journal's last records and the goodbyes to the brokers.
 const GOODBYE: Duration = Duration::from_secs(1);
+/// For the log's last lines.
+const LAST_LINES: Duration = Duration::from_millis(500);
 /// Heartbeats taken in a row before every other source has its turn (SAFE-12).
 const STREAK_MAX: u32 = 32;
 
 /// `palisade agent`: runs until this life or this process ends.
 pub(crate) fn main(config: &Path) -> ExitCode {
     let stored = start::passed(watchdog::STORED_NAME);
-    log_to_stderr();
+    let log = match log::start() {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("palisade: cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     // A mask inherited from whoever started us would keep a stop, a reload or a child's end from us and from workloads.
     if let Err(error) = nix::sys::signal::SigSet::empty().thread_set_mask() {
         tracing::warn!(%error, "signals that were blocked at the start stay so");
     }
-    match begin(config, stored) {
-        Ok(code) => code,
-        Err((code, error)) => {
-            eprintln!("palisade: {error}");
-            ExitCode::from(code)
-        }
-    }
+    let code = begin(config, stored).unwrap_or_else(|(code, error)| {
+        log.say(format!("palisade: {error}\n").as_bytes());
+        ExitCode::from(code)
+    });
+    log.finish(LAST_LINES);
+    code
 }
 
 fn begin(config: &Path, stored: Option<std::os::fd::OwnedFd>) -> Result<ExitCode, (u8, String)> {
@@ -234,13 +241,4 @@ impl Agent {
         std::mem::forget(self.dog);
         code
     }
-}
-
-/// To the journal as it is (it keeps the time itself), else to stderr with the time.
-fn log_to_stderr() {
-    let level = std::env::var("PALISADE_LOG").ok().and_then(|level| level.parse().ok());
-    let level = level.unwrap_or(tracing::level_filters::LevelFilter::INFO);
-    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level).with_target(false);
-    let log = log.with_ansi(false);
-    if std::env::var_os("JOURNAL_STREAM").is_some() { log.without_time().init() } else { log.init() }
 }

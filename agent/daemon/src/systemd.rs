@@ -1,15 +1,21 @@
 //! What the agent tells systemd, and what systemd keeps for it: readiness, status, the service watchdog, descriptors that
 //! outlive the process, and whether it is being stopped or restarted. Without systemd each of these is nothing.
 
-use std::fmt;
-use std::io;
-use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
+use std::fmt::{self, Write as _};
+use std::io::{self, IoSlice};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use sd_notify::NotifyState;
 
 use crate::bus::{BusError, Systemd};
 
+/// systemd did not take our "ready" for now; it waits for that word, so it is said again with the next sign of life.
+static READY_OWED: AtomicBool = AtomicBool::new(false);
 /// Longer than this a stop does not wait to learn what it is: in doubt it is a stop.
 const STOP_QUESTION: Duration = Duration::from_millis(500);
 
@@ -24,7 +30,8 @@ pub(crate) enum StopKind {
 
 /// Says that the agent serves. Also ends a reload.
 pub(crate) fn ready(status: &str) {
-    notify(&[NotifyState::Ready, NotifyState::Status(status)]);
+    let said = notify(&[NotifyState::Ready, NotifyState::Status(status)]);
+    READY_OWED.store(!said, Relaxed);
 }
 
 /// The line that `systemctl status` shows.
@@ -35,7 +42,7 @@ pub(crate) fn status(status: &str) {
 /// Says that the configuration is being read again; [`ready`] ends it.
 pub(crate) fn reloading() {
     match NotifyState::monotonic_usec_now() {
-        Ok(now) => notify(&[NotifyState::Reloading, now]),
+        Ok(now) => drop(notify(&[NotifyState::Reloading, now])),
         Err(error) => tracing::warn!(%error, "systemd is not told of the reload"),
     }
 }
@@ -47,7 +54,12 @@ pub(crate) fn stopping(status: &str) {
 
 /// Feeds the service watchdog (`WatchdogSec=`); call it every [`watchdog_interval`].
 pub(crate) fn alive() {
-    notify(&[NotifyState::Watchdog]);
+    if READY_OWED.load(Relaxed) {
+        let said = notify(&[NotifyState::Ready, NotifyState::Watchdog]);
+        READY_OWED.store(!said, Relaxed);
+    } else {
+        notify(&[NotifyState::Watchdog]);
+    }
 }
 
 /// How often systemd wants to hear [`alive`]: half of what it allows. `None`: it does not.
@@ -55,21 +67,44 @@ pub(crate) fn watchdog_interval() -> Option<Duration> {
     sd_notify::watchdog_enabled().map(|allowed| allowed / 2)
 }
 
-fn notify(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
+/// Whether systemd has taken it, if it runs us.
+fn notify(states: &[NotifyState<'_>]) -> bool {
+    let sent = send(states, &[]);
+    if let Err(error) = &sent {
         tracing::warn!(%error, "systemd is not told");
     }
+    sent.is_ok()
 }
 
 /// Has systemd keep `fd` under `name` for our next process. `FDPOLL=0`: a device that polls as hung up is kept all the same.
 pub(crate) fn store(fd: BorrowedFd<'_>, name: &str) -> io::Result<()> {
-    let states = [NotifyState::FdStore, NotifyState::FdName(name), NotifyState::Custom("FDPOLL=0")];
-    sd_notify::notify_with_fds(&states, &[fd])
+    send(&[NotifyState::FdStore, NotifyState::FdName(name), NotifyState::Custom("FDPOLL=0")], &[fd])
 }
 
 /// Has systemd close what it keeps under `name`.
 pub(crate) fn forget(name: &str) -> io::Result<()> {
-    sd_notify::notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)])
+    send(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)], &[])
+}
+
+fn send(states: &[NotifyState<'_>], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    std::env::var_os("NOTIFY_SOCKET").map_or(Ok(()), |socket| send_to(Path::new(&socket), states, fds))
+}
+
+/// At once or not at all (SAFE-5): a PID 1 that is frozen or busy takes nothing more once its queue is full, and the run loop
+/// does not wait for it. (sd_notify's own call would.)
+fn send_to(socket: &Path, states: &[NotifyState<'_>], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut text = String::new();
+    for state in states {
+        writeln!(text, "{state}").map_err(io::Error::other)?;
+    }
+    let systemd = UnixDatagram::unbound()?;
+    systemd.connect(socket)?;
+    let fds: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&fds)];
+    let rights = if fds.is_empty() { &[] } else { rights.as_slice() };
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+    sendmsg::<()>(systemd.as_raw_fd(), &[IoSlice::new(text.as_bytes())], rights, flags, None)?;
+    Ok(())
 }
 
 /// The descriptors that systemd passed to this process, by name. Taken once, at the start of `main`.
@@ -145,7 +180,7 @@ impl fmt::Display for StopKind {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::run;
+    use crate::testing::{TempDir, run};
     use std::fs;
     use std::io::{Read, Write};
     use std::os::fd::AsFd;
@@ -158,6 +193,23 @@ mod tests {
         stopping("leaving");
         assert_eq!(watchdog_interval(), None);
         assert_eq!(run(stop_or_restart()), StopKind::Stop);
+    }
+
+    #[test]
+    fn safe_5_a_systemd_that_takes_nothing_more_is_not_waited_for() {
+        let dir = TempDir::new();
+        let path = dir.path().join("notify");
+        let systemd = UnixDatagram::bind(&path).unwrap();
+        let (end, _other) = std::io::pipe().unwrap();
+        // Blocking until it is full is what this must not do: nobody reads.
+        let full = (0..100_000).find_map(|_| send_to(&path, &[NotifyState::Watchdog], &[]).err());
+        assert_eq!(full.expect("a queue without an end").kind(), io::ErrorKind::WouldBlock);
+        let full = send_to(&path, &[NotifyState::FdStore], &[end.as_fd()]);
+        assert_eq!(full.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        let mut said = [0; 64];
+        let len = systemd.recv(&mut said).unwrap();
+        assert_eq!(said.get(..len).unwrap(), b"WATCHDOG=1\n");
+        send_to(&path, &[NotifyState::Status("again")], &[]).unwrap();
     }
 
     const UNIT: &str = "palisade-test-notify.service";

@@ -115,11 +115,11 @@ impl Agent {
 
 /// Reboots at once, without a shutdown: nothing of this life may go on, and a shutdown could hang. Returns only if it failed.
 pub(super) fn reboot(why: &str) -> String {
-    tracing::error!("this host reboots itself: {why}");
     if let Ok(mut log) = std::fs::OpenOptions::new().write(true).open("/dev/kmsg") {
         // The kernel's log outlives us on a console; without it the reboot is the same.
         let _ = writeln!(log, "palisade: reboots this host: {why}");
     }
+    // SAFE-5: before the log, which nothing of this may wait for; the caller logs what this returns.
     match std::fs::write(SYSRQ, "b") {
         Ok(()) => format!("this host reboots itself: {why}"),
         Err(error) => format!("this host must be rebooted by hand: {why} ({SYSRQ}: {error})"),
