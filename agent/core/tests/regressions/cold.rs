@@ -79,7 +79,7 @@ fn consent_ends_with_the_company_it_was_given_to() {
             let ask = cold_asks(&bench).pop().unwrap();
             bench.consent(&ask);
             assert_eq!(bench.waiting.len(), 1, "an off waits for the disk");
-            bench.wait(20);
+            bench.wait(250);
             if leaves {
                 let mut word = unadmitted_host(&bench, goes, None);
                 word.seq += 1;

@@ -84,9 +84,9 @@ fn each_fresh_word_proves_the_other_lives_of_its_host_dead() {
     bench.live(2_000, &[b]);
     let joins = |bench: &Bench| unadmitted_host(bench, new, None);
     let word = joins(&bench);
-    let heard = bench.last_seq();
     bench.hear(word);
     bench.wait(250);
+    let heard = bench.last_seq();
     let mut word = bench.word(b, bench.now * 1000, &[b]);
     word.electorate = [bench.me(), b, old].into_iter().collect();
     bench.hear(word);

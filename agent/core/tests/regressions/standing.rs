@@ -221,7 +221,8 @@ fn an_ask_for_another_view_is_answered_at_once() {
     bench.hear(same);
     bench.wait(10);
     assert_ne!(grants(&bench), Some(seq), "an ask for the same view can wait");
-    let other = bench.word(b, seq + 1, &[b, c]);
+    let mut other = bench.word(b, seq + 1, &[b]);
+    other.view = [bench.me(), b, c].into_iter().collect();
     bench.hear(other);
     bench.wait(10);
     assert_eq!(grants(&bench), Some(seq + 1));
