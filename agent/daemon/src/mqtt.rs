@@ -19,6 +19,8 @@ const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// TCP connect, CONNACK and each flush must be done within this.
 const CONNECT_TIMEOUT_S: u64 = 3;
+/// For what is still queued when the agent ends.
+const FLUSH: Duration = Duration::from_millis(200);
 /// Larger than anything that is said on these topics.
 const PACKET_MAX: usize = 16 * 1024;
 
@@ -127,9 +129,14 @@ pub(crate) async fn keep<T: Talk>(
             trouble = listen(&mut events, &client, session, &talk) => trouble,
             () = forward(&mut outbox, &client, session, &talk) => {
                 session.set(Some("closed".to_owned()));
-                let _ = client.try_disconnect();
-                // One round each for what is still queued and for the goodbye; then the socket closes anyway.
-                let _ = tokio::time::timeout(Duration::from_millis(200), async { while events.poll().await.is_ok() {} }).await;
+                // With a goodbye the broker would keep the last will to itself, and what is retained would go on saying
+                // that all is well.
+                if settings.last_will.is_none() {
+                    drop(client.try_disconnect());
+                }
+                // What is still queued goes out first.
+                let flush = async { while events.poll().await.is_ok() {} };
+                drop(tokio::time::timeout(FLUSH, flush).await);
                 return;
             }
         };
@@ -211,6 +218,9 @@ pub(crate) fn jittered(wait: Duration) -> Duration {
     let thousandths = u32::try_from(random % 1000).unwrap_or(0);
     wait / 2 + wait * thousandths / 1000
 }
+
+#[cfg(test)]
+pub(crate) mod broker;
 
 #[cfg(test)]
 mod tests {

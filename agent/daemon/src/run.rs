@@ -8,6 +8,7 @@ mod clock;
 mod dog;
 mod feed;
 mod input;
+mod orders;
 mod probes;
 mod reload;
 mod setup;
@@ -34,6 +35,7 @@ use crate::{api, log, realtime, systemd, watchdog};
 use clock::{Alarm, Clock};
 use dog::Dog;
 use input::{Input, Signals};
+use orders::Orders;
 use setup::Setup;
 use slow::{Ears, Hands};
 
@@ -127,6 +129,7 @@ fn begin(config: &Path, stored: Option<std::os::fd::OwnedFd>) -> Result<ExitCode
             durable,
             signals: Signals::new().map_err(|error| failed(error.to_string()))?,
             own: VecDeque::new(),
+            orders: Orders::default(),
             streak: 0,
             warm: false,
             leaving: false,
@@ -165,6 +168,8 @@ struct Agent {
     signals: Signals,
     /// Inputs that carrying out an action gave rise to; each at most one an action.
     own: VecDeque<Input>,
+    /// Power orders that the devices have been given.
+    orders: Orders,
     streak: u32,
     /// Whether the fence devices were told to keep their sessions warm.
     warm: bool,
@@ -195,9 +200,14 @@ impl Agent {
             return ended;
         }
         loop {
-            let input = self.wait().await;
+            let mut input = self.wait().await;
             let begun_us = self.clock.now_us();
+            if self.clock.has_slept() {
+                // Before anything that arrived meanwhile.
+                self.own.push_front(std::mem::replace(&mut input, Input::Slept));
+            }
             self.take(input, begun_us);
+            self.orders.renew(|id| self.engine.order_stands_until(id));
             if let Some(ended) = self.carry_out() {
                 return ended;
             }

@@ -124,3 +124,91 @@ impl Talk for Telling {
 
     fn hear(&mut self, _publish: Publish) {}
 }
+
+#[cfg(test)]
+mod tests {
+    use rumqttc::{Event as Mqtt, MqttOptions, Packet};
+
+    use super::*;
+    use crate::mqtt::broker::Broker;
+    use crate::testing::run;
+
+    const STATUS: &str = r#"{"cluster":"t","host":"a","incarnation":"x","admitted":true,"quorate":true,"found":null,
+        "coordinator":"a","view":["a"],"electorate":["a"],"dead":[],"hosts":[],"workloads":[],
+        "witness":{"configured":false,"proven_ms":null,"granting":false},"fence_paths":[],"not_armed":[],
+        "journal":{"ok":true,"error":null},"alarms":[]}"#;
+
+    fn cluster(port: u16) -> Cluster {
+        let host = |id: u8, name: &str| {
+            format!(
+                "[[host]]\nid = {id}\nname = \"{name}\"\nmachine = \"0000000{}-0000-0000-0000-000000000001\"\n\
+                 links = [\"127.0.0.1:{}\"]\n",
+                id + 1,
+                7411 + u16::from(id)
+            )
+        };
+        let text = format!(
+            "[cluster]\nname = \"t\"\nkeys = [ {{ id = 1, file = \"/k\" }} ]\n\
+             [telemetry]\nbroker = \"mqtt://127.0.0.1:{port}\"\n{}{}",
+            host(0, "a"),
+            host(1, "b")
+        );
+        Cluster::parse(&text, "t").unwrap()
+    }
+
+    #[test]
+    fn monitoring_hears_events_and_the_state_and_that_the_agent_is_gone() {
+        run(async {
+            let broker = Broker::start(None);
+            let cluster = cluster(broker.port);
+            let (tell, outbox) = mpsc::channel(QUEUE);
+            let session = Session::default();
+            let agent = super::run(&cluster, "a", None, &session, outbox, Arc::default());
+            let central = async {
+                let options = MqttOptions::new("central", "127.0.0.1", broker.port);
+                let (client, mut events) = AsyncClient::new(options, 8);
+                let mut tell = Some(tell);
+                let mut heard = Vec::new();
+                let mut again = tokio::time::interval(Duration::from_millis(300));
+                loop {
+                    let publish = tokio::select! {
+                        event = events.poll() => match event {
+                            Ok(Mqtt::Incoming(Packet::ConnAck(_))) => {
+                                client.try_subscribe("palisade/t/#", QoS::AtLeastOnce).unwrap();
+                                continue;
+                            }
+                            Ok(Mqtt::Incoming(Packet::Publish(publish))) => publish,
+                            Ok(_) | Err(_) => continue,
+                        },
+                        // What is told while the broker is away is shed: told again until it was heard.
+                        _ = again.tick(), if tell.is_some() => {
+                            let tell = tell.as_ref().unwrap();
+                            drop(tell.try_send(Tell::Event(Box::new(Event::Away))));
+                            drop(tell.try_send(Tell::State(serde_json::from_str(STATUS).unwrap())));
+                            continue;
+                        }
+                    };
+                    let said: serde_json::Value = serde_json::from_slice(&publish.payload).unwrap();
+                    heard.push(publish.topic.clone());
+                    match publish.topic.as_str() {
+                        "palisade/t/event" => {
+                            assert_eq!(
+                                (&said["host"], &said["event"]["kind"]),
+                                (&"a".into(), &"away".into())
+                            );
+                        }
+                        "palisade/t/host/a/state" if said["agent"] == "gone" => return heard,
+                        "palisade/t/host/a/state" => {
+                            assert_eq!(said["quorate"], true);
+                            // The agent ends.
+                            tell = None;
+                        }
+                        other => panic!("{other}"),
+                    }
+                }
+            };
+            let ((), heard) = tokio::join!(agent, central);
+            assert!(heard.iter().any(|topic| topic == "palisade/t/event"), "{heard:?}");
+        });
+    }
+}

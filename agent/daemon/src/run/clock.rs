@@ -15,8 +15,9 @@ use tokio::io::unix::AsyncFd;
 
 use crate::identity;
 
-/// BOOTTIME and MONOTONIC are read one after the other: a difference smaller than this is the gap between the reads.
-const SLEEP_MIN_US: u64 = 20_000;
+/// BOOTTIME and MONOTONIC are read one after the other: a difference smaller than this is the gap between the reads, and no
+/// machine sleeps so shortly. Well below what drift allows for in the shortest lease.
+const SLEEP_MIN_US: u64 = 2_000;
 /// A timer is never armed for longer: nothing in the engine waits for more than this unasked.
 const ALARM_MAX_US: u64 = 60_000_000;
 
@@ -24,12 +25,13 @@ const ALARM_MAX_US: u64 = 60_000_000;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
     slept_us: u64,
+    slept: bool,
 }
 
 impl Clock {
     /// The clock of this boot.
     pub(crate) fn new() -> Self {
-        Self { slept_us: slept_us() }
+        Self { slept_us: slept_us(), slept: false }
     }
 
     /// Now, in us.
@@ -37,14 +39,29 @@ impl Clock {
         let slept = slept_us();
         if slept > self.slept_us.saturating_add(SLEEP_MIN_US) {
             self.slept_us = slept;
+            self.slept = true;
         }
         identity::raw_us().saturating_add(self.slept_us)
+    }
+
+    /// Whether the machine has slept since this was last asked.
+    pub(crate) fn has_slept(&mut self) -> bool {
+        std::mem::take(&mut self.slept)
     }
 
     /// Now as the engine counts: truncated to ms.
     pub(crate) fn now(&mut self) -> Time {
         Time(self.now_us() / 1000)
     }
+}
+
+/// Now in us, for a right that ends: never earlier than [`Clock`] says, whatever comes between the reads. Without state, for
+/// the second thread.
+pub(crate) fn latest_us() -> u64 {
+    let awake = identity::monotonic_us();
+    // One more for the fractions that whole us leave out.
+    let slept = identity::boottime_us().saturating_add(1).saturating_sub(awake);
+    identity::raw_us().saturating_add(slept)
 }
 
 /// How long this boot has slept. Being moved off the processor between two of the reads shows in the outer pair.
@@ -132,6 +149,15 @@ mod tests {
             let now = clock.now_us();
             assert!(now >= last);
             last = now;
+        }
+    }
+
+    #[test]
+    fn the_clock_of_ending_rights_is_never_behind() {
+        let mut clock = Clock::new();
+        for _ in 0..10_000 {
+            let now = clock.now_us();
+            assert!(latest_us() >= now);
         }
     }
 

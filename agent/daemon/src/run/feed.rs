@@ -27,6 +27,7 @@ impl Agent {
         let now = Time(now_us / 1000);
         match input {
             Input::Tick => self.engine.handle_tick(now),
+            Input::Slept => self.engine.handle_slept(now),
             Input::Heartbeat(heartbeat) => self.engine.handle_heartbeat(heartbeat, now),
             Input::Durable(ticket) => self.engine.handle_durable(ticket, now),
             Input::Journal(trouble) => self.engine.handle_journal(trouble, now),

@@ -20,6 +20,8 @@ use crate::systemd::StopKind;
 pub(super) enum Input {
     /// The engine's timer is due.
     Tick,
+    /// The machine has slept.
+    Slept,
     /// An authentic heartbeat.
     Heartbeat(Arc<Heartbeat>),
     /// A record is on the disk.

@@ -1,53 +1,13 @@
 //! Against the broker that users run: mosquitto. A witness that answers each ask plays the other end.
 
-use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
-
 use palisade_proto::message::AskKind;
 use palisade_proto::seal::RootKey;
 use palisade_proto::{Drift, HostId, Names, Verdict};
 use rumqttc::{Event, MqttOptions, Packet};
 
 use super::*;
-use crate::testing::{TempDir, run};
-
-/// A broker of this test alone.
-struct Broker {
-    process: Child,
-    port: u16,
-    dir: TempDir,
-}
-
-impl Broker {
-    fn start(port: Option<u16>) -> Self {
-        let port =
-            port.unwrap_or_else(|| TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port());
-        let dir = TempDir::new();
-        let config = dir.path().join("mosquitto.conf");
-        std::fs::write(&config, format!("listener {port} 127.0.0.1\nallow_anonymous true\n")).unwrap();
-        let found = ["/usr/sbin/mosquitto", "/usr/bin/mosquitto"]
-            .into_iter()
-            .find(|path| std::path::Path::new(path).exists());
-        let binary = found.expect("mosquitto is not installed: apt-get install mosquitto");
-        let process =
-            Command::new(binary).arg("-c").arg(&config).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        Self { process: process.unwrap(), port, dir }
-    }
-
-    fn stop(mut self) -> u16 {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-        let _ = &self.dir;
-        self.port
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        drop(self.process.kill());
-        drop(self.process.wait());
-    }
-}
+use crate::mqtt::broker::Broker;
+use crate::testing::run;
 
 fn cluster(port: u16) -> Cluster {
     let host = |id: u8| {
