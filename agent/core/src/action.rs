@@ -74,6 +74,9 @@ pub struct DeviceOrder {
     pub command: Command,
     /// When to give up, on the engine's clock.
     pub deadline: Time,
+    /// A power order may be put on the wire only before this, unless `Engine::order_stands_until` renews it while it is
+    /// under way. None for what changes nothing.
+    pub standing_until: Option<Time>,
 }
 
 /// What to do with a workload.

@@ -71,19 +71,19 @@ impl Electorate {
     }
 
     /// Takes a proof of death by value and writes the death down. The vote stays counted: see [`Self::forget`].
-    /// True if it was not known.
-    pub(crate) fn bury(&mut self, proof: Proof, now: Time) -> bool {
+    /// True if it was not known. `fenced`: a fence is known to have cut its power, whatever this proof rests on.
+    pub(crate) fn bury(&mut self, proof: Proof, fenced: bool, now: Time) -> bool {
         let who = proof.victim();
         if !proof.kills() || self.is_dead(who) {
             return false;
         }
-        self.dead.push(SavedDeath { who, learned: now, fenced: proof.spent_budget() });
+        self.dead.push(SavedDeath { who, learned: now, fenced: fenced || proof.spent_budget() });
         true
     }
 
     /// A newcomer takes an admitted host's whole D ("D(x) |= D(p)"), also what it does not count.
     pub(crate) fn learn_death(&mut self, who: Incarnation, fenced: bool, from: Incarnation, now: Time) {
-        self.bury(Proof::gossiped(who, from, fenced, now), now);
+        self.bury(Proof::gossiped(who, from, fenced, now), fenced, now);
         self.trim();
     }
 
@@ -161,7 +161,7 @@ mod tests {
         let mut electorate = Electorate::default();
         electorate.count(life(0, 1));
         electorate.count(life(1, 1));
-        assert!(electorate.bury(Proof::left(life(1, 1), Time(5000)), Time(5000)));
+        assert!(electorate.bury(Proof::left(life(1, 1), Time(5000)), false, Time(5000)));
         assert!(!electorate.is_living(life(1, 1)));
         assert!(electorate.forget(Duration::ms(1011), Time(6010)).is_empty());
         assert!(electorate.counts(life(1, 1)));
@@ -175,7 +175,7 @@ mod tests {
         let mut electorate = Electorate::default();
         for n in 1..=7 {
             electorate.count(life(1, n));
-            electorate.bury(Proof::left(life(1, n), Time(u64::from(n))), Time(u64::from(n)));
+            electorate.bury(Proof::left(life(1, n), Time(u64::from(n))), false, Time(u64::from(n)));
         }
         electorate.forget(Duration::ms(10), Time(16));
         assert!(electorate.is_dead(life(1, 7)), "still counted");

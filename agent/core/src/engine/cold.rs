@@ -126,6 +126,11 @@ impl Cold {
         }
     }
 
+    /// How far the witness's consent to an off reaches.
+    pub(crate) fn consent_until(&self) -> Option<Time> {
+        self.consent_until
+    }
+
     pub(crate) fn asked_consent(&mut self, ask: Seq, until: Time) {
         // A lease's worth: older asks cannot be answered in time any more.
         while self.consent_asks.len() >= 64 {

@@ -251,9 +251,14 @@ impl Engine {
     /// A fence cut the power of this life, or may have.
     pub(super) fn spend_budget(&mut self, victim: Incarnation) {
         self.forget_fences();
-        if !self.fence_times.iter().any(|(who, _)| *who == victim) {
+        if !self.has_spent_budget(victim) {
             self.fence_times.push((victim, self.now));
         }
+    }
+
+    /// Whether a fence within the window cut the power of this life, or may have.
+    pub(super) fn has_spent_budget(&self, victim: Incarnation) -> bool {
+        self.fence_times.iter().any(|(who, _)| *who == victim)
     }
 
     fn forget_fences(&mut self) {
@@ -461,8 +466,39 @@ impl Engine {
     ) -> OrderId {
         self.fences.next_order += 1;
         let id = OrderId(self.fences.next_order);
-        self.actions.push_back(Action::Device(DeviceOrder { id, device, host, command, deadline }));
+        let standing_until = match command {
+            // SAFE-2: without standing it may not be sent at all.
+            Command::PowerOff | Command::PowerOn => Some(self.standing_for(command).unwrap_or(self.now)),
+            Command::ReadPower | Command::Prove => None,
+        };
+        let order = DeviceOrder { id, device, host, command, deadline, standing_until };
+        self.actions.push_back(Action::Device(order));
         id
+    }
+
+    /// SAFE-2: until when a power order under way may be put on the wire, as things are now; none if it may not any more.
+    #[must_use]
+    pub fn order_stands_until(&self, id: OrderId) -> Option<Time> {
+        let flight = self.fences.flights.get(&id)?;
+        let stands = match (flight.command, flight.victim) {
+            (Command::PowerOff, Some(victim)) => {
+                let running = self.fences.running.get(&victim);
+                running.is_some_and(|running| self.is_wanted(victim, &running.authority))
+            }
+            (Command::PowerOff, None) => self.holds_consent(flight.host),
+            (Command::PowerOn, _) => self.is_quorate(self.now),
+            (Command::ReadPower | Command::Prove, _) => false,
+        };
+        stands.then(|| self.standing_for(flight.command)).flatten()
+    }
+
+    /// How far this host's right to switch power reaches: its quorum, or in a cold start the witness's consent to an off.
+    fn standing_for(&self, command: Command) -> Option<Time> {
+        if command == Command::PowerOff && !self.is_admitted() {
+            self.cold.consent_until()
+        } else {
+            self.quorum_until
+        }
     }
 
     /// A device answered an order, or its deadline passed.

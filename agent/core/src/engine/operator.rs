@@ -185,6 +185,10 @@ impl Engine {
         if new.timing().lease() != old.timing().lease() || new.timing().drift() != old.timing().drift() {
             return Err("lease and drift change only with the whole cluster stopped".to_owned());
         }
+        if new.on_quorum_loss() != old.on_quorum_loss() {
+            // An armed watchdog would go unfed, or promise a bound that nobody keeps.
+            return Err("on_quorum_loss changes only with this agent stopped and started".to_owned());
+        }
         match new.host(self.me.host) {
             Some(me) if me.machine().bytes() == self.machine => {}
             Some(_) | None => {

@@ -220,7 +220,9 @@ impl Engine {
         if proof.spent_budget() {
             self.spend_budget(victim);
         }
-        if self.electorate.bury(proof, self.now) {
+        // SAFE-8: an off that was sent before this fence began, or answered by another proof, may be what killed it.
+        let fenced = self.has_spent_budget(victim);
+        if self.electorate.bury(proof, fenced, self.now) {
             self.voter.drop_lease(victim);
             self.record(event);
             self.dirty = true;

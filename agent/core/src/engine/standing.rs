@@ -55,7 +55,7 @@ impl Engine {
         }
         self.view = view;
         self.view_since = self.now;
-        self.next_ask = self.now;
+        self.next_ask = self.next_ask.min(self.now.after(super::MIN_GAP));
         self.dirty = true;
         self.grant_again();
         if !self.view.is_empty() {

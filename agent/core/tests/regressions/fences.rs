@@ -116,6 +116,29 @@ fn fences_are_forgotten_when_their_window_is_over() {
     }
 }
 
+/// SAFE-2: "standing is checked immediately before each device command", and each copy of an order is one: an order under way
+/// is renewed while this host may still give it, and not after.
+#[test]
+fn safe_2_an_off_under_way_stands_only_as_long_as_the_quorum() {
+    let (b, c) = (life(1, 1), life(2, 1));
+    let mut bench = Bench::new(3, "", &[b, c]);
+    bench.live(2_500, &[b, c]);
+    bench.live(1_300, &[b]);
+    let look = *bench.orders.last().expect("a look");
+    assert_eq!((look.command, look.standing_until), (Command::ReadPower, None), "reading needs no standing");
+    bench.answer(&look, Response::Power(Power::On));
+    let off = *bench.orders.last().unwrap();
+    assert_eq!(off.command, Command::PowerOff);
+    assert!(off.standing_until.is_some() && off.standing_until == bench.engine.quorum_until());
+    bench.live(500, &[b]);
+    assert!(bench.engine.order_stands_until(off.id) > off.standing_until, "renewed with the quorum");
+    bench.wait(1_500);
+    assert_eq!(bench.engine.order_stands_until(off.id), None);
+    bench.live(1_500, &[b]);
+    assert!(bench.engine.is_quorate(palisade_proto::Time(bench.now)));
+    assert_eq!(bench.engine.order_stands_until(off.id), None, "the next quorum is another order's");
+}
+
 /// An intent that reaches the disk after its order's deadline concerns nobody any more, least of all the order in flight by then.
 #[test]
 fn a_late_intent_leaves_the_order_in_flight_alone() {
