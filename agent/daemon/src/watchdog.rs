@@ -135,8 +135,9 @@ impl Watchdog {
         Watchdog::arm(Kernel(file), path, timeout)
     }
 
-    /// Takes over the descriptor that the process before us opened. It runs on unfed until [`Self::feed`].
-    pub(crate) fn adopt(fd: OwnedFd, path: &Path, timeout: Duration) -> Result<Self, WatchdogError> {
+    /// Takes over the descriptor that the process before us opened, and says whether it is as configured. It runs on unfed
+    /// until [`Self::feed`] or [`Self::rearm`].
+    pub(crate) fn adopt(fd: OwnedFd, path: &Path, timeout: Duration) -> (Self, Result<(), WatchdogError>) {
         Watchdog::take_over(Kernel(File::from(fd)), path, timeout)
     }
 
@@ -171,13 +172,25 @@ impl<D: Device> Watchdog<D> {
         self.check_timeout(wanted_s, found_s)
     }
 
-    fn take_over(device: D, path: &Path, timeout: Duration) -> Result<Self, WatchdogError> {
+    /// Kept whatever the check says: it runs, and nobody but its holder can feed it.
+    fn take_over(device: D, path: &Path, timeout: Duration) -> (Self, Result<(), WatchdogError>) {
         let watchdog = Self { device, path: path.to_owned() };
-        watchdog.check_options()?;
+        let checked = watchdog.check_adopted(timeout);
+        (watchdog, checked)
+    }
+
+    fn check_adopted(&self, timeout: Duration) -> Result<(), WatchdogError> {
+        self.check_options()?;
         // Read, never set: setting feeds, and this process does not know yet that it is quorate.
-        let found_s = watchdog.device.timeout_s().map_err(watchdog.at("read the time-out"))?;
-        watchdog.check_timeout(whole_seconds(timeout), found_s)?;
-        Ok(watchdog)
+        let found_s = self.device.timeout_s().map_err(self.at("read the time-out"))?;
+        self.check_timeout(whole_seconds(timeout), found_s)
+    }
+
+    /// Feeds a device that is open but not armed as configured, then sets its time-out. Only right after a check says quorate. On
+    /// an error it may have been fed all the same: a driver that cannot do the time-out must not reset a healthy host.
+    pub(crate) fn rearm(&self, timeout: Duration) -> Result<(), WatchdogError> {
+        self.feed()?;
+        self.check_armed(timeout)
     }
 
     fn check_options(&self) -> Result<(), WatchdogError> {
@@ -372,12 +385,31 @@ mod tests {
     #[test]
     fn an_adopted_device_is_not_fed_before_it_is_told() {
         let fake = Fake { timeout_s: 10, ..Fake::new() };
-        let watchdog = Watchdog::take_over(fake.clone(), Path::new(PATH), Duration::from_secs(10)).unwrap();
+        let (watchdog, as_configured) =
+            Watchdog::take_over(fake.clone(), Path::new(PATH), Duration::from_secs(10));
+        as_configured.unwrap();
         assert!(fake.done.borrow().is_empty(), "setting the time-out would feed");
         watchdog.feed().unwrap();
-        let other = Watchdog::take_over(fake.clone(), Path::new(PATH), Duration::from_secs(12));
-        assert!(matches!(other, Err(WatchdogError::TimeoutDiffers { wanted_s: 12, found_s: 10, .. })));
-        assert_eq!(*fake.done.borrow(), ["feed"], "not stopped either: the life before us armed it");
+        assert_eq!(*fake.done.borrow(), ["feed"]);
+    }
+
+    #[test]
+    fn an_adopted_device_with_another_timeout_is_set_once_quorate_and_fed_even_if_it_cannot_be() {
+        let fake = Fake { timeout_s: 10, ..Fake::new() };
+        let wanted = Duration::from_secs(12);
+        let (watchdog, as_configured) = Watchdog::take_over(fake.clone(), Path::new(PATH), wanted);
+        assert!(matches!(
+            as_configured,
+            Err(WatchdogError::TimeoutDiffers { wanted_s: 12, found_s: 10, .. })
+        ));
+        assert!(fake.done.borrow().is_empty(), "neither fed nor stopped: the life before us armed it");
+        watchdog.rearm(wanted).unwrap();
+        assert_eq!(*fake.done.borrow(), ["feed", "set 12"]);
+        let fake = Fake { timeout_s: 10, rounds_to_s: 16, ..Fake::new() };
+        let (watchdog, _) = Watchdog::take_over(fake.clone(), Path::new(PATH), wanted);
+        let refused = watchdog.rearm(wanted);
+        assert!(matches!(refused, Err(WatchdogError::TimeoutDiffers { wanted_s: 12, found_s: 16, .. })));
+        assert_eq!(*fake.done.borrow(), ["feed", "set 12"], "fed, and not stopped");
     }
 
     #[test]

@@ -24,13 +24,15 @@ impl Dog {
         let device = configured.map(|dog| (dog.device().to_owned(), Duration::from_millis(dog.timeout().0)));
         let mut dog = Self { device, open: None, adopted: None };
         match (&dog.device, stored) {
-            (Some((path, timeout)), Some(fd)) => match Watchdog::adopt(fd, path, *timeout) {
-                Ok(open) => {
-                    dog.open = Some(open);
-                    dog.adopted = armed.then_some(Ok(()));
-                }
-                Err(error) => dog.adopted = Some(Err(error.to_string())),
-            },
+            (Some((path, timeout)), Some(fd)) => {
+                let (open, as_configured) = Watchdog::adopt(fd, path, *timeout);
+                dog.open = Some(open);
+                dog.adopted = match as_configured {
+                    Ok(()) => armed.then_some(Ok(())),
+                    // Told first, so that no bound is advertised that the device does not keep; set right by the next `arm`.
+                    Err(error) => Some(Err(error.to_string())),
+                };
+            }
             // It may run unfed; it is opened again with the first feed, right after a check says quorate.
             (Some(_), None) => {}
             (None, Some(_)) => {
@@ -50,7 +52,7 @@ impl Dog {
     pub(super) fn arm(&mut self) -> Option<Input> {
         let (path, timeout) = self.device.as_ref()?;
         let armed = match &self.open {
-            Some(open) => open.feed().map_err(|error| error.to_string()),
+            Some(open) => open.rearm(*timeout).map_err(|error| error.to_string()),
             None => match Watchdog::open(path, *timeout) {
                 Ok(open) => {
                     if let Err(error) = systemd::store(open.as_fd(), STORED_NAME) {

@@ -34,7 +34,7 @@ impl Agent {
     fn take_setup(&mut self, setup: Setup, now: Time) {
         // The device runs with the time-out that it was opened with, and peers were told a bound that follows from it.
         if setup.cluster.watchdog() != self.cluster.watchdog() {
-            return self.refuse("the watchdog's settings change only with a restart of the agent");
+            return self.refuse("the watchdog's settings change only by `systemctl stop palisade`, then `systemctl start palisade`");
         }
         // From here on nothing can fail half-way: places in both queues are taken first.
         let (Ok(devices), Ok(probes)) = (self.hands.devices.try_reserve(), self.hands.probes.try_reserve())
