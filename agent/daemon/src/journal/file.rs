@@ -12,6 +12,8 @@ use super::line::{self, LineHash, Links, MAX_LINE_BYTES};
 
 /// What was torn off by crashes is kept for people to look at, the newest few.
 const MAX_TORN_FILES: usize = 4;
+/// A copy of a torn end while it is made: one fixed name, so that a try that fails litters nothing.
+const TORN_COPY: &str = "torn.part";
 
 /// What the journal does to a disk; a fault-injecting one wraps it in tests.
 pub(super) trait Storage: Send + 'static {
@@ -51,8 +53,8 @@ pub(super) struct Current {
 pub(super) struct Found {
     pub(super) end: End,
     pub(super) current: Option<Current>,
-    /// Bytes after the last whole line, and where they were moved.
-    pub(super) torn: Vec<(u64, PathBuf)>,
+    /// Bytes after the last whole line, and where they were moved; nowhere if the disk had no room for a copy.
+    pub(super) torn: Vec<(u64, Option<PathBuf>)>,
 }
 
 /// `journal-000000000001.jsonl`: named after its first line.
@@ -82,7 +84,7 @@ pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> io::Error {
 
 /// Finds the end of the chain. What follows the last whole line (a crash tore it) is moved aside; lines before it are left
 /// as they are, damaged or not: that is for `verify` to say.
-pub(super) fn recover(dir: &Path) -> io::Result<Found> {
+pub(super) fn recover(dir: &Path, file_bytes: u64) -> io::Result<Found> {
     fs::create_dir_all(dir).map_err(at(dir))?;
     let mut torn = Vec::new();
     for (first_n, path) in list(dir).map_err(at(dir))?.into_iter().rev() {
@@ -94,7 +96,11 @@ pub(super) fn recover(dir: &Path) -> io::Result<Found> {
             torn.push((total - len, move_aside(dir, &path, &file, len).map_err(at(&path))?));
         }
         match last {
-            Some((end, len)) => return Ok(Found { end, current: Some(Current { path, file, len }), torn }),
+            Some((end, len)) => {
+                // Cutting a torn end off gave the reserved blocks back.
+                reserve(&path, &file, file_bytes);
+                return Ok(Found { end, current: Some(Current { path, file, len }), torn });
+            }
             // Made just before a crash: nothing in it. The chain's end is in the file before, or nowhere.
             None => fs::remove_file(&path).map_err(at(&dir.join(name(first_n))))?,
         }
@@ -119,7 +125,34 @@ fn last_whole_line(file: &File) -> io::Result<Option<(End, u64)>> {
     Ok(last)
 }
 
-fn move_aside(dir: &Path, path: &Path, file: &File, len: u64) -> io::Result<PathBuf> {
+/// Cuts a file off after `len`, and keeps a copy of the rest where there is room for one.
+fn move_aside(dir: &Path, path: &Path, file: &File, len: u64) -> io::Result<Option<PathBuf>> {
+    let part = dir.join(TORN_COPY);
+    let aside = match copy_aside(dir, path, file, len, &part) {
+        Ok(aside) => Some(aside),
+        Err(error) => {
+            // It may never have been made.
+            drop(fs::remove_file(&part));
+            // SAFE-12: a disk filled by others must not keep the journal shut, and with it fencing, for the sake of a copy.
+            if !matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+                return Err(error);
+            }
+            None
+        }
+    };
+    file.set_len(len)?;
+    file.sync_all()?;
+    keep_newest_torn(dir)?;
+    Ok(aside)
+}
+
+fn copy_aside(dir: &Path, path: &Path, file: &File, len: u64, part: &Path) -> io::Result<PathBuf> {
+    let mut options = OpenOptions::new();
+    let mut copy = options.write(true).create(true).truncate(true).mode(0o600).open(part)?;
+    let mut from = file;
+    io::Seek::seek(&mut from, io::SeekFrom::Start(len))?;
+    io::copy(&mut from, &mut copy)?;
+    copy.sync_all()?;
     let mut aside = path.with_extension("torn");
     for again in 1.. {
         if !aside.exists() {
@@ -127,15 +160,8 @@ fn move_aside(dir: &Path, path: &Path, file: &File, len: u64) -> io::Result<Path
         }
         aside = path.with_extension(format!("{again}.torn"));
     }
-    let mut copy = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside)?;
-    let mut from = file;
-    io::Seek::seek(&mut from, io::SeekFrom::Start(len))?;
-    io::copy(&mut from, &mut copy)?;
-    copy.sync_all()?;
+    fs::rename(part, &aside)?;
     File::open(dir)?.sync_all()?;
-    file.set_len(len)?;
-    file.sync_all()?;
-    keep_newest_torn(dir)?;
     Ok(aside)
 }
 
@@ -171,15 +197,19 @@ pub(super) fn begin(dir: &Path, first_n: u64, file_bytes: u64, total_bytes: u64)
         .mode(0o600)
         .open(&path)
         .map_err(at(&path))?;
-    // Reserved so that a disk filled by others does not stop the journal in the middle of an incident. A disk that cannot
-    // reserve (or is nearly full) may still take lines, and the writes tell.
-    let reserved =
-        fallocate(&file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, i64::try_from(file_bytes).unwrap_or(0));
-    if let Err(error) = reserved {
-        tracing::debug!(path = %path.display(), %error, "no space reserved for the journal's next file");
-    }
+    reserve(&path, &file, file_bytes);
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(at(dir))?;
     Ok(Current { path, file, len: 0 })
+}
+
+/// Reserved so that a disk filled by others does not stop the journal in the middle of an incident. A disk that cannot reserve
+/// (or is nearly full) may still take lines, and the writes tell.
+fn reserve(path: &Path, file: &File, file_bytes: u64) {
+    let reserved =
+        fallocate(file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, i64::try_from(file_bytes).unwrap_or(0));
+    if let Err(error) = reserved {
+        tracing::debug!(path = %path.display(), %error, "no space reserved for the journal's file");
+    }
 }
 
 /// One line of a file.

@@ -159,6 +159,35 @@ fn a_torn_end_is_moved_aside_and_the_chain_goes_on() {
 }
 
 #[test]
+fn safe_12_a_torn_end_on_a_full_disk_leaves_no_litter_and_the_journal_goes_on() {
+    let dir = TempDir::new();
+    let _disk = Tmpfs::mount(dir.path(), "512k");
+    let options = || Options { file_bytes: 128 * 1024, ..options(dir.path()) };
+    let path = dir.path().join("journal-000000000001.jsonl");
+    let tear = || {
+        let tail = [b'x'; 70_000];
+        OpenOptions::new().append(true).open(&path).unwrap().write_all(&tail).unwrap();
+    };
+    write(options(), 3);
+    tear();
+    write(options(), 1);
+    let reserved = std::os::unix::fs::MetadataExt::blocks(&fs::metadata(&path).unwrap()) * 512;
+    assert!(reserved >= 128 * 1024, "reserved again after the end was cut off: {reserved}");
+    tear();
+    let mut filler = File::create(dir.path().join("filler")).unwrap();
+    while filler.write(&[0; 4096]).is_ok() {}
+    let names =
+        || fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>();
+    let before = names();
+    write(options(), 1);
+    assert_eq!(names().len(), before.len(), "{:?}", names());
+    let all = events(dir.path());
+    let torn = &all[all.len() - 2];
+    assert_eq!((torn["kind"].as_str(), &torn["moved_to"]), (Some("journal_torn"), &serde_json::Value::Null));
+    assert_eq!(verify(dir.path()).unwrap().unfinished_bytes, 0);
+}
+
+#[test]
 fn damage_before_the_end_is_left_for_the_audit() {
     let dir = TempDir::new();
     write(options(dir.path()), 5);

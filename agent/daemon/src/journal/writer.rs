@@ -23,8 +23,8 @@ const RETRY: Duration = Duration::from_millis(500);
 #[derive(Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 enum Own {
-    /// A crash tore the end of a file; what was torn is in the file named.
-    JournalTorn { bytes: u64, moved_to: String },
+    /// A crash tore the end of a file; what was torn is in the file named, or was dropped for want of room.
+    JournalTorn { bytes: u64, moved_to: Option<String> },
     /// Records were refused because the queue was full.
     JournalGap { lost: u64 },
 }
@@ -134,11 +134,12 @@ impl<S: Storage> Writer<S> {
     }
 
     fn recover(&mut self) -> io::Result<()> {
-        let found = file::recover(&self.options.dir)?;
+        let found = file::recover(&self.options.dir, self.options.file_bytes)?;
         self.end = found.end;
         self.current = found.current;
         for (bytes, moved_to) in found.torn {
-            self.encode_own(&Own::JournalTorn { bytes, moved_to: moved_to.display().to_string() });
+            let moved_to = moved_to.map(|path| path.display().to_string());
+            self.encode_own(&Own::JournalTorn { bytes, moved_to });
         }
         Ok(())
     }
