@@ -7,12 +7,11 @@ use std::time::Duration;
 use palisade_core::action::OrderId;
 use palisade_core::config::{CipherSuite, Cluster, Device, DeviceKind, Ipmi, Privilege};
 use palisade_devices::ipmi::{self, IpmiConfig};
-use palisade_devices::{DeviceHandle, Reprove, Secret};
+use palisade_devices::{DeviceHandle, Reprove, Secret, Warrant};
 use palisade_ladder::{Command, DeviceId, Failure, Proven, Response};
 use palisade_proto::HostId;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
-use tokio::time::Instant;
 
 use crate::secret;
 
@@ -38,8 +37,8 @@ pub(crate) enum Work {
         host: HostId,
         /// What to do.
         command: Command,
-        /// When to give up.
-        deadline: Instant,
+        /// When to give up, and until when a power order may be sent.
+        warrant: Warrant,
     },
     /// The answer no longer matters.
     Cancel(OrderId),
@@ -117,9 +116,9 @@ pub(crate) async fn run(known: Vec<Known>, mut work: mpsc::Receiver<Work>, repli
     let mut done = Vec::new();
     while let Some(work) = work.recv().await {
         match work {
-            Work::Order { id, device, host, command, deadline } => {
+            Work::Order { id, device, host, command, warrant } => {
                 let handle = fences.handle(device, host);
-                fences.order(id, handle, command, deadline);
+                fences.order(id, handle, command, warrant);
             }
             Work::Cancel(id) => {
                 if let Some(task) = fences.open.remove(&id) {
@@ -202,11 +201,11 @@ impl Fences {
         held.map(|held| held.handle.clone())
     }
 
-    fn order(&mut self, id: OrderId, handle: Option<DeviceHandle>, command: Command, deadline: Instant) {
+    fn order(&mut self, id: OrderId, handle: Option<DeviceHandle>, command: Command, warrant: Warrant) {
         let replies = self.replies.clone();
         let task = tokio::spawn(async move {
             let result = match handle {
-                Some(handle) => handle.run(command, deadline).await,
+                Some(handle) => handle.run(command, warrant).await,
                 // Gone from the configuration while the order was on its way.
                 None => Err(Failure::Cancelled),
             };

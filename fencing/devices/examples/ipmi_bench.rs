@@ -24,7 +24,7 @@ const RUNS: usize = 10;
 const DEADLINE: Duration = Duration::from_secs(10);
 
 async fn run(device: &mut Ipmi, command: Command) -> Response {
-    device.run(command, tokio::time::Instant::now() + DEADLINE).await.unwrap()
+    device.run(command, (tokio::time::Instant::now() + DEADLINE).into()).await.unwrap()
 }
 
 /// Off and read back.

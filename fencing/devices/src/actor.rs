@@ -9,7 +9,7 @@ use palisade_ladder::{Command, Failure, Proven, Response};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{self, Instant};
 
-use crate::Device;
+use crate::{Device, Warrant};
 
 /// Commands that may wait for one device. A fence has one on its way at a time; the rest is an operator's.
 const QUEUE_LEN: usize = 4;
@@ -47,7 +47,7 @@ pub struct DeviceHandle {
 #[derive(Debug)]
 struct Order {
     command: Command,
-    deadline: Instant,
+    warrant: Warrant,
     reply: oneshot::Sender<Result<Response, Failure>>,
 }
 
@@ -61,14 +61,16 @@ pub fn spawn<D: Device + 'static>(device: D, reprove: Option<Reprove>) -> Device
 }
 
 impl DeviceHandle {
-    /// Carries out `command` by `deadline`. Dropping the future cancels it.
+    /// Carries out `command` while `warrant` holds. Dropping the future cancels it.
     ///
     /// # Errors
-    /// The device's failure; [`Failure::NoAnswer`] if the deadline passes while other commands go first.
-    pub async fn run(&self, command: Command, deadline: Instant) -> Result<Response, Failure> {
-        let started = Instant::now();
+    /// The device's failure; [`Failure::NoAnswer`] if the deadline passes while other commands go first;
+    /// [`Failure::Cancelled`] if standing ends before the command is sent.
+    pub async fn run(&self, command: Command, warrant: impl Into<Warrant>) -> Result<Response, Failure> {
+        let (started, warrant) = (Instant::now(), warrant.into());
+        let deadline = warrant.deadline;
         let (reply, answer) = oneshot::channel();
-        let order = Order { command, deadline, reply };
+        let order = Order { command, warrant, reply };
         let outcome = time::timeout_at(deadline + CLOSE_WAIT, async {
             self.orders.send(order).await.map_err(|_| Failure::Cancelled)?;
             answer.await.map_err(|_| Failure::Cancelled)?
@@ -138,15 +140,20 @@ impl<D: Device> Actor<D> {
     }
 
     async fn obey(&mut self, mut order: Order) {
-        if order.deadline <= Instant::now() {
+        if order.warrant.deadline <= Instant::now() {
             // Never sent: an order that waited out its deadline is one that somebody has given up.
             let _ = order.reply.send(Err(Failure::NoAnswer { waited_ms: 0 }));
+            return;
+        }
+        if !order.warrant.stands() {
+            // SAFE-2: what waited here until standing was lost is not begun.
+            let _ = order.reply.send(Err(Failure::Cancelled));
             return;
         }
         let outcome = tokio::select! {
             biased;
             () = order.reply.closed() => return,
-            outcome = self.device.run(order.command, order.deadline) => outcome,
+            outcome = self.device.run(order.command, order.warrant) => outcome,
         };
         if order.command == Command::Prove {
             self.record(&outcome);
@@ -162,7 +169,7 @@ impl<D: Device> Actor<D> {
         let outcome = tokio::select! {
             biased;
             order = self.inbox.recv() => return Interrupted::By(order),
-            outcome = self.device.run(Command::Prove, deadline) => outcome,
+            outcome = self.device.run(Command::Prove, deadline.into()) => outcome,
         };
         self.record(&outcome);
         Interrupted::No

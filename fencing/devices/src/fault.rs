@@ -7,7 +7,7 @@ use std::time::Duration;
 use palisade_ladder::{Command, Failure, Power, Response};
 use tokio::time::{self, Instant};
 
-use crate::Device;
+use crate::{Device, Warrant};
 
 /// One thing that goes wrong with one command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,20 +62,20 @@ impl<D> Faulty<D> {
 }
 
 impl<D: Device> Device for Faulty<D> {
-    async fn run(&mut self, command: Command, deadline: Instant) -> Result<Response, Failure> {
-        let started = Instant::now();
+    async fn run(&mut self, command: Command, warrant: Warrant) -> Result<Response, Failure> {
+        let (started, deadline) = (Instant::now(), warrant.deadline);
         let fault = self.next.pop_front().unwrap_or_else(|| self.always.clone());
         match fault {
-            None => self.inner.run(command, deadline).await,
+            None => self.inner.run(command, warrant).await,
             Some(Fault::Delay(by)) => {
                 if Instant::now() + by >= deadline {
                     return silence(started, deadline).await;
                 }
                 time::sleep(by).await;
-                self.inner.run(command, deadline).await
+                self.inner.run(command, warrant).await
             }
             Some(Fault::LoseAnswer) => {
-                let _ = self.inner.run(command, deadline).await;
+                let _ = self.inner.run(command, warrant).await;
                 silence(started, deadline).await
             }
             Some(Fault::LoseCommand) => silence(started, deadline).await,
@@ -84,7 +84,7 @@ impl<D: Device> Device for Faulty<D> {
             Some(Fault::Lie(power)) => match command {
                 Command::PowerOff | Command::PowerOn => Ok(Response::Acknowledged),
                 Command::ReadPower => Ok(Response::Power(power)),
-                Command::Prove => match self.inner.run(command, deadline).await? {
+                Command::Prove => match self.inner.run(command, warrant).await? {
                     Response::Proven(proven) => {
                         Ok(Response::Proven(palisade_ladder::Proven { power, ..proven }))
                     }

@@ -9,6 +9,7 @@ mod actor;
 pub mod fault;
 pub mod ipmi;
 mod secret;
+mod warrant;
 
 use std::future::Future;
 
@@ -17,15 +18,17 @@ use tokio::time::Instant;
 
 pub use actor::{DeviceHandle, PathHealth, Reprove, spawn};
 pub use secret::Secret;
+pub use warrant::{Standing, Warrant};
 
 /// One device that can fence one host.
 pub trait Device: Send {
-    /// Carries out `command` and ends by `deadline`, whatever the device does. Dropping the future cancels it: the device may
-    /// or may not have taken the command then, and the driver remembers that it might have.
+    /// Carries out `command` and ends by the warrant's deadline, whatever the device does. Each copy of a power order is sent
+    /// only if [`Warrant::holds`] right before it (SAFE-2); without it the end is [`Failure::Cancelled`]. Dropping the future
+    /// cancels it: the device may or may not have taken the command then, and the driver remembers that it might have.
     fn run(
         &mut self,
         command: Command,
-        deadline: Instant,
+        warrant: Warrant,
     ) -> impl Future<Output = Result<Response, Failure>> + Send;
 
     /// Takes leave of the device, as far as it answers by `deadline`.

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use palisade_devices::fault::{Fault, Faulty};
-use palisade_devices::{Device, Reprove, spawn};
+use palisade_devices::{Device, Reprove, Standing, Warrant, spawn};
 use palisade_ladder::{Command, Failure, Identity, Power, Proven, Response};
 use tokio::time::Instant;
 
@@ -43,7 +43,7 @@ impl Drop for Unfinished {
 }
 
 impl Device for Scripted {
-    async fn run(&mut self, command: Command, deadline: Instant) -> Result<Response, Failure> {
+    async fn run(&mut self, command: Command, warrant: Warrant) -> Result<Response, Failure> {
         let mut unfinished = Unfinished(Arc::clone(&self.log), false);
         let (name, takes, response) = match command {
             Command::PowerOff => ("off", self.off_takes, Response::Acknowledged),
@@ -52,7 +52,7 @@ impl Device for Scripted {
             Command::Prove => ("prove", self.prove_takes, Response::Proven(proven())),
         };
         self.log.lock().unwrap().push(name);
-        let ended = tokio::time::timeout_at(deadline, tokio::time::sleep(takes)).await;
+        let ended = tokio::time::timeout_at(warrant.deadline, tokio::time::sleep(takes)).await;
         unfinished.1 = true;
         ended.map_err(|_| Failure::NoAnswer { waited_ms: 0 })?;
         self.login.clone()?;
@@ -207,4 +207,25 @@ async fn faults_are_injected_and_end_by_the_deadline() {
     assert_eq!(handle.run(Command::PowerOff, soon()).await, Ok(Response::Acknowledged));
     assert_eq!(handle.run(Command::ReadPower, soon()).await, Ok(Response::Power(Power::On)));
     assert_eq!(log.lock().unwrap().len(), 3, "a lie orders nothing");
+}
+
+/// An order that waits behind another one until standing is lost is never begun; a reading needs no standing.
+#[tokio::test(start_paused = true)]
+async fn safe_2_an_order_that_waited_until_standing_was_lost_is_not_begun() {
+    let log = Log::default();
+    let device = Scripted { off_takes: Duration::from_secs(2), ..Scripted::new(&log) };
+    let handle = spawn(device, None);
+    let standing = Standing::new(2, || 1);
+    let warrant = || Warrant { deadline: soon(), standing: Some(standing.clone()) };
+    let first = handle.run(Command::PowerOff, warrant());
+    let waiting = handle.run(Command::PowerOff, warrant());
+    let lost = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        standing.end();
+    };
+    let (first, waiting, ()) = tokio::join!(first, waiting, lost);
+    assert_eq!(first, Ok(Response::Acknowledged), "sent while it stood: its answer counts");
+    assert_eq!(waiting, Err(Failure::Cancelled));
+    assert_eq!(handle.run(Command::ReadPower, soon()).await, Ok(Response::Power(Power::Off)));
+    assert_eq!(*log.lock().unwrap(), ["off", "read"]);
 }

@@ -22,7 +22,7 @@ const DEADLINE: Duration = Duration::from_secs(4);
 /// Runs one command and holds the driver to its deadline.
 async fn run_within(device: &mut Ipmi, command: Command, wait: Duration) -> Result<Response, Failure> {
     let started = Instant::now();
-    let outcome = device.run(command, started + wait).await;
+    let outcome = device.run(command, (started + wait).into()).await;
     let took = started.elapsed();
     assert!(took < wait + Duration::from_millis(100), "{command:?} took {took:?}, its deadline was {wait:?}");
     outcome

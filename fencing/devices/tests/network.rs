@@ -24,7 +24,7 @@ const ROUNDS: usize = 40;
 
 async fn run(device: &mut Ipmi, command: Command) -> Result<Response, Failure> {
     let started = Instant::now();
-    let outcome = device.run(command, started + DEADLINE).await;
+    let outcome = device.run(command, (started + DEADLINE).into()).await;
     assert!(started.elapsed() < DEADLINE + Duration::from_millis(100), "{command:?} overran its deadline");
     outcome
 }

@@ -14,8 +14,8 @@ use std::time::Duration;
 use common::proxy::{Proxy, Way};
 use common::{Bmc, GUID, PASSWORD, USER, config};
 use nix::sys::signal::Signal;
-use palisade_devices::Device;
 use palisade_devices::ipmi::{Ipmi, Privilege, Suite};
+use palisade_devices::{Device, Standing, Warrant};
 use palisade_ladder::{Command, Failure, Power, Response};
 use tokio::time::Instant;
 
@@ -27,7 +27,7 @@ async fn run(device: &mut Ipmi, command: Command) -> Result<Response, Failure> {
 
 async fn run_within(device: &mut Ipmi, command: Command, wait: Duration) -> Result<Response, Failure> {
     let started = Instant::now();
-    let outcome = device.run(command, started + wait).await;
+    let outcome = device.run(command, (started + wait).into()).await;
     assert!(started.elapsed() < wait + Duration::from_millis(100), "{command:?} overran its deadline");
     outcome
 }
@@ -182,7 +182,7 @@ async fn a_cancelled_command_leaves_a_working_device() {
     for _ in 0..50 {
         // Dropped at whatever await it has come to.
         let soon = Instant::now() + DEADLINE;
-        let _ = tokio::time::timeout(Duration::from_millis(7), device.run(Command::Prove, soon)).await;
+        let _ = tokio::time::timeout(Duration::from_millis(7), device.run(Command::Prove, soon.into())).await;
     }
     assert_eq!(run(&mut device, Command::PowerOff).await, Ok(Response::Acknowledged));
     assert_eq!(run(&mut device, Command::ReadPower).await, Ok(Response::Power(Power::Off)));
@@ -227,4 +227,68 @@ async fn a_late_copy_of_an_off_cannot_undo_a_later_on() {
     assert!(held.lock().unwrap().is_empty(), "the first copy has arrived");
     assert_eq!(bmc.calls("set power 0"), 1);
     assert!(bmc.power_is_on());
+}
+
+/// What happens to standing while the first copy of an off is on its way. That copy is lost.
+async fn first_copy_lost(and_then: fn(&Standing)) -> (Bmc, Result<Response, Failure>, Ipmi, Proxy) {
+    let bmc = Bmc::sim();
+    let lose = Arc::new(Mutex::new(false));
+    let lose_here = Arc::clone(&lose);
+    let standing = Standing::new(2, || 1);
+    let moved = standing.clone();
+    let rule = move |way: Way, datagram: &[u8]| {
+        if way == Way::ToBmc && std::mem::take(&mut *lose_here.lock().unwrap()) {
+            and_then(&moved);
+            return Vec::new();
+        }
+        vec![datagram.to_vec()]
+    };
+    let proxy = Proxy::start(bmc.address, Box::new(rule)).await;
+    let mut device =
+        Ipmi::new(config(proxy.address, Suite::Three, (USER, PASSWORD), None, Privilege::Operator, GUID));
+    assert!(run(&mut device, Command::Prove).await.is_ok());
+    *lose.lock().unwrap() = true;
+    let warrant = Warrant { deadline: Instant::now() + DEADLINE, standing: Some(standing) };
+    let outcome = device.run(Command::PowerOff, warrant).await;
+    (bmc, outcome, device, proxy)
+}
+
+/// The question that follows an unanswered off is answered after standing was lost: the off is not sent again.
+#[tokio::test]
+async fn safe_2_no_second_copy_of_an_off_once_standing_is_lost() {
+    let (bmc, outcome, mut device, _proxy) = first_copy_lost(Standing::end).await;
+    assert_eq!(outcome, Err(Failure::Cancelled));
+    assert_eq!(run(&mut device, Command::ReadPower).await, Ok(Response::Power(Power::On)), "reading is free");
+    assert_eq!(bmc.calls("set power 0"), 0);
+    assert!(bmc.power_is_on());
+    // A new order, given by one who has standing, is not held up.
+    assert_eq!(run(&mut device, Command::PowerOff).await, Ok(Response::Acknowledged));
+}
+
+#[tokio::test]
+async fn an_off_whose_giver_keeps_standing_is_sent_again() {
+    let (bmc, outcome, _device, _proxy) = first_copy_lost(|standing| standing.set(3)).await;
+    assert_eq!(outcome, Ok(Response::Acknowledged));
+    assert_eq!(bmc.calls("set power 0"), 1);
+}
+
+/// Standing is lost while the login that the order needs is under way: not even the first copy leaves.
+#[tokio::test]
+async fn safe_2_no_off_leaves_after_a_login_that_outlasted_standing() {
+    let bmc = Bmc::sim();
+    let standing = Standing::new(2, || 1);
+    let moved = standing.clone();
+    let rule = move |way: Way, datagram: &[u8]| {
+        if way == Way::FromBmc {
+            moved.end();
+        }
+        vec![datagram.to_vec()]
+    };
+    let proxy = Proxy::start(bmc.address, Box::new(rule)).await;
+    let mut device =
+        Ipmi::new(config(proxy.address, Suite::Three, (USER, PASSWORD), None, Privilege::Operator, GUID));
+    let warrant = Warrant { deadline: Instant::now() + DEADLINE, standing: Some(standing) };
+    assert_eq!(device.run(Command::PowerOff, warrant).await, Err(Failure::Cancelled));
+    assert_eq!(run(&mut device, Command::ReadPower).await, Ok(Response::Power(Power::On)));
+    assert_eq!(bmc.calls("set power 0"), 0);
 }

@@ -55,7 +55,7 @@ async fn prove(device: Device) -> Verdict {
     let DeviceKind::Ipmi(ipmi) = device.kind();
     let mut bmc = Ipmi::new(crate::fences::ipmi_config(ipmi)?);
     let length = Duration::from_millis(device.deadline().0);
-    let answer = bmc.run(Command::Prove, Instant::now() + length).await;
+    let answer = bmc.run(Command::Prove, (Instant::now() + length).into()).await;
     bmc.close(Instant::now() + Duration::from_secs(1)).await;
     match answer {
         Ok(Response::Proven(proven)) if proven.may_fence => Ok(proven),

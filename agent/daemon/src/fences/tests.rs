@@ -3,6 +3,7 @@
 use std::net::UdpSocket;
 
 use palisade_core::config::Cluster;
+use tokio::time::Instant;
 
 use super::*;
 use crate::testing::{TempDir, run};
@@ -34,7 +35,7 @@ fn order(id: u64, device: u16, host: HostId) -> Work {
         device: DeviceId(device),
         host,
         command: Command::ReadPower,
-        deadline: Instant::now() + Duration::from_millis(100),
+        warrant: (Instant::now() + Duration::from_millis(100)).into(),
     }
 }
 

@@ -5,8 +5,9 @@ use std::io::Write;
 use palisade_core::action::{Act, Action, DeviceOrder, OrderId, Ticket, WorkloadReport};
 use palisade_core::record::Event;
 use palisade_core::standing::Saved;
+use palisade_devices::Warrant;
 use palisade_ladder::Failure;
-use palisade_proto::{Ask, WorkloadId};
+use palisade_proto::{Ask, Time, WorkloadId};
 use tokio::time::Instant;
 
 use super::input::Input;
@@ -86,9 +87,16 @@ impl Agent {
 
     /// The intent is durable and standing was checked a moment ago (SAFE-2, SAFE-5): at once, or not at all.
     fn device(&mut self, order: DeviceOrder) {
-        let DeviceOrder { id, device, host, command, deadline } = order;
-        let left = std::time::Duration::from_millis(deadline.since(self.clock.now()).0);
-        let work = fences::Work::Order { id, device, host, command, deadline: Instant::now() + left };
+        let DeviceOrder { id, device, host, command, deadline, standing_until } = order;
+        let now = Time(self.clock.now_us() / 1000);
+        if standing_until.is_some_and(|until| now >= until) {
+            // SAFE-2: what held up this loop since the engine's check has used up the standing.
+            return self.own.push_back(Input::Device(id, Err(Failure::Cancelled)));
+        }
+        let standing = standing_until.map(|until| self.orders.begin(id, until, deadline));
+        let left = std::time::Duration::from_millis(deadline.since(now).0);
+        let warrant = Warrant { deadline: Instant::now() + left, standing };
+        let work = fences::Work::Order { id, device, host, command, warrant };
         if self.hands.devices.try_send(work).is_err() {
             self.counters.work_refused.count();
             self.own.push_back(Input::Device(id, Err(Failure::NoAnswer { waited_ms: 0 })));

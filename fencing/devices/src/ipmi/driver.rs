@@ -19,10 +19,10 @@ use super::login::{self, privilege_too_low};
 use super::message::{
     Answer, ChassisControl, CodeName, GetChassisStatus, GetSystemGuid, SetSessionPrivilege,
 };
-use super::session::{Copies, Lost, ORDER_COPIES_MAX, Session};
+use super::session::{Copies, Lost, NotOrdered, ORDER_COPIES_MAX, Session};
 use super::trouble::Trouble;
 use super::{IpmiConfig, Privilege};
-use crate::Device;
+use crate::{Device, Warrant};
 
 /// Longer than any datagram lives on a management network.
 const QUIET: Duration = Duration::from_secs(2);
@@ -58,10 +58,10 @@ struct Unsettled {
 }
 
 impl Device for Ipmi {
-    async fn run(&mut self, command: Command, deadline: Instant) -> Result<Response, Failure> {
+    async fn run(&mut self, command: Command, warrant: Warrant) -> Result<Response, Failure> {
         let started = Instant::now();
         self.trouble = Trouble::default();
-        match time::timeout_at(deadline, self.carry_out(command)).await {
+        match time::timeout_at(warrant.deadline, self.carry_out(command, &warrant)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(self.trouble.at_deadline(started.elapsed())),
         }
@@ -82,10 +82,10 @@ impl Ipmi {
         Self { config, session: None, unsettled: None, trouble: Trouble::default() }
     }
 
-    async fn carry_out(&mut self, command: Command) -> Result<Response, Failure> {
+    async fn carry_out(&mut self, command: Command, warrant: &Warrant) -> Result<Response, Failure> {
         match command {
-            Command::PowerOff => self.order(ChassisControl::PowerDown).await,
-            Command::PowerOn => self.order(ChassisControl::PowerUp).await,
+            Command::PowerOff => self.order(ChassisControl::PowerDown, warrant).await,
+            Command::PowerOn => self.order(ChassisControl::PowerUp, warrant).await,
             Command::ReadPower => Ok(Response::Power(self.read_power().await?)),
             Command::Prove => Ok(Response::Proven(self.prove().await?)),
         }
@@ -114,7 +114,11 @@ impl Ipmi {
         }
     }
 
-    async fn order(&mut self, control: ChassisControl) -> Result<Response, Failure> {
+    async fn order(&mut self, control: ChassisControl, warrant: &Warrant) -> Result<Response, Failure> {
+        if !warrant.holds() {
+            // SAFE-2: not even a login for an order that may not be given any more.
+            return Err(Failure::Cancelled);
+        }
         // An order that ended before its first copy left nothing behind.
         self.unsettled.take_if(|unsettled| unsettled.copies.out == 0);
         if self.unsettled.as_ref().is_some_and(|unsettled| unsettled.control != control) {
@@ -129,7 +133,7 @@ impl Ipmi {
             let Some(session) = &mut self.session else { continue };
             let copies = Copies { out: 0, last_sent: Instant::now(), left: ORDER_COPIES_MAX };
             let unsettled = self.unsettled.get_or_insert(Unsettled { control, copies, session_lost: false });
-            match session.order(control, &mut unsettled.copies, &mut self.trouble).await {
+            match session.order(control, warrant, &mut unsettled.copies, &mut self.trouble).await {
                 Ok(answer) if answer.completion == NODE_BUSY && busy < BUSY_MAX => {
                     busy += 1;
                     // This copy was refused: it cannot have an effect any more.
@@ -138,7 +142,9 @@ impl Ipmi {
                     time::sleep(BUSY_PAUSE).await;
                 }
                 Ok(answer) => break answer,
-                Err(lost) => self.lose_session(&lost),
+                Err(NotOrdered::Lost(lost)) => self.lose_session(&lost),
+                // What went out before stays on the books.
+                Err(NotOrdered::Withheld) => return Err(Failure::Cancelled),
             }
         };
         if self.unsettled.as_ref().is_some_and(|unsettled| unsettled.copies.out <= 1) {

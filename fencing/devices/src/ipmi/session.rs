@@ -24,6 +24,7 @@ use super::message::{self, Answer, ChassisControl, CloseSession, GetChassisStatu
 use super::rakp;
 use super::rmcp::{self, DATAGRAM_LEN_MAX, Ignored};
 use super::trouble::Trouble;
+use crate::Warrant;
 
 /// How long a request may stay unanswered before it is repeated (or, an order, asked after); doubles.
 const WAIT_FIRST: Duration = Duration::from_millis(200);
@@ -50,6 +51,26 @@ pub(super) enum Lost {
 impl From<io::Error> for Lost {
     fn from(error: io::Error) -> Self {
         Self::Unreachable(error)
+    }
+}
+
+/// An order has no answer.
+#[derive(Debug)]
+pub(super) enum NotOrdered {
+    Lost(Lost),
+    /// The order may not be given any more, and the copy that was due has not been sent.
+    Withheld,
+}
+
+impl From<Lost> for NotOrdered {
+    fn from(lost: Lost) -> Self {
+        Self::Lost(lost)
+    }
+}
+
+impl From<io::Error> for NotOrdered {
+    fn from(error: io::Error) -> Self {
+        Self::Lost(error.into())
     }
 }
 
@@ -139,13 +160,14 @@ impl Session {
     pub(super) async fn order(
         &mut self,
         control: ChassisControl,
+        warrant: &Warrant,
         copies: &mut Copies,
         trouble: &mut Trouble,
-    ) -> Result<Answer, Lost> {
+    ) -> Result<Answer, NotOrdered> {
         let order = Message::from(control);
         let request = self.take_request()?;
         let out_before = copies.out;
-        self.send_copy(&order, request, copies).await?;
+        self.send_copy(&order, request, warrant, copies).await?;
         let question = Message::from(GetChassisStatus);
         let mut asked = None;
         let mut knock = None;
@@ -172,7 +194,7 @@ impl Session {
                 asked = None;
                 knock = None;
                 self.suspect = false;
-                self.send_copy(&order, request, copies).await?;
+                self.send_copy(&order, request, warrant, copies).await?;
                 wait = WAIT_FIRST;
                 continue;
             }
@@ -194,15 +216,34 @@ impl Session {
         Ok(answer)
     }
 
-    async fn send_copy(&mut self, order: &Message, request: u8, copies: &mut Copies) -> Result<(), Lost> {
+    async fn send_copy(
+        &mut self,
+        order: &Message,
+        request: u8,
+        warrant: &Warrant,
+        copies: &mut Copies,
+    ) -> Result<(), NotOrdered> {
         if copies.left == 0 {
             return Ok(());
         }
-        // Counted before it is sent: if this future is dropped in between, a copy too many is counted, never one too few.
-        copies.left -= 1;
-        copies.out = copies.out.saturating_add(1);
-        copies.last_sent = Instant::now();
-        self.send(order, request).await
+        let datagram = self.sealed(order, request).ok_or(Lost::Gone)?;
+        loop {
+            // SAFE-2: looked at for each copy, with nothing that waits between this and the send.
+            if !warrant.holds() {
+                return Err(NotOrdered::Withheld);
+            }
+            let sent = self.socket.try_send(&datagram);
+            if sent.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
+                self.socket.writable().await?;
+                continue;
+            }
+            // Counted even if the system reports an error: one copy too many is counted, never one too few.
+            copies.left -= 1;
+            copies.out = copies.out.saturating_add(1);
+            copies.last_sent = Instant::now();
+            sent?;
+            return Ok(());
+        }
     }
 
     async fn send(&mut self, message: &Message, request: u8) -> Result<(), Lost> {
@@ -362,6 +403,27 @@ mod tests {
         let request = session.take_request().unwrap();
         session.settled(request, 2); // a second answer may follow
         assert!(matches!(session.take_request(), Err(Lost::Gone)), "too many are open: log in again");
+    }
+
+    #[tokio::test]
+    async fn safe_2_no_copy_is_sent_past_the_deadline_and_none_is_counted() {
+        let bmc = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        bmc.set_nonblocking(true).unwrap();
+        let address = bmc.local_addr().unwrap();
+        let socket = connected(address).await.unwrap();
+        let mut session = Session::new(socket, address, keys(), CONSOLE, 7, [0; 16]);
+        let order = Message::from(ChassisControl::PowerDown);
+        let mut copies = Copies { out: 0, last_sent: Instant::now(), left: ORDER_COPIES_MAX };
+        let over = Warrant::from(Instant::now());
+        let sent = session.send_copy(&order, 0, &over, &mut copies).await;
+        assert!(matches!(sent, Err(NotOrdered::Withheld)), "{sent:?}");
+        let mut buffer = [0; DATAGRAM_LEN_MAX];
+        assert_eq!(bmc.recv(&mut buffer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!((copies.out, copies.left), (0, ORDER_COPIES_MAX));
+        let lasting = Warrant::from(Instant::now() + Duration::from_secs(60));
+        session.send_copy(&order, 0, &lasting, &mut copies).await.unwrap();
+        assert!(bmc.recv(&mut buffer).is_ok(), "loopback delivers within the send");
+        assert_eq!((copies.out, copies.left), (1, ORDER_COPIES_MAX - 1));
     }
 
     #[tokio::test]
