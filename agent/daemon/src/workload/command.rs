@@ -22,6 +22,8 @@ use crate::identity;
 const LSB_STOPPED: i32 = 3;
 /// What a status program that outlives a kill is given, of the budget.
 const LAST_WORD: Duration = Duration::from_millis(1500);
+/// What a running workload has said is dropped at the next look once it is more than this.
+const OUTPUT_MAX: u64 = 1024 * 1024;
 
 pub(super) struct Command {
     host: Arc<Host>,
@@ -79,6 +81,20 @@ impl Command {
 
     fn output_file(&self) -> PathBuf {
         self.host.options.run_dir.join(format!("workload-{}.out", self.id))
+    }
+
+    /// SAFE-12: the workload writes to its output for as long as it runs, beside the standing of this boot, which must never
+    /// lack room. It appends, so that it goes on at the new end.
+    fn bound_output(&self) {
+        let path = self.output_file();
+        // Not there before the first start.
+        let Ok(found) = std::fs::metadata(&path) else { return };
+        if found.len() <= OUTPUT_MAX {
+            return;
+        }
+        if let Err(error) = File::options().write(true).open(&path).and_then(|file| file.set_len(0)) {
+            tracing::warn!(path = %path.display(), %error, "a workload's output grows without bound");
+        }
     }
 
     pub(super) async fn stop(&self) -> Result<(), String> {
@@ -155,6 +171,7 @@ impl Command {
         if let Place::Units = self.host.place {
             return self.status_unit(status, timeout).await;
         }
+        self.bound_output();
         let mut hanging = self.hanging.lock().await;
         if let Some(child) = hanging.as_mut() {
             match child.try_wait() {

@@ -312,6 +312,31 @@ fn a_kill_cuts_short_what_goes_on_and_each_operation_reports_once() {
 }
 
 #[test]
+fn safe_12_what_a_workload_says_while_it_runs_is_bounded() {
+    let bench = Bench::in_cgroup();
+    run(async {
+        let (mut workloads, mut events) = Workloads::on(bench.host(), vec![bench.spec(SERVICE)]);
+        workloads.start(ID).unwrap();
+        assert_eq!(next(&mut events).await, (Op::Start, state(Observed::Running)));
+        let output = bench.dir.path().join("workload-7.out");
+        let len = || fs::metadata(&output).unwrap().len();
+        let file = fs::File::options().append(true).open(&output).unwrap();
+        std::io::Write::write_all(&mut &file, &vec![b'x'; 2 * 1024 * 1024]).unwrap();
+        workloads.status(ID).unwrap();
+        assert_eq!(next(&mut events).await, (Op::Status, state(Observed::Running)));
+        assert!(len() < 1024 * 1024, "{}", len());
+        // It goes on at the new end.
+        let cut = len();
+        while len() < cut + 40 {
+            tokio::task::yield_now().await;
+        }
+        assert!(len() < 1024 * 1024, "{}", len());
+        workloads.kill(ID).unwrap();
+        assert_eq!(next(&mut events).await, (Op::Kill, state(Observed::Stopped)));
+    });
+}
+
+#[test]
 fn all_are_killed_at_once() {
     const COUNT: u8 = 20;
     let bench = Bench::in_cgroup();
