@@ -73,9 +73,9 @@ pub(crate) struct Spec {
 /// What to do with a workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Op {
-    /// Start it, then look. What a failed start leaves behind is killed.
+    /// Start it, then look. What a failed start leaves behind is killed. Cuts short a look that goes on.
     Start,
-    /// Stop it gracefully, kill it after its stop time-out, then look.
+    /// Stop it gracefully, kill it after its stop time-out, then look. Cuts short a look that goes on.
     Stop,
     /// SIGKILL, then look. Cuts short whatever else goes on with it.
     Kill,
@@ -83,6 +83,17 @@ pub(crate) enum Op {
     Status,
     /// Look whether the host would start it by itself (SAFE-9).
     Autostart,
+}
+
+impl Op {
+    /// A kill cuts short whatever goes on. A look that hangs must not hold up a start or stop.
+    fn cuts_short(self, other: Self) -> bool {
+        match self {
+            Self::Kill => other != Self::Kill,
+            Self::Start | Self::Stop => matches!(other, Self::Status | Self::Autostart),
+            Self::Status | Self::Autostart => false,
+        }
+    }
 }
 
 /// What a look says.
@@ -153,7 +164,7 @@ impl fmt::Display for Observed {
     }
 }
 
-/// An operation ended. Each accepted one reports exactly once.
+/// An operation ended. Each accepted one reports exactly once, except a look that makes way for a start or stop: it repeats.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct WorkloadEvent {
     /// The workload.
@@ -218,7 +229,7 @@ struct Entry {
 struct Running {
     op: Op,
     /// Cuts it short.
-    cancel: Option<oneshot::Sender<()>>,
+    cancel: Option<oneshot::Sender<Op>>,
     task: JoinHandle<()>,
 }
 
@@ -291,10 +302,10 @@ impl Workloads {
         let entry = self.entries.get_mut(&id).ok_or(Refused::NoSuchWorkload)?;
         let mut before = entry.running.take_if(|running| !running.task.is_finished());
         match &mut before {
-            Some(running) if op == Op::Kill && running.op != Op::Kill => {
+            Some(running) if op.cuts_short(running.op) => {
                 if let Some(cancel) = running.cancel.take() {
                     // Ended a moment ago: then there is nothing to cut short.
-                    let _ = cancel.send(());
+                    let _ = cancel.send(op);
                 }
             }
             Some(running) => {
@@ -312,12 +323,17 @@ impl Workloads {
                 drop(before.task.await);
             }
             let result = tokio::select! {
-                // The kill comes first if both are ready.
+                // What cuts short comes first if both are ready.
                 biased;
-                () = cut_short(cancelled) => Err(OpError {
-                    why: format!("{op:?} was cut short by a kill"),
-                    after: Observed::Unknown { why: "being killed".into() },
-                }),
+                by = cut_short(cancelled) => {
+                    if by != Op::Kill {
+                        return;
+                    }
+                    Err(OpError {
+                        why: format!("{op:?} was cut short by a kill"),
+                        after: Observed::Unknown { why: "being killed".into() },
+                    })
+                }
                 result = perform(&driver, op, &looks) => result,
             };
             // The run loop is gone only when the agent ends.
@@ -328,11 +344,12 @@ impl Workloads {
     }
 }
 
-/// Waits for a kill. A workload that is gone from the configuration can no longer be killed, and what goes on with it ends as it
-/// began.
-async fn cut_short(cancelled: oneshot::Receiver<()>) {
-    if cancelled.await.is_err() {
-        std::future::pending().await
+/// Waits for what cuts an operation short. A workload that is gone from the configuration can no longer be killed, and what goes
+/// on with it ends as it began.
+async fn cut_short(cancelled: oneshot::Receiver<Op>) -> Op {
+    match cancelled.await {
+        Ok(by) => by,
+        Err(_) => std::future::pending().await,
     }
 }
 

@@ -120,7 +120,10 @@ pub(super) async fn run(program: Program<'_>) -> Result<Ended, RunError> {
     // The write end of the pipe lives on in `command`.
     drop(command);
     drop(cgroup);
+    let mut cut_short = KillOnDrop(session(&child));
     let waited = tokio::time::timeout(timeout, sink.until(child.wait())).await;
+    // Reaped, or killed below: what a program leaves behind when it ends by itself may be the workload.
+    cut_short.0 = None;
     match waited {
         Ok(Ok(status)) => {
             let output = sink.text();
@@ -159,11 +162,27 @@ fn leave_the_agent(cgroup_procs: Option<i32>) -> io::Result<()> {
     Ok(())
 }
 
+/// The group of a program's processes: setsid made it its leader. None once it is reaped, and the number may be another's.
+fn session(child: &Child) -> Option<Pid> {
+    child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw)
+}
+
 fn kill_session(child: &Child) {
-    // Not reaped yet, so the number is still this child's; setsid made it its group's leader.
-    if let Some(pid) = child.id().and_then(|id| i32::try_from(id).ok()) {
+    if let Some(group) = session(child) {
         // Gone already is as good.
-        let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
+        let _ = killpg(group, Signal::SIGKILL);
+    }
+}
+
+/// Kills what a program that is cut short has begun. Dropped before the child, which is not reaped until then.
+struct KillOnDrop(Option<Pid>);
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            // Gone already is as good.
+            let _ = killpg(group, Signal::SIGKILL);
+        }
     }
 }
 

@@ -312,6 +312,39 @@ fn a_kill_cuts_short_what_goes_on_and_each_operation_reports_once() {
 }
 
 #[test]
+fn a_look_that_hangs_makes_way_for_a_start_and_a_stop() {
+    // The first look after `hang` was made never ends by itself.
+    let slow = SERVICE.replace(
+        "status) ",
+        "status) if [ -e hang ]; then rm hang; sh -c 'echo $$ > looking; exec sleep 1000'; fi; ",
+    );
+    for bench in [Bench::in_cgroup(), Bench::in_session()] {
+        run(async {
+            let (mut workloads, mut events) = Workloads::on(bench.host(), vec![bench.spec(&slow)]);
+            let hang = || {
+                drop(fs::remove_file(bench.dir.path().join("looking")));
+                fs::write(bench.dir.path().join("hang"), "").unwrap();
+            };
+            hang();
+            workloads.status(ID).unwrap();
+            let looking = bench.line_in("looking").await;
+            workloads.start(ID).unwrap();
+            assert_eq!(workloads.busy(ID), Some(Op::Start));
+            assert_eq!(next(&mut events).await, (Op::Start, state(Observed::Running)));
+            while alive(&looking) {
+                tokio::task::yield_now().await;
+            }
+            hang();
+            workloads.status(ID).unwrap();
+            bench.line_in("looking").await;
+            workloads.stop(ID).unwrap();
+            assert_eq!(next(&mut events).await, (Op::Stop, state(Observed::Stopped)));
+            assert!(events.try_recv().is_err());
+        });
+    }
+}
+
+#[test]
 fn safe_12_what_a_workload_says_while_it_runs_is_bounded() {
     let bench = Bench::in_cgroup();
     run(async {
