@@ -169,6 +169,21 @@ impl Systemd {
         reply.body().deserialize().map_err(error("GetUnitFileState", unit))
     }
 
+    /// The units that pull a unit in when they start themselves, or trigger it.
+    pub(crate) async fn started_by(&self, unit: &str) -> Result<Vec<String>, BusError> {
+        let path = self.manager_path("LoadUnit", unit, &unit).await?;
+        let mut by = Vec::new();
+        for property in ["WantedBy", "RequiredBy", "UpheldBy", "TriggeredBy"] {
+            match self.property::<Vec<String>>(unit, &path, UNIT_INTERFACE, property).await {
+                Ok(units) => by.extend(units),
+                // A systemd older than `Upholds=` (249).
+                Err(error) if error.is_named("UnknownProperty") => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(by)
+    }
+
     /// Starts a unit and waits for the job; its result: `done`, `failed`, `timeout`, `dependency`...
     pub(crate) async fn start(&self, unit: &str) -> Result<String, BusError> {
         self.job("StartUnit", unit, &(unit, "replace")).await

@@ -108,9 +108,13 @@ impl Unit {
     }
 
     pub(super) async fn autostart(&self) -> Autostart {
-        let work = async { self.host.systemd().await?.unit_file_state(&self.name).await };
+        let work = async {
+            let systemd = self.host.systemd().await?;
+            let state = systemd.unit_file_state(&self.name).await?;
+            Ok((state, systemd.started_by(&self.name).await?))
+        };
         match self.on_bus(STATUS_TIMEOUT, work).await {
-            Ok(state) => autostart(&self.name, &state),
+            Ok((state, by)) => autostart(&self.name, &state, &by),
             Err(why) => Autostart::Unknown { why },
         }
     }
@@ -144,13 +148,24 @@ fn read(unit: &str, state: &str, populated: bool) -> Observed {
     }
 }
 
-fn autostart(unit: &str, state: &str) -> Autostart {
+/// SAFE-9: what the unit file says of itself is half of it: a unit that is not enabled starts with what wants, requires, upholds
+/// or triggers it.
+fn autostart(unit: &str, state: &str, by: &[String]) -> Autostart {
     match state {
         "enabled" | "enabled-runtime" => Autostart::On {
             what: format!("{unit} is {state}: run `systemctl disable {unit}`, the agent starts it"),
         },
-        "disabled" | "static" | "indirect" | "linked" | "linked-runtime" | "masked" | "masked-runtime"
-        | "transient" => Autostart::Off,
+        "masked" | "masked-runtime" => Autostart::Off,
+        "disabled" | "static" | "indirect" | "linked" | "linked-runtime" | "transient" if by.is_empty() => {
+            Autostart::Off
+        }
+        "disabled" | "static" | "indirect" | "linked" | "linked-runtime" | "transient" => {
+            let by = by.join(", ");
+            let what = format!(
+                "{unit} is started by {by}: disable these or remove what in them names {unit}, the agent starts it"
+            );
+            Autostart::On { what }
+        }
         other => Autostart::Unknown { why: format!("{unit}: systemd calls its unit file {other:?}") },
     }
 }
@@ -173,11 +188,24 @@ mod tests {
     #[test]
     fn safe_9_an_enabled_unit_is_autostarted_and_an_unheard_of_state_is_not_taken_for_off() {
         assert!(
-            matches!(autostart("x.service", "enabled"), Autostart::On { what } if what.contains("systemctl disable x.service"))
+            matches!(autostart("x.service", "enabled", &[]), Autostart::On { what } if what.contains("systemctl disable x.service"))
         );
-        assert!(matches!(autostart("x.service", "enabled-runtime"), Autostart::On { .. }));
-        assert_eq!(autostart("x.service", "disabled"), Autostart::Off);
-        assert_eq!(autostart("x.service", "static"), Autostart::Off);
-        assert!(matches!(autostart("x.service", "generated"), Autostart::Unknown { .. }));
+        assert!(matches!(autostart("x.service", "enabled-runtime", &[]), Autostart::On { .. }));
+        assert_eq!(autostart("x.service", "disabled", &[]), Autostart::Off);
+        assert_eq!(autostart("x.service", "static", &[]), Autostart::Off);
+        assert!(matches!(autostart("x.service", "generated", &[]), Autostart::Unknown { .. }));
+    }
+
+    #[test]
+    fn safe_9_a_unit_that_another_unit_starts_is_autostarted() {
+        let by = ["x.timer".to_owned(), "site.target".to_owned()];
+        for state in ["disabled", "static", "indirect", "linked"] {
+            let found = autostart("x.service", state, &by);
+            assert!(
+                matches!(&found, Autostart::On { what } if what.contains("started by x.timer, site.target")),
+                "{found:?}"
+            );
+        }
+        assert_eq!(autostart("x.service", "masked", &by), Autostart::Off, "nothing can start it");
     }
 }
