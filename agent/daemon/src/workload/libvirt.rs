@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::driver::{Host, Limits};
 use super::process::{Output, Program, run};
 use super::{Autostart, Observed, STATUS_TIMEOUT};
+use crate::realtime::THREAD_STACK_BYTES;
 
 /// Where libvirt's QEMU driver notes the processes of its domains.
 const PID_DIR: &str = "/run/libvirt/qemu";
@@ -25,16 +27,45 @@ pub(super) struct Domain {
     name: String,
     xml: PathBuf,
     limits: Limits,
+    /// One read of the XML at a time: at most one thread hangs per domain.
+    reading: Arc<Semaphore>,
 }
 
 impl Domain {
     pub(super) fn new(host: &Arc<Host>, name: &str, xml: &Path, limits: Limits) -> Self {
-        Self { uri: host.options.libvirt_uri.clone(), name: name.to_owned(), xml: xml.to_owned(), limits }
+        Self {
+            uri: host.options.libvirt_uri.clone(),
+            name: name.to_owned(),
+            xml: xml.to_owned(),
+            limits,
+            reading: Arc::new(Semaphore::new(1)),
+        }
+    }
+
+    /// On a thread of its own: the XML may lie on the shared storage that hangs, and fencing and kills must not wait for it.
+    pub(super) async fn read_xml(&self, limit: Duration) -> Result<String, String> {
+        let fail = |why: String| format!("{}: {why}", self.xml.display());
+        let Ok(permit) = self.reading.clone().try_acquire_owned() else {
+            return Err(fail("an earlier read of it still hangs".to_owned()));
+        };
+        let (path, (tell, told)) = (self.xml.clone(), oneshot::channel());
+        let builder = std::thread::Builder::new().name("domain-xml".into()).stack_size(THREAD_STACK_BYTES);
+        let reader = builder.spawn(move || {
+            let read = fs::read_to_string(path);
+            drop(permit);
+            // Nobody waits for it any more after the time limit.
+            let _ = tell.send(read);
+        });
+        reader.map_err(|error| fail(format!("no thread to read it: {error}")))?;
+        match tokio::time::timeout(limit, told).await {
+            Ok(Ok(read)) => read.map_err(|error| fail(error.to_string())),
+            Ok(Err(_)) => Err(fail("its reader ended without a word".to_owned())),
+            Err(_) => Err(fail(format!("not read after {} ms", limit.as_millis()))),
+        }
     }
 
     pub(super) async fn start(&self) -> Result<(), String> {
-        let xml =
-            fs::read_to_string(&self.xml).map_err(|error| format!("{}: {error}", self.xml.display()))?;
+        let xml = self.read_xml(STATUS_TIMEOUT).await?;
         let named = name_in(&xml);
         if named != Some(&self.name) {
             // Created under another name it would run unseen.

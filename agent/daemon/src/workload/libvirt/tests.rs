@@ -180,6 +180,30 @@ fn a_libvirt_that_does_not_answer_is_unknown_and_never_stopped() {
 }
 
 #[test]
+fn xml_that_hangs_holds_up_nothing_else_and_one_thread_at_most() {
+    let dir = TempDir::new();
+    let path = dir.path().join("db.xml");
+    // Opening it for reading blocks until somebody writes.
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let driver = driver("test:///default", path.clone());
+    let domain = driver.virsh_of();
+    run(async {
+        let late = domain.read_xml(Duration::from_millis(20)).await.unwrap_err();
+        assert!(late.contains("not read after 20 ms"), "{late}");
+        let again = domain.read_xml(LONG).await.unwrap_err();
+        assert!(again.contains("still hangs"), "{again}");
+        // It comes back, and what it then holds is read.
+        std::fs::write(&path, XML).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, XML).unwrap();
+        while let Err(error) = domain.read_xml(LONG).await {
+            assert!(error.contains("still hangs"), "{error}");
+            tokio::task::yield_now().await;
+        }
+    });
+}
+
+#[test]
 fn xml_of_another_domain_is_refused() {
     let dir = TempDir::new();
     let path = dir.path().join("db.xml");
