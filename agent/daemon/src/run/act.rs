@@ -1,6 +1,6 @@
 //! Carrying out what the engine wants, in its order and without waiting.
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use palisade_core::action::{Act, Action, DeviceOrder, OrderId, Ticket, WorkloadReport};
 use palisade_core::record::Event;
@@ -128,8 +128,50 @@ pub(super) fn reboot(why: &str) -> String {
         let _ = writeln!(log, "palisade: reboots this host: {why}");
     }
     // SAFE-5: before the log, which nothing of this may wait for; the caller logs what this returns.
-    match std::fs::write(SYSRQ, "b") {
-        Ok(()) => format!("this host reboots itself: {why}"),
-        Err(error) => format!("this host must be rebooted by hand: {why} ({SYSRQ}: {error})"),
+    let trigger = std::fs::OpenOptions::new().write(true).open(SYSRQ);
+    let error = match trigger.and_then(|mut trigger| trigger.write_all(b"b")) {
+        Ok(()) => return format!("this host reboots itself: {why}"),
+        Err(error) => error,
+    };
+    let also = if is_withheld(&error) { ask_the_kernel() } else { String::new() };
+    format!("this host must be rebooted by hand: {why} ({SYSRQ}: {error}{also})")
+}
+
+/// Whether the trigger is there and only kept from us: masked in a container, or by `ProtectKernelTunables=`.
+fn is_withheld(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
+}
+
+/// The other way to the same end; says why if this returns.
+#[cfg(not(test))]
+fn ask_the_kernel() -> String {
+    let Err(error) = nix::sys::reboot::reboot(nix::sys::reboot::RebootMode::RB_AUTOBOOT);
+    format!("; reboot(2): {error}")
+}
+
+/// No test may come near the real one.
+#[cfg(test)]
+fn ask_the_kernel() -> String {
+    "; reboot(2): not in a test".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::libc;
+
+    use super::*;
+
+    #[test]
+    fn only_a_trigger_that_is_there_and_kept_from_us_leads_to_the_other_way() {
+        for (code, withheld) in [
+            (libc::EACCES, true),
+            (libc::EPERM, true),
+            (libc::EROFS, true),
+            (libc::ENOENT, false),
+            (libc::EIO, false),
+        ] {
+            let error = io::Error::from_raw_os_error(code);
+            assert_eq!(is_withheld(&error), withheld, "{error}");
+        }
     }
 }
