@@ -1,7 +1,7 @@
 //! One MQTT session, kept up: connects, subscribes again after each connect, backs off with jitter, and throws away what
 //! an old connection still held (a late message is worse than none). What is said and heard is the caller's.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -63,11 +63,25 @@ impl Settings {
     }
 }
 
-/// Whether the session stands, for whoever wants to know.
+/// Whether the session stands, for whoever wants to know. After a reload the one before may still be ending.
 #[derive(Debug, Default)]
 pub(crate) struct Session {
     connected: AtomicBool,
-    trouble: Mutex<Option<String>>,
+    latest: Mutex<Latest>,
+}
+
+/// The session begun last, and why it does not stand.
+#[derive(Debug, Default)]
+struct Latest {
+    number: u64,
+    trouble: Option<String>,
+}
+
+/// One session's own say in [`Session`]: what a replaced one says changes nothing.
+pub(crate) struct Own<'session> {
+    session: &'session Session,
+    number: u64,
+    connected: Cell<bool>,
 }
 
 impl Session {
@@ -78,14 +92,32 @@ impl Session {
 
     /// Why it does not stand.
     pub(crate) fn trouble(&self) -> Option<String> {
-        self.trouble.lock().ok().and_then(|trouble| trouble.clone())
+        self.latest.lock().ok().and_then(|latest| latest.trouble.clone())
+    }
+
+    /// A new session takes the place of the one before.
+    pub(crate) fn begin(&self) -> Own<'_> {
+        let number = self.latest.lock().map_or(0, |mut latest| {
+            latest.number += 1;
+            latest.number
+        });
+        Own { session: self, number, connected: Cell::new(false) }
+    }
+}
+
+impl Own<'_> {
+    fn is_connected(&self) -> bool {
+        self.connected.get()
     }
 
     /// Says how it stands: `None`, it does.
     pub(crate) fn set(&self, trouble: Option<String>) {
-        self.connected.store(trouble.is_none(), Relaxed);
-        if let Ok(mut place) = self.trouble.lock() {
-            *place = trouble;
+        self.connected.set(trouble.is_none());
+        if let Ok(mut latest) = self.session.latest.lock()
+            && latest.number == self.number
+        {
+            self.session.connected.store(trouble.is_none(), Relaxed);
+            latest.trouble = trouble;
         }
     }
 }
@@ -117,6 +149,7 @@ pub(crate) async fn keep<T: Talk>(
 ) {
     let talk = RefCell::new(talk);
     let mut backoff = BACKOFF_MIN;
+    let session = &session.begin();
     session.set(Some("not connected yet".to_owned()));
     loop {
         // A new client each time: requests queued for the old connection must not come out of the new one.
@@ -128,7 +161,12 @@ pub(crate) async fn keep<T: Talk>(
         let trouble = tokio::select! {
             trouble = listen(&mut events, &client, session, &talk) => trouble,
             () = forward(&mut outbox, &client, session, &talk) => {
+                let connected = session.is_connected();
                 session.set(Some("closed".to_owned()));
+                if !connected {
+                    // Polled now it would connect, and throw out the session that took its place.
+                    return;
+                }
                 // With a goodbye the broker would keep the last will to itself, and what is retained would go on saying
                 // that all is well.
                 if settings.last_will.is_none() {
@@ -156,7 +194,7 @@ pub(crate) async fn keep<T: Talk>(
 async fn listen<T: Talk>(
     events: &mut EventLoop,
     client: &AsyncClient,
-    session: &Session,
+    session: &Own<'_>,
     talk: &RefCell<T>,
 ) -> String {
     loop {
@@ -202,7 +240,7 @@ async fn listen<T: Talk>(
 async fn forward<T: Talk>(
     outbox: &mut mpsc::Receiver<T::Out>,
     client: &AsyncClient,
-    session: &Session,
+    session: &Own<'_>,
     talk: &RefCell<T>,
 ) {
     while let Some(out) = outbox.recv().await {
@@ -224,7 +262,67 @@ pub(crate) mod broker;
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
+    use palisade_core::config::Cluster;
+
     use super::*;
+    use crate::testing::run;
+
+    struct Silent;
+
+    impl Talk for Silent {
+        type Out = ();
+
+        fn topic(&self) -> Option<&str> {
+            None
+        }
+
+        fn connected(&mut self, _: &AsyncClient) {}
+
+        fn say(&mut self, (): (), _: &AsyncClient) {}
+
+        fn hear(&mut self, _: Publish) {}
+    }
+
+    #[test]
+    fn a_replaced_session_never_marks_the_new_one_closed() {
+        run(async {
+            // Nobody listens there any more: the session fails, and waits.
+            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let text = format!(
+                "[cluster]\nname = \"t\"\nkeys = [ {{ id = 1, file = \"/k\" }} ]\n\
+                 [telemetry]\nbroker = \"mqtt://127.0.0.1:{port}\"\n\
+                 [[host]]\nid = 0\nname = \"a\"\nmachine = \"00000001-0000-0000-0000-000000000001\"\nlinks = [\"127.0.0.1:7411\"]\n\
+                 [[host]]\nid = 1\nname = \"b\"\nmachine = \"00000002-0000-0000-0000-000000000001\"\nlinks = [\"127.0.0.1:7412\"]\n"
+            );
+            let cluster = Cluster::parse(&text, "t").unwrap();
+            let settings = Settings {
+                broker: cluster.telemetry().unwrap().broker().clone(),
+                client_id: "test".to_owned(),
+                login: None,
+                keep_alive: Duration::from_secs(5),
+                last_will: None,
+                queue: 1,
+            };
+            let session = Session::default();
+            let (out, outbox) = mpsc::channel(1);
+            let old = keep(settings, &session, outbox, Silent);
+            let reload = async {
+                while session.trouble().is_none_or(|trouble| trouble == "not connected yet") {
+                    tokio::task::yield_now().await;
+                }
+                let new = session.begin();
+                new.set(None);
+                drop(out);
+                new
+            };
+            let ((), new) = tokio::join!(old, reload);
+            assert!(session.is_connected() && session.trouble().is_none(), "{:?}", session.trouble());
+            new.set(Some("lost".to_owned()));
+            assert_eq!((session.is_connected(), session.trouble().as_deref()), (false, Some("lost")));
+        });
+    }
 
     #[test]
     fn jitter_stays_within_half_and_one_and_a_half() {

@@ -138,7 +138,7 @@ fn asks_are_answered_again_after_the_broker_was_away() {
 #[test]
 fn safe_10_a_round_trip_of_half_a_lease_is_an_alarm() {
     let way = Way::default();
-    way.session.set(None);
+    way.session.begin().set(None);
     way.measured(Duration::from_millis(499));
     assert_eq!(way.alarm(palisade_proto::Duration::ms(1000)), None);
     for _ in 0..32 {
