@@ -46,9 +46,9 @@ pub(crate) struct Story {
 pub(crate) fn read(dir: &Path, host: Option<&str>, entries_max: usize) -> io::Result<Story> {
     let mut newest: VecDeque<Entry> = VecDeque::new();
     let mut left_out = 0;
-    let mut end: Option<(String, u64)> = None;
+    let mut so_far = SoFar::default();
     journal::scan(dir, |line| {
-        if host.is_none_or(|host| belongs(&line, host, &mut end)) {
+        if host.is_none_or(|host| so_far.belongs(&line, host)) {
             if newest.len() >= entries_max {
                 newest.pop_front();
                 left_out += 1;
@@ -65,22 +65,53 @@ fn entry(line: Line) -> Entry {
     Entry { n, time, boot_ms, host, life, event }
 }
 
-/// Whether a record belongs to the story of `host`; `end` is the writing life and the time of the last end of that host.
-fn belongs(line: &Line, host: &str, end: &mut Option<(String, u64)>) -> bool {
-    if ends(&line.event, host) {
-        *end = Some((line.life.clone(), line.boot_ms));
-        return true;
+/// What the story of a host was up to here.
+#[derive(Default)]
+struct SoFar {
+    /// The writing life and the time of the host's last end.
+    end: Option<(String, u64)>,
+    /// The writing life that does not stand with the host any more.
+    lost_by: Option<String>,
+}
+
+impl SoFar {
+    /// Whether a record belongs to the story of `host`.
+    fn belongs(&mut self, line: &Line, host: &str) -> bool {
+        if ends(&line.event, host) {
+            self.end = Some((line.life.clone(), line.boot_ms));
+            return true;
+        }
+        if kind(&line.event) == Some("view") {
+            let in_it = |at: &str| line.event.get(at).is_some_and(|hosts| mentions(hosts, host));
+            if in_it("view") {
+                self.lost_by = None;
+            } else if in_it("lost") {
+                self.lost_by = Some(line.life.clone());
+            }
+        }
+        let follows = self.end.as_ref().is_some_and(|(life, ms)| {
+            *life == line.life && (*ms..=ms.saturating_add(AFTERMATH_MS)).contains(&line.boot_ms)
+        });
+        let meanwhile = self.lost_by.as_ref() == Some(&line.life) && is_own_standing(&line.event);
+        follows || meanwhile || line.host == host || mentions(&line.event, host)
     }
-    let follows = end.as_ref().is_some_and(|(life, ms)| {
-        *life == line.life && (*ms..=ms.saturating_add(AFTERMATH_MS)).contains(&line.boot_ms)
-    });
-    follows || line.host == host || mentions(&line.event, host)
+}
+
+/// What became of the teller itself: without it the story of a split would end with "lost".
+fn is_own_standing(event: &Value) -> bool {
+    matches!(
+        kind(event),
+        Some("standing" | "self_fenced" | "witness" | "claim_dropped" | "withheld" | "alarm")
+    )
+}
+
+fn kind(event: &Value) -> Option<&str> {
+    event.get("kind").and_then(Value::as_str)
 }
 
 fn ends(event: &Value, host: &str) -> bool {
-    let kind = event.get("kind").and_then(Value::as_str);
     let victim = event.pointer("/victim/host").and_then(Value::as_str);
-    matches!(kind, Some("fence_decided" | "dead")) && victim == Some(host)
+    matches!(kind(event), Some("fence_decided" | "dead")) && victim == Some(host)
 }
 
 /// Whether the host's name stands anywhere in the event as a value of its own.
@@ -129,7 +160,7 @@ fn plain(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use palisade_core::record::{Event, Who};
+    use palisade_core::record::{Event, Lost, Who};
     use serde_json::json;
 
     use super::*;
@@ -174,6 +205,27 @@ mod tests {
         );
         let story = read(dir.path(), None, 2).unwrap();
         assert_eq!((kinds(&story), story.left_out), (vec!["fence_decided", "after"], 2));
+    }
+
+    #[test]
+    fn the_story_of_a_split_tells_what_became_of_the_teller() {
+        let event = |event: &Event| serde_json::to_value(event).unwrap();
+        let standing = |quorate| {
+            let needed = "2 of 2".to_owned();
+            event(&Event::Standing { quorate, votes: Vec::new(), witness: false, needed })
+        };
+        let lost = vec![Lost { who: who("b"), silent_ms: 1021 }];
+        let dir = journal(&[
+            standing(true),
+            event(&Event::View { view: vec![who("a")], lost }),
+            standing(false),
+            json!({ "kind": "started", "text": "nothing to do with it" }),
+            event(&Event::SelfFenced { why: "no quorum".into() }),
+            event(&Event::View { view: vec![who("a"), who("b")], lost: Vec::new() }),
+            standing(true),
+        ]);
+        let story = read(dir.path(), Some("b"), 10).unwrap();
+        assert_eq!(kinds(&story), ["view", "standing", "self_fenced", "view"]);
     }
 
     #[test]
