@@ -95,7 +95,7 @@ impl Engine {
             self.place.clear();
             self.save();
             // Whatever was last heard of it: a device whose feed has failed runs all the same.
-            if self.cluster.watchdog().is_some() {
+            if self.cluster.watchdog().is_some() || self.watchdog_armed {
                 self.actions.push_back(Action::DisarmWatchdog);
                 self.watchdog_armed = false;
             }

@@ -153,10 +153,11 @@ impl Engine {
 
     /// "The watchdog is fed only right after a check says quorate."
     pub(super) fn feed_watchdog(&mut self) {
-        let Some(timeout) = self.cluster.watchdog().map(crate::config::Watchdog::timeout) else { return };
-        if self.cluster.on_quorum_loss() == OnQuorumLoss::Keep {
-            return;
-        }
+        let configured =
+            self.cluster.watchdog().filter(|_| self.cluster.on_quorum_loss() == OnQuorumLoss::Stop);
+        let Some(timeout) = configured.map(crate::config::Watchdog::timeout) else {
+            return self.retire_watchdog();
+        };
         if self.is_quorate(self.now) {
             self.arm_watchdog();
         }
@@ -166,6 +167,24 @@ impl Engine {
             self.next_feed = self.now.after(palisade_proto::Duration(timeout.0 / FEEDS_PER_TIMEOUT));
         }
         self.wake_at(self.next_feed);
+    }
+
+    /// A watchdog that this life had armed and that the configuration no longer wants: unfed it would reset a healthy host. It is
+    /// stopped right after a check says quorate, once every host in the view has had the time to hear that there is no bound.
+    fn retire_watchdog(&mut self) {
+        if !self.watchdog_armed {
+            return;
+        }
+        if self.watchdog_wanted {
+            self.watchdog_wanted = false;
+            self.next_arm = self.now.after(self.timing().suspect());
+        }
+        if self.now < self.next_arm {
+            self.wake_at(self.next_arm);
+        } else if self.is_quorate(self.now) {
+            self.actions.push_back(Action::DisarmWatchdog);
+            self.watchdog_armed = false;
+        }
     }
 
     /// "A process opens the device only right after a check says quorate, or at admission".
@@ -186,6 +205,7 @@ impl Engine {
         match armed {
             Ok(()) => {
                 self.watchdog_armed = true;
+                self.watchdog_wanted = true;
                 self.next_feed = self.now;
                 self.alarms.clear(&mut self.actions, "watchdog", self.now);
             }

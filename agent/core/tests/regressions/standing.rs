@@ -155,6 +155,32 @@ fn a_leave_stops_a_watchdog_whose_feed_has_failed() {
     assert!(disarms(&bench) == 1 && bench.saved.left);
 }
 
+/// Unfed it would reset a healthy host; stopped without quorum, or before the peers hear that there is no bound, it would make
+/// `WatchdogExpired` a lie.
+#[test]
+fn a_watchdog_that_is_configured_no_more_is_stopped_once_quorate_and_not_before() {
+    let (b, c) = (life(1, 1), life(2, 1));
+    let mut before = Bench::new(3, WATCHDOG, &[b, c]);
+    before.live(2_500, &[b, c]);
+    before.engine.handle_watchdog(Ok(()), Time(before.now));
+    before.live(500, &[b, c]);
+    assert!(before.saved.watchdog_armed);
+    let again = || {
+        let saved = SavedState::Found(Box::new(before.saved.clone()));
+        Bench::start(crate::common::cluster(3, ""), saved, before.now + 50)
+    };
+    let mut bench = again();
+    bench.wait(1_500);
+    assert!(disarms(&bench) == 0 && bench.saved.watchdog_armed, "not quorate");
+    bench.live(2_500, &[b, c]);
+    assert!(disarms(&bench) == 1 && !bench.saved.watchdog_armed);
+    assert!(bench.sent.iter().all(|word| word.watchdog_bound == Duration::ms(0)));
+    assert_eq!((feeds(&bench), arms(&bench)), (0, 0));
+    let mut bench = again();
+    bench.live(900, &[b, c]);
+    assert_eq!(disarms(&bench), 0, "peers may not have heard it yet");
+}
+
 /// SAFE-3: "a host that is not quorate kills its workloads within `grace`", however often its agent crashes meanwhile.
 #[test]
 fn a_crash_of_the_agent_does_not_begin_the_grace_anew() {

@@ -1,7 +1,7 @@
 //! The hardware watchdog as the loop holds it: armed, fed and disarmed at the engine's word only.
 
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use palisade_core::config;
@@ -35,8 +35,15 @@ impl Dog {
             }
             // It may run unfed; it is opened again with the first feed, right after a check says quorate.
             (Some(_), None) => {}
-            (None, Some(_)) => {
-                tracing::warn!("systemd keeps a watchdog that is not configured any more; it is not fed")
+            (None, Some(fd)) => {
+                tracing::warn!(
+                    "systemd keeps a watchdog that is not configured any more; it is stopped once quorate"
+                );
+                let (open, _) =
+                    Watchdog::adopt(fd, Path::new("the watchdog kept by systemd"), Duration::ZERO);
+                dog.open = Some(open);
+                // It runs, whatever its state: the engine says when it may be stopped.
+                dog.adopted = Some(Ok(()));
             }
             (None, None) => {}
         }
