@@ -46,7 +46,7 @@ count() {
 
 check "format" cargo fmt --all --check
 check "clippy" cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
-check "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --workspace --no-deps
+check "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --workspace --no-deps --document-private-items
 check "protocol without std, on a Cortex-M4" \
     cargo build --quiet --locked -p palisade-proto --no-default-features --target thumbv7em-none-eabihf
 check "dependencies: licences, sources, bans" cargo deny --locked check bans licenses sources
