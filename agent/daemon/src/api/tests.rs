@@ -226,6 +226,7 @@ fn monitoring_gets_health_readiness_and_metrics() {
             "palisade_host_heard_seconds{host=\"b\"} 1.234",
             "palisade_workload_running{workload=\"db\"} 1",
             "palisade_witness_proven_seconds 0.350",
+            "palisade_packets_dropped_total{reason=\"forged\"} 0",
         ] {
             assert!(text.lines().any(|said| said == line), "no {line:?} in:\n{text}");
         }
