@@ -35,6 +35,15 @@ shares! {
     seeds_7 7
 }
 
+/// SAFE-8, I4: restarts, leaves and short freezes of agents and witness cost nobody his power.
+#[test]
+fn nobody_is_fenced_who_stands_well() {
+    let failed: Vec<String> = (0..100)
+        .filter_map(|seed| Some(format!("harmless seed {seed}: {}", sim::run_harmless(seed, false).failure?)))
+        .collect();
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
 #[test]
 fn a_seed_is_one_history() {
     let (one, other) = (sim::run(42, true), sim::run(42, true));
@@ -46,8 +55,7 @@ fn a_seed_is_one_history() {
 #[test]
 fn recovery_is_within_its_budget() {
     for (subject, budget) in measure::SUBJECTS.into_iter().zip([1500, 1800, 500, 700]) {
-        let took =
-            (0..40).map(|seed| measure::recovery(subject, seed).map_err(|report| report.failure));
+        let took = (0..40).map(|seed| measure::recovery(subject, seed).map_err(|report| report.failure));
         let took: Vec<u64> = took.collect::<Result<_, _>>().expect("a recovery");
         let [median, ..] = measure::percentiles(took).expect("some");
         assert!(median / 1000 <= budget, "{}: {} ms", subject.name, median / 1000);

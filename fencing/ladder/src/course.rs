@@ -229,9 +229,10 @@ impl Course {
         matches!(self.state, State::Going { flight: Flight::Sent { .. }, .. })
     }
 
-    /// The device took a switch order that may have changed something.
+    /// The device took a switch order that may have changed something, or has one that it has not answered yet.
     pub(crate) fn switched(&self) -> bool {
-        self.switched
+        let open = matches!(self.state, State::Going { step: Step::Switch, flight: Flight::Sent { .. } });
+        self.switched || (open && self.last_reading != Some(self.goal.wanted()))
     }
 
     /// From when on no unanswered switch of this device can be expected to execute any more.

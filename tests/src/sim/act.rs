@@ -179,7 +179,8 @@ impl World {
         let says_at = says.map(|says| self.now + says).filter(|at| *at < deadline);
         if let Some(acts) = acts {
             let say_at = says_at.filter(|_| instead.is_none()).unwrap_or(Micros::MAX);
-            self.queue.push(self.now + acts, Event::BmcActs { by, process, order, say_at });
+            self.queue
+                .push(self.now + acts, Event::BmcActs { by, process, order, ordered: self.now, say_at });
         }
         let answer = match (says_at, instead) {
             (Some(at), Some(answer)) => Some((at, answer)),
@@ -191,7 +192,14 @@ impl World {
         }
     }
 
-    pub(super) fn bmc_acts(&mut self, by: usize, process: u64, order: &DeviceOrder, say_at: Micros) {
+    pub(super) fn bmc_acts(
+        &mut self,
+        by: usize,
+        process: u64,
+        order: &DeviceOrder,
+        ordered: Micros,
+        say_at: Micros,
+    ) {
         let host = order.host.index();
         let power = self.machines[host].power;
         let already = self.machines[host].bmc.says_already;
@@ -205,7 +213,14 @@ impl World {
                 if power {
                     self.trace(|| format!("{}: power is cut", NAMES[host]));
                     self.report.cuts += 1;
-                    self.truth.cut(host, self.now);
+                    let cold =
+                        self.machines[by].process.as_ref().is_none_or(|process| !process.engine.admitted());
+                    // A little less than the hosts' window, whose clocks drift.
+                    let window = ms(self.setup.budget_window) * 9 / 10;
+                    let failure = self.truth.cut(host, cold, ordered, self.setup.budget as usize, window);
+                    if let Some(failure) = failure {
+                        self.fail(failure);
+                    }
                     self.lose_power(host, None);
                 }
                 Response::Acknowledged

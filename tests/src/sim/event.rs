@@ -36,6 +36,7 @@ pub(super) enum Event {
         by: usize,
         process: u64,
         order: DeviceOrder,
+        ordered: Micros,
         say_at: Micros,
     },
     BmcSays {

@@ -95,8 +95,10 @@ impl Setup {
         let suspect = voter + rng.pick(&[0, 9, 9, 50, lease / 2]);
         let deadline = rng.pick(&[1000, 2000, 4000]);
         let rejoin_hold = (suspect + rng.pick(&[1, 200, 1000])).max(deadline);
-        let watchdog = rng.chance(400).then(|| (lease * 5).div_ceil(1000).max(rng.pick(&[3, 5, 8])));
-        let grace = watchdog.map_or(3000, |timeout| (timeout * 1000 - 2001).min(3000));
+        let watchdog = rng.chance(400).then(|| (lease * 5).div_ceil(1000).max(rng.pick(&[6, 7, 10])));
+        // Grace and the kill end before the watchdog does.
+        let most_grace = |timeout: u64| timeout * 1000 - palisade_core::config::KILL.0 - 1;
+        let grace = watchdog.map_or(3000, |timeout| most_grace(timeout).min(3000));
         // The ratio of two rates stays within the bound: (1+r)/(1-r) <= 1+drift.
         let most = (drift_ppm * 1_000_000 / (2_000_000 + drift_ppm)) as i64 - 1;
         let extreme = rng.chance(300);

@@ -41,6 +41,32 @@ pub(super) fn draw(rng: &mut Rng, setup: &Setup) -> (Vec<Micros>, Timeline) {
     (boots, line)
 }
 
+/// What must never cost anybody his power: agents restarted, crashed and back at once, hosts that leave and return, a witness
+/// that restarts, on a network with nothing wrong.
+pub(super) fn harmless(rng: &mut Rng, setup: &Setup) -> (Vec<Micros>, Timeline) {
+    let mut line = Timeline::new();
+    let boots = boots(rng, setup);
+    let mut at = boots.iter().copied().max().unwrap_or(0) + ms(setup.lease * 3);
+    for _ in 0..rng.range(1, 6) {
+        let host = rng.index(setup.hosts);
+        let quick = ms(rng.scale(5, setup.lease / 4));
+        line.push((
+            at,
+            match rng.below(5) {
+                0 => Fault::AgentRestart { host, down: ms(rng.scale(5, setup.restart_hold / 2)) },
+                1 => Fault::AgentCrash { host, down: quick, after_actions: rng.index(6) },
+                2 => Fault::Leave { host, back: Some(ms(rng.scale(5, 5000))) },
+                3 => Fault::WitnessRestart { down: quick },
+                _ => Fault::Freeze { host, length: quick },
+            },
+        ));
+        // Until everybody is back and every vote counts again.
+        at += ms(setup.restart_hold + setup.rejoin_hold + setup.lease * 6 + 10_000);
+    }
+    line.push((at, Fault::Heal { dead_for_good: None }));
+    (boots, line)
+}
+
 fn boots(rng: &mut Rng, setup: &Setup) -> Vec<Micros> {
     let spread = match rng.below(10) {
         0..=6 => ms(300),

@@ -34,7 +34,8 @@ pub(super) struct Truth {
     judged: Vec<BTreeSet<Incarnation>>,
     witness_leases: Vec<WitnessLease>,
     by_operator: BTreeSet<usize>,
-    cuts: Vec<(Micros, usize)>,
+    /// When each automatic fence that cut power was ordered.
+    cuts: Vec<Micros>,
     well_since: Option<(Micros, u64)>,
     /// Workloads that ran on the first machine to lose power, in a measured history.
     pub(super) lost: BTreeSet<WorkloadId>,
@@ -65,10 +66,27 @@ impl Truth {
         self.quorums[host] = None;
     }
 
-    pub(super) fn cut(&mut self, host: usize, now: Micros) {
-        if !self.by_operator.contains(&host) {
-            self.cuts.push((now, host));
+    /// Power was cut by an order that somebody gave at `ordered`. SAFE-8: so many within the window, and no more; operators'
+    /// orders and a cold start's are not counted. `window` is in true time.
+    pub(super) fn cut(
+        &mut self,
+        host: usize,
+        cold: bool,
+        ordered: Micros,
+        budget: usize,
+        window: Micros,
+    ) -> Option<String> {
+        if cold || self.by_operator.contains(&host) {
+            return None;
         }
+        self.cuts.push(ordered);
+        let within = self.cuts.iter().filter(|at| **at + window > ordered && **at <= ordered).count();
+        (within > budget).then(|| {
+            format!(
+                "SAFE-8: {within} hosts were fenced within {} s, the budget is {budget}",
+                window / 1_000_000
+            )
+        })
     }
 
     pub(super) fn operator_ordered(&mut self, host: usize) {

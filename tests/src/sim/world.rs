@@ -173,7 +173,9 @@ impl World {
             }
             Event::Durable { host, process, ticket } => self.durable(host, process, ticket),
             Event::Ask(ask) => self.witness_hears(&ask),
-            Event::BmcActs { by, process, order, say_at } => self.bmc_acts(by, process, &order, say_at),
+            Event::BmcActs { by, process, order, ordered, say_at } => {
+                self.bmc_acts(by, process, &order, ordered, say_at);
+            }
             Event::BmcSays { to, process, order, answer } => {
                 if self.is_process(to, process) {
                     self.with_engine(to, |engine, now| engine.handle_device(order, answer, now));

@@ -237,6 +237,20 @@ fn an_abandoned_fence_names_the_orders_to_cancel() {
     assert_eq!(fence.abandon(), Abandoned { victim: victim(), in_flight: vec![order.device] });
 }
 
+/// SAFE-8: found by the simulation (seed 1549): standing was lost between an off and its answer, the next fence found the host
+/// off already, and nobody had counted the cut.
+#[test]
+fn an_off_in_flight_may_have_cut() {
+    let mut fence = Fence::new(victim(), Plan { opening: Opening::LookFirst, ..plan(&[&[1]]) }, Time(0));
+    let look = fence.poll_order(Time(0)).unwrap();
+    answer(&mut fence, look, Ok(Response::Power(Power::On)), Time(10));
+    assert!(!fence.has_cut());
+    let off = fence.poll_order(Time(10)).unwrap();
+    assert!(off.command == Command::PowerOff && fence.has_cut());
+    fence.withdraw(off.device, Time(11));
+    assert!(!fence.has_cut(), "it was not sent");
+}
+
 /// One thing that the outside may do to a fence.
 #[derive(Clone, Copy, Debug)]
 enum Act {
