@@ -2,8 +2,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use palisade_proto::Time;
-
 use crate::action::Action;
 use crate::record::Event;
 
@@ -13,45 +11,39 @@ const MAX_ALARMS: usize = 256;
 /// The alarms that stand, by a key of ours.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Alarms {
-    standing: BTreeMap<String, (String, Time)>,
+    standing: BTreeMap<String, String>,
 }
 
 impl Alarms {
-    pub(crate) fn raise_for(&mut self, actions: &mut VecDeque<Action>, key: String, what: String, now: Time) {
+    /// Raises an alarm; other words under the same key replace the old ones without another record.
+    pub(crate) fn raise_for(&mut self, actions: &mut VecDeque<Action>, key: String, what: String) {
         let full = self.standing.len() >= MAX_ALARMS;
         match self.standing.get_mut(&key) {
-            Some((standing, _)) if *standing == what => {}
-            Some((standing, since)) => {
-                *standing = what;
-                *since = now;
-            }
+            Some(standing) => *standing = what,
             None if full => {}
             None => {
-                actions.push_back(Action::Record {
-                    ticket: None,
-                    event: Box::new(Event::Alarm { what: what.clone() }),
-                });
-                self.standing.insert(key, (what, now));
+                let event = Box::new(Event::Alarm { what: what.clone() });
+                actions.push_back(Action::Record { ticket: None, event });
+                self.standing.insert(key, what);
             }
         }
     }
 
-    pub(crate) fn clear(&mut self, actions: &mut VecDeque<Action>, key: &str, now: Time) {
-        let _ = now;
-        if let Some((what, _)) = self.standing.remove(key) {
+    pub(crate) fn clear(&mut self, actions: &mut VecDeque<Action>, key: &str) {
+        if let Some(what) = self.standing.remove(key) {
             actions.push_back(Action::Record { ticket: None, event: Box::new(Event::AlarmCleared { what }) });
         }
     }
 
     /// Raises or clears.
-    pub(crate) fn set(&mut self, actions: &mut VecDeque<Action>, key: &str, what: Option<String>, now: Time) {
+    pub(crate) fn set(&mut self, actions: &mut VecDeque<Action>, key: &str, what: Option<String>) {
         match what {
-            Some(what) => self.raise_for(actions, key.to_owned(), what, now),
-            None => self.clear(actions, key, now),
+            Some(what) => self.raise_for(actions, key.to_owned(), what),
+            None => self.clear(actions, key),
         }
     }
 
     pub(crate) fn all(&self) -> impl Iterator<Item = &str> {
-        self.standing.values().map(|(what, _)| what.as_str())
+        self.standing.values().map(String::as_str)
     }
 }

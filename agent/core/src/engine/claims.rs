@@ -61,7 +61,7 @@ impl Engine {
             let id = workload.id();
             if self.desired.stopped.contains(id) || self.someone_busy(id) {
                 self.place.remove(&id);
-                self.alarms.clear(&mut self.actions, &format!("place {id}"), self.now);
+                self.alarms.clear(&mut self.actions, &format!("place {id}"));
                 continue;
             }
             let standing = self.place.get(&id).copied().filter(|on| self.may_place(workload, *on));
@@ -77,7 +77,7 @@ impl Engine {
                         because: "nobody in the view runs it".to_owned(),
                     };
                     self.record(event);
-                    self.alarms.clear(&mut self.actions, &alarm, self.now);
+                    self.alarms.clear(&mut self.actions, &alarm);
                 }
                 Some(_) => {}
                 None => {
@@ -89,7 +89,7 @@ impl Engine {
                     let what = settled.then(|| {
                         format!("workload {} runs nowhere: no host that may run it can", workload.name())
                     });
-                    self.alarms.set(&mut self.actions, &alarm, what, self.now);
+                    self.alarms.set(&mut self.actions, &alarm, what);
                 }
             }
         }
@@ -420,7 +420,7 @@ impl Engine {
                     self.dirty = true;
                     self.tell(id, "stopped", String::new());
                 }
-                self.alarms.clear(&mut self.actions, &format!("stop {id}"), self.now);
+                self.alarms.clear(&mut self.actions, &format!("stop {id}"));
             }
             WorkloadReport::StopFailed(why) => self.take_stop_failed(id, state, why),
             WorkloadReport::Seen(seen) => self.take_seen(id, state, seen),
@@ -433,7 +433,7 @@ impl Engine {
             Some(Here::Starting) => {
                 self.here.insert(id, Here::Running);
                 self.failures.remove(&id);
-                self.alarms.clear(&mut self.actions, &format!("failed {id}"), self.now);
+                self.alarms.clear(&mut self.actions, &format!("failed {id}"));
                 self.dirty = true;
                 self.tell(id, "running", String::new());
                 if self.leaving.is_some() {
@@ -462,7 +462,7 @@ impl Engine {
                         self.what(id),
                         self.name(self.me.host)
                     );
-                    self.alarms.raise_for(&mut self.actions, format!("failed {id}"), what, self.now);
+                    self.alarms.raise_for(&mut self.actions, format!("failed {id}"), what);
                 }
             }
             Some(Here::Stopping { .. }) => {
@@ -480,7 +480,7 @@ impl Engine {
             if kill {
                 self.here.insert(id, Here::Stopping { kill, failed: true });
                 let what = format!("workload {} cannot be killed: {why}", self.what(id));
-                self.alarms.raise_for(&mut self.actions, format!("stop {id}"), what, self.now);
+                self.alarms.raise_for(&mut self.actions, format!("stop {id}"), what);
             } else {
                 self.kill(id);
             }
@@ -511,12 +511,12 @@ impl Engine {
                     self.what(id),
                     self.name(self.me.host)
                 );
-                self.alarms.raise_for(&mut self.actions, format!("intruder {id}"), what, self.now);
+                self.alarms.raise_for(&mut self.actions, format!("intruder {id}"), what);
                 self.kill(id);
             }
             (None, Seen::Stopped) => {
                 self.unseen.remove(id);
-                self.alarms.clear(&mut self.actions, &format!("intruder {id}"), self.now);
+                self.alarms.clear(&mut self.actions, &format!("intruder {id}"));
             }
             (Some(Here::Running), Seen::Stopped) => self.take_ended(id, state, "it stopped by itself"),
             (Some(Here::Stopping { failed: true, .. }), Seen::Stopped) => self.take_ended(id, state, ""),

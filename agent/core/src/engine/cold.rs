@@ -405,7 +405,7 @@ impl Engine {
         let name = self.name(host).to_owned();
         let last = self.cold.reads.get(&host).and_then(|reads| reads.last.clone());
         let what = last.map(|last| format!("cold start waits for {name}: it is silent, and its power {last}; once it is surely dead, say `palisade confirm {name}`"));
-        self.alarms.set(&mut self.actions, &format!("cold {host}"), what, now);
+        self.alarms.set(&mut self.actions, &format!("cold {host}"), what);
         false
     }
 
@@ -446,7 +446,7 @@ impl Engine {
         });
         if off {
             reads.off.insert(device, sent);
-            self.alarms.clear(&mut self.actions, &format!("cold {host}"), self.now);
+            self.alarms.clear(&mut self.actions, &format!("cold {host}"));
         } else {
             reads.off.remove(&device);
         }

@@ -176,21 +176,21 @@ impl Engine {
 
     fn start_fences(&mut self) {
         if !self.is_coordinator(self.now) {
-            self.alarms.clear(&mut self.actions, "budget", self.now);
-            return self.alarms.clear(&mut self.actions, "journal fencing", self.now);
+            self.alarms.clear(&mut self.actions, "budget");
+            return self.alarms.clear(&mut self.actions, "journal fencing");
         }
         let mut victims: Vec<Incarnation> =
             self.electorate.living().filter(|who| self.is_victim(*who)).collect();
         if victims.is_empty() {
-            self.alarms.clear(&mut self.actions, "budget", self.now);
+            self.alarms.clear(&mut self.actions, "budget");
             return;
         }
         // SAFE-5: "If the journal cannot be written, automatic fencing stops and says so".
         if let Some(error) = self.journal_failing.clone() {
             let what = format!("automatic fencing stands still: the journal cannot be written ({error})");
-            return self.alarms.raise_for(&mut self.actions, "journal fencing".to_owned(), what, self.now);
+            return self.alarms.raise_for(&mut self.actions, "journal fencing".to_owned(), what);
         }
-        self.alarms.clear(&mut self.actions, "journal fencing", self.now);
+        self.alarms.clear(&mut self.actions, "journal fencing");
         victims.sort_by_key(|who| {
             std::cmp::Reverse(self.heartbeat_of(*who).map_or(0, |heartbeat| heartbeat.busy.len()))
         });
@@ -220,7 +220,7 @@ impl Engine {
         let what = spent.then(|| {
             format!("the fence budget of {budget} in {window} is spent: hosts are fenced only if they read off already")
         });
-        self.alarms.set(&mut self.actions, "budget", what, self.now);
+        self.alarms.set(&mut self.actions, "budget", what);
     }
 
     /// SAFE-8: "Fences are limited: by default at most floor(n/2) in 10 minutes, counted on every host from gossiped deaths".
@@ -547,7 +547,7 @@ impl Engine {
         path.error.clone_from(&error);
         let what =
             error.map(|error| format!("the fence path {} does not work: {error}", self.device_name(device)));
-        self.alarms.set(&mut self.actions, &format!("path {}", device.0), what, self.now);
+        self.alarms.set(&mut self.actions, &format!("path {}", device.0), what);
         self.settle();
     }
 
@@ -556,7 +556,7 @@ impl Engine {
         let (name, now) = (self.name(who.host).to_owned(), self.now);
         match outcome {
             Outcome::Proven(proof) => {
-                self.alarms.clear(&mut self.actions, &key, now);
+                self.alarms.clear(&mut self.actions, &key);
                 self.bury(proof);
                 if let Some(running) = self.fences.running.get_mut(&who) {
                     running.fence.power_on_phase(now);
@@ -584,7 +584,7 @@ impl Engine {
                     "{}: {failure}; nothing was ordered, and it is not used again for this fence",
                     self.device_name(device)
                 );
-                self.alarms.raise_for(&mut self.actions, format!("identity {}", device.0), what, now);
+                self.alarms.raise_for(&mut self.actions, format!("identity {}", device.0), what);
             }
             Outcome::LevelFailed { level, setbacks } => {
                 let what = format!("taking {name} for dead by fence level {}", level + 1);
@@ -612,7 +612,7 @@ impl Engine {
                 let what = format!(
                     "{name} cannot be fenced ({why}); its workloads stay down until it is proven dead; if it surely is, say `palisade confirm {name}`"
                 );
-                self.alarms.raise_for(&mut self.actions, key, what, now);
+                self.alarms.raise_for(&mut self.actions, key, what);
             }
             Outcome::PowerRestored { .. } => {}
             Outcome::PowerNotRestored { device, setback } => {
@@ -620,7 +620,7 @@ impl Engine {
                     "{name} stays off: {} did not give the power back ({setback})",
                     self.device_name(device)
                 );
-                self.alarms.raise_for(&mut self.actions, format!("power {}", who.host), what, now);
+                self.alarms.raise_for(&mut self.actions, format!("power {}", who.host), what);
             }
         }
     }

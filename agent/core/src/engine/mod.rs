@@ -252,7 +252,7 @@ impl Engine {
                 "workload {} ran here and is no longer in the configuration: it is not guarded, end it by hand",
                 id.0
             );
-            engine.alarms.raise_for(&mut engine.actions, format!("unguarded {id}"), what, now);
+            engine.alarms.raise_for(&mut engine.actions, format!("unguarded {id}"), what);
         }
         // A start that an earlier process began may yet go on, whatever a look says now: it is ended before its claim is.
         unsettled

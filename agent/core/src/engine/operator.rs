@@ -114,7 +114,7 @@ impl Engine {
         let what = failing.as_ref().map(|error| {
             format!("the journal cannot be written: {error}; no automatic fence and no start until it can")
         });
-        self.alarms.set(&mut self.actions, "journal", what, self.now);
+        self.alarms.set(&mut self.actions, "journal", what);
         self.journal_failing = failing;
         self.settle();
     }
@@ -134,7 +134,7 @@ impl Engine {
                     Some(format!("storage {name} does not serve on {}: {why}", self.name(self.me.host)))
                 }
             };
-            self.alarms.set(&mut self.actions, &format!("storage {storage}"), what, self.now);
+            self.alarms.set(&mut self.actions, &format!("storage {storage}"), what);
         }
         self.settle();
     }
@@ -154,7 +154,7 @@ impl Engine {
         if reasons != self.unfit {
             let what = (!reasons.is_empty())
                 .then(|| format!("{} is not armed: {}", self.name(self.me.host), reasons.join("; ")));
-            self.alarms.set(&mut self.actions, "unfit", what, self.now);
+            self.alarms.set(&mut self.actions, "unfit", what);
             self.unfit = reasons;
             self.dirty = true;
         }

@@ -36,7 +36,7 @@ impl Engine {
             let what =
                 format!("another machine speaks under the name of {}: check for a cloned host", host.name());
             self.clones.insert(from.host, self.now);
-            return self.alarms.raise_for(&mut self.actions, format!("clone {}", from.host), what, self.now);
+            return self.alarms.raise_for(&mut self.actions, format!("clone {}", from.host), what);
         }
         if from.host == self.me.host {
             return;

@@ -26,11 +26,11 @@ impl Engine {
             .collect();
         for host in silent {
             self.clones.remove(&host);
-            self.alarms.clear(&mut self.actions, &format!("clone {host}"), self.now);
+            self.alarms.clear(&mut self.actions, &format!("clone {host}"));
         }
         let waits = !self.is_admitted() && self.now >= self.started.after(ADMISSION_EXPECTED);
         let what = waits.then(|| self.why_not_admitted());
-        self.alarms.set(&mut self.actions, "admission", what, self.now);
+        self.alarms.set(&mut self.actions, "admission", what);
         let others: Vec<(Incarnation, bool, bool)> = self
             .heard()
             .map(|accepted| {
@@ -51,15 +51,15 @@ impl Engine {
                 }
                 (true, true) => None,
             };
-            self.alarms.set(&mut self.actions, &format!("digest {}", who.host), what, self.now);
+            self.alarms.set(&mut self.actions, &format!("digest {}", who.host), what);
         }
         if !self.is_quorate(self.now) {
-            self.alarms.clear(&mut self.actions, "witness", self.now);
+            self.alarms.clear(&mut self.actions, "witness");
         } else if self.cluster.witness().is_some() {
             let since = self.witness_answered.max(self.quorate_since).unwrap_or(self.now);
             let what = (self.now >= since.after(WITNESS_PROVEN))
                 .then(|| format!("the witness has not answered for more than {WITNESS_PROVEN}"));
-            self.alarms.set(&mut self.actions, "witness", what, self.now);
+            self.alarms.set(&mut self.actions, "witness", what);
         }
     }
 

@@ -207,7 +207,7 @@ impl Engine {
                 self.watchdog_armed = true;
                 self.watchdog_wanted = true;
                 self.next_feed = self.now;
-                self.alarms.clear(&mut self.actions, "watchdog", self.now);
+                self.alarms.clear(&mut self.actions, "watchdog");
             }
             Err(error) => {
                 self.watchdog_armed = false;
@@ -217,7 +217,6 @@ impl Engine {
                     &mut self.actions,
                     "watchdog".to_owned(),
                     format!("the hardware watchdog is not armed: {error}"),
-                    self.now,
                 );
             }
         }
