@@ -1,7 +1,7 @@
 //! The agent's one state machine: health, electorate, view, standing, fences, claims. `handle_*` in, `poll_action` out.
 //!
 //! Decides everything the agent decides. Never: I/O, a clock of its own, randomness. Each input
-//! is taken whole, then [`Engine::settle`] draws every consequence, so that no order of inputs leaves a half-done thought.
+//! is taken whole, then `settle` draws every consequence, so that no order of inputs leaves a half-done thought.
 
 mod alarms;
 mod claims;

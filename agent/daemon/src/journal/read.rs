@@ -9,7 +9,7 @@ use super::file::{self, Lines};
 use super::line::{self, Line};
 
 /// Shows every whole record, oldest first, until `f` breaks. Lines that are none (damaged, being written) are passed over:
-/// [`super::verify`] speaks about those.
+/// [`super::verify()`] speaks about those.
 pub(crate) fn scan(dir: &Path, mut f: impl FnMut(Line) -> ControlFlow<()>) -> io::Result<()> {
     for (_, path) in file::list(dir)? {
         let mut lines = Lines::new(File::open(&path)?);

@@ -4,8 +4,8 @@
 //! It never sends a cycle or a reset, never says that a host is off unless the BMC read so after being asked, and
 //! never sends any power order to a BMC with another identity.
 //!
-//! From the bottom: [`rmcp`] frames and seals datagrams, [`rakp`] builds and checks the login's messages, [`message`] the
-//! commands inside a session; these three are pure. [`login`] and [`session`] run them over UDP, [`driver`] is the device.
+//! From the bottom: `rmcp` frames and seals datagrams, `rakp` builds and checks the login's messages, `message` the
+//! commands inside a session; these three are pure. `login` and `session` run them over UDP, `driver` is the device.
 
 mod crypto;
 mod driver;
