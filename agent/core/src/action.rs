@@ -150,6 +150,17 @@ pub enum Request {
         /// Who asks: the local user.
         by: String,
     },
+    /// Stop a workload for good, or start it again.
+    Desire {
+        /// Which.
+        workload: WorkloadId,
+        /// Whether it is to run.
+        run: bool,
+        /// The operator's words.
+        reason: String,
+        /// Who asks: the local user.
+        by: String,
+    },
     /// State that a host is dead.
     Confirm {
         /// The host.

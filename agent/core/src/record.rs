@@ -209,6 +209,15 @@ pub enum Event {
     },
     /// This process announces its restart.
     Away,
+    /// What operators want to run changed; the last such record of a journal is what holds after a boot.
+    Desired {
+        /// Rises with each change.
+        version: u64,
+        /// The workloads that stay stopped.
+        stopped: Vec<What>,
+        /// Who changed it, or who told this host.
+        by: String,
+    },
     /// Something that a person should look at; said once when it begins.
     Alarm {
         /// What.
@@ -249,6 +258,10 @@ fn list<T: fmt::Display>(items: &[T]) -> String {
         return "nobody".to_owned();
     }
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn nothing_or(workloads: &[What]) -> String {
+    if workloads.is_empty() { "nothing".to_owned() } else { list(workloads) }
 }
 
 /// One sentence for a reader who did not build this.
@@ -316,6 +329,9 @@ impl fmt::Display for Event {
             Self::SelfFenced { why } => write!(f, "killed its own workloads: {why}"),
             Self::Left { why } => write!(f, "leaves: {why}"),
             Self::Away => f.write_str("announces a restart of its agent; workloads run on"),
+            Self::Desired { stopped, by, .. } => {
+                write!(f, "to stay stopped, by {by}: {}", nothing_or(stopped))
+            }
             Self::Alarm { what } => write!(f, "ALARM: {what}"),
             Self::AlarmCleared { what } => write!(f, "alarm over: {what}"),
             Self::Configuration { outcome } => write!(f, "configuration: {outcome}"),

@@ -28,6 +28,12 @@ pub struct Saved {
     pub claims: Vec<WorkloadId>,
     /// The claims whose start has not been seen to succeed: a new process kills these before it goes on.
     pub unsettled: Vec<WorkloadId>,
+    /// The version of what operators want to run; outlives this life.
+    #[serde(default)]
+    pub desired_version: u64,
+    /// Workloads that an operator stopped.
+    #[serde(default)]
+    pub stopped: Vec<WorkloadId>,
     /// The watchdog was armed by this life.
     pub watchdog_armed: bool,
     /// Which lives lost their power by a fence, and when, for the budget (SAFE-8); times of this boot.
@@ -62,6 +68,8 @@ impl Saved {
             lock: None,
             claims: Vec::new(),
             unsettled: Vec::new(),
+            desired_version: 0,
+            stopped: Vec::new(),
             watchdog_armed: false,
             fences: Vec::new(),
             lost_since: None,
@@ -127,7 +135,10 @@ pub fn awaken(birth: &Birth) -> Awakening {
         resumed,
     };
     match &birth.saved {
-        SavedState::Found(saved) if saved.left => live(Saved::new(saved.life.saturating_add(1)), false),
+        SavedState::Found(saved) if saved.left => {
+            let (desired_version, stopped) = (saved.desired_version, saved.stopped.clone());
+            live(Saved { desired_version, stopped, ..Saved::new(saved.life.saturating_add(1)) }, false)
+        }
         SavedState::Found(saved) => live(Saved::clone(saved), true),
         SavedState::Absent if birth.journal_says_admitted => Awakening::MustReboot {
             why: "the standing of this boot is missing from /run, but an agent was admitted in it".to_owned(),

@@ -5,6 +5,9 @@ use palisade_proto::Time;
 /// True time in microseconds. Only the simulation knows it.
 pub type Micros = u64;
 
+/// More than [`Clock::micros`] rounds away: it takes the drift of whole milliseconds, at most 5 %.
+const ROUNDING: Micros = 64;
+
 /// `ms` milliseconds of true time.
 #[must_use]
 pub const fn ms(ms: u64) -> Micros {
@@ -45,7 +48,8 @@ impl Clock {
         let own = time.0.saturating_mul(1000);
         let rate = u64::try_from(1_000_000 + self.ppm).unwrap_or(1);
         let since = u128::from(own) * 1_000_000 / u128::from(rate);
-        let mut at = self.booted.saturating_add(u64::try_from(since).unwrap_or(u64::MAX).saturating_sub(3));
+        let since = u64::try_from(since).unwrap_or(u64::MAX);
+        let mut at = self.booted.saturating_add(since.saturating_sub(ROUNDING));
         while self.time(at) < time {
             at += 1;
         }

@@ -533,11 +533,30 @@ impl Engine {
         }
     }
 
+    /// DESIGN, "Workloads": "desired state, which persists: what an operator stopped stays stopped".
+    pub(super) fn desire(&mut self, id: WorkloadId, run: bool, by: &str) {
+        let changed = if run { self.desired.stopped.remove(id) } else { self.desired.stopped.insert(id) };
+        if run {
+            self.failures.remove(&id);
+        }
+        if changed {
+            self.desired.version = self.desired.version.saturating_add(1);
+            self.dirty = true;
+            self.record_desired(format!("operator {by}"));
+        }
+    }
+
+    fn record_desired(&mut self, by: String) {
+        let stopped = self.desired.stopped.iter().map(|id| self.what(id)).collect();
+        self.record(Event::Desired { version: self.desired.version, stopped, by });
+    }
+
     pub(super) fn merge_desired(&mut self, heartbeat: &Heartbeat) {
         let (theirs, mine) = (heartbeat.desired, self.desired);
         if (theirs.version, theirs.stopped.to_bytes()) > (mine.version, mine.stopped.to_bytes()) {
             self.desired = theirs;
             self.dirty = true;
+            self.record_desired(format!("word of {}", self.name(heartbeat.from.host)));
         }
     }
 }

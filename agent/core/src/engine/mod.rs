@@ -216,7 +216,10 @@ impl Engine {
             unseen: WorkloadSet::EMPTY,
             place: BTreeMap::new(),
             failures: BTreeMap::new(),
-            desired: Desired::default(),
+            desired: Desired {
+                version: saved.desired_version,
+                stopped: saved.stopped.iter().copied().collect(),
+            },
             storages,
             health: HealthClass::Healthy,
             load: 0,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use palisade_ladder::{Opening, Proof};
 use palisade_proto::message::HealthClass;
-use palisade_proto::{HostId, Incarnation, Time};
+use palisade_proto::{HostId, Incarnation, Time, WorkloadId};
 
 use super::{Engine, Peer, fences::Authority};
 use crate::action::{Request, RequestRefused, StorageHealth, Ticket};
@@ -22,6 +22,12 @@ impl Engine {
             Request::Fence { host, reason, by } => {
                 let asked = format!("fence {} ({reason})", self.name(host));
                 let outcome = self.fence_by_hand(host, &reason, &by);
+                (by, asked, outcome)
+            }
+            Request::Desire { workload, run, reason, by } => {
+                let asked =
+                    format!("{} {} ({reason})", if run { "start" } else { "stop" }, self.what(workload));
+                let outcome = self.desire_by_hand(workload, run, &by);
                 (by, asked, outcome)
             }
             Request::Confirm { host, reason, by } => {
@@ -64,6 +70,22 @@ impl Engine {
             self.name(host),
             self.name(host)
         ))
+    }
+
+    fn desire_by_hand(&mut self, id: WorkloadId, run: bool, by: &str) -> Result<String, RequestRefused> {
+        if !self.is_quorate(self.now) {
+            return Err(RequestRefused::NotQuorate);
+        }
+        if let Some(error) = &self.journal_failing {
+            return Err(RequestRefused::JournalFailing(error.clone()));
+        }
+        self.desire(id, run, by);
+        let told = if run {
+            "may run again, and is placed"
+        } else {
+            "is stopped, and stays so until it is started again"
+        };
+        Ok(format!("workload {} {told}", self.what(id)))
     }
 
     /// Operator's word as a proof: "refused while any member hears the host".

@@ -150,6 +150,8 @@ impl Engine {
                 .filter(|(_, here)| **here != Here::Running)
                 .map(|(id, _)| *id)
                 .collect(),
+            desired_version: self.desired.version,
+            stopped: self.desired.stopped.iter().collect(),
             watchdog_armed: self.watchdog_armed,
             fences: self.fence_times.clone(),
             lost_since: self.lost_since,

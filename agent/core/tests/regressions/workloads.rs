@@ -1,6 +1,6 @@
 //! Claims and starts.
 
-use palisade_core::action::{Act, Action, StorageHealth, WorkloadReport};
+use palisade_core::action::{Act, Action, Request, StorageHealth, WorkloadReport};
 use palisade_core::standing::{Saved, SavedState};
 use palisade_proto::message::{Echo, Grant, HealthClass};
 use palisade_proto::{Founding, Time, WorkloadId};
@@ -132,4 +132,35 @@ fn a_claim_is_in_run_before_its_start() {
         _ => None,
     });
     assert_eq!(saved.expect("saved").claims, [W]);
+}
+
+/// DESIGN, "Workloads": "desired state, which persists: what an operator stopped stays stopped".
+#[test]
+fn what_an_operator_stopped_stays_stopped_until_it_is_started() {
+    let (b, c) = (life(1, 1), life(2, 1));
+    let mut bench = Bench::new(3, "", &[b, c]);
+    bench.live(2_500, &[b, c]);
+    bench.report(WorkloadReport::Started);
+    let desire = |bench: &mut Bench, run: bool| {
+        let request =
+            Request::Desire { workload: WorkloadId(0), run, reason: "test".into(), by: "root".into() };
+        bench.engine.handle_request(request, Time(bench.now)).unwrap();
+        bench.drain();
+    };
+    desire(&mut bench, false);
+    assert_eq!(bench.acts.last(), Some(&(WorkloadId(0), Act::Stop)));
+    bench.report(WorkloadReport::Stopped);
+    bench.live(2_000, &[b, c]);
+    assert_eq!(bench.acts.len(), 2, "not placed again");
+    // Over a leave and the next life of the same boot, too.
+    assert!(bench.saved.stopped == [WorkloadId(0)] && bench.saved.desired_version == 1);
+    let left = Saved { left: true, ..bench.saved.clone() };
+    let mut next =
+        Bench::start(std::sync::Arc::clone(&bench.cluster), SavedState::Found(Box::new(left)), bench.now);
+    next.wait(700);
+    assert!(next.sent.last().unwrap().desired.stopped.contains(WorkloadId(0)));
+    // A peer that knows less takes it over; then it is started again.
+    desire(&mut bench, true);
+    bench.live(2_000, &[b, c]);
+    assert_eq!(bench.acts.last(), Some(&(WorkloadId(0), Act::Start)));
 }

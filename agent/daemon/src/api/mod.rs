@@ -37,12 +37,16 @@ pub(crate) enum ApiRequest {
     Fence(Order),
     /// An operator states that a host is dead and harmless.
     Confirm(Order),
+    /// An operator stops a workload for good (the order's name is the workload's).
+    Stop(Order),
+    /// An operator lets a workload run again.
+    Start(Order),
 }
 
-/// An operator's order about one host.
+/// An operator's order about one host or workload.
 #[derive(Debug)]
 pub(crate) struct Order {
-    /// The host's name as given; not checked against the configuration yet.
+    /// The host's or workload's name as given; not checked against the configuration yet.
     pub(crate) host: String,
     /// What the operator says about why: one line, never empty.
     pub(crate) reason: String,
@@ -86,7 +90,7 @@ pub(crate) enum Outcome {
         /// Why, and the way out.
         message: String,
     },
-    /// No host of that name is configured.
+    /// No host or workload of that name is configured.
     UnknownHost {
         /// Those that are.
         known: Vec<String>,

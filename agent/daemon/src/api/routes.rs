@@ -42,6 +42,8 @@ type Reply = Response<Full<Bytes>>;
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct OrderBody {
+    /// A host's name, or a workload's.
+    #[serde(alias = "workload")]
     pub(super) host: String,
     pub(super) reason: String,
 }
@@ -70,7 +72,7 @@ where
     let path = request.uri().path().to_owned();
     let allowed = match path.as_str() {
         "/v1/status" | "/v1/why" | "/healthz" | "/ready" | "/metrics" => Method::GET,
-        "/v1/fence" | "/v1/confirm" => Method::POST,
+        "/v1/fence" | "/v1/confirm" | "/v1/workload/stop" | "/v1/workload/start" => Method::POST,
         _ => return Err(Refusal(StatusCode::NOT_FOUND, "there is no such resource".to_owned())),
     };
     if request.method() != allowed {
@@ -86,6 +88,14 @@ where
         "/v1/confirm" => {
             let body = order_body(request, caller).await?;
             order(shared, body, caller, ApiRequest::Confirm).await
+        }
+        "/v1/workload/stop" => {
+            let body = order_body(request, caller).await?;
+            order(shared, body, caller, ApiRequest::Stop).await
+        }
+        "/v1/workload/start" => {
+            let body = order_body(request, caller).await?;
+            order(shared, body, caller, ApiRequest::Start).await
         }
         "/healthz" => status(shared).await.map(|_| text("ok\n")),
         "/ready" => status(shared).await.map(|status| ready(&status)),

@@ -8,6 +8,7 @@ mod keygen;
 mod order;
 mod status;
 mod why;
+mod workload;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -46,6 +47,9 @@ enum Command {
     Fence(OrderOptions),
     /// State that a host is dead and can do no more harm, after you made sure of it yourself.
     Confirm(OrderOptions),
+    /// Stop a workload for good, or let it run again.
+    #[command(subcommand)]
+    Workload(Desire),
     /// Tell what happened, from the journal; also when no agent runs.
     Why {
         /// Only what concerns this host, and what followed from its end.
@@ -80,6 +84,23 @@ enum Check {
     Fences(ConfigOption),
 }
 
+#[derive(Debug, Subcommand)]
+enum Desire {
+    /// Stop it, wherever it runs; it stays stopped, over restarts and boots, until it is started again.
+    Stop(DesireOptions),
+    /// Let it run again: it is placed like any other.
+    Start(DesireOptions),
+}
+
+#[derive(Debug, Args)]
+struct DesireOptions {
+    /// The workload's name in the configuration.
+    workload: String,
+    /// Why, for the journal.
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+}
+
 #[derive(Debug, Args)]
 struct ConfigOption {
     /// The configuration.
@@ -107,6 +128,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Status { json } => status::run(socket, json),
         Command::Fence(options) => order::run(socket, order::Kind::Fence, &options),
         Command::Confirm(options) => order::run(socket, order::Kind::Confirm, &options),
+        Command::Workload(Desire::Stop(options)) => workload::run(socket, false, &options),
+        Command::Workload(Desire::Start(options)) => workload::run(socket, true, &options),
         Command::Why { host, json } => why::run(Path::new(JOURNAL), host.as_deref(), json),
         Command::Check(Check::Config { file }) => check::run(&file),
         Command::Check(Check::Fences(option)) => fences::run(&option.config),
@@ -218,6 +241,8 @@ mod tests {
             "palisade status --json",
             "palisade fence b --reason broken --yes",
             "palisade confirm b --reason unplugged",
+            "palisade workload stop db --reason upgrade",
+            "palisade workload start db --reason done",
             "palisade why",
             "palisade why b --json",
             "palisade check config",

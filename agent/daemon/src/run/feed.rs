@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use palisade_core::action::{Request, RequestRefused};
-use palisade_core::config::Host;
+use palisade_core::config::{Host, Workload};
 use palisade_core::status::Status;
 use palisade_proto::{HostId, Time};
 
@@ -78,10 +78,30 @@ impl Agent {
             ApiRequest::Fence(order) => {
                 self.order(order, now, |host, reason, by| Request::Fence { host, reason, by });
             }
+            ApiRequest::Stop(order) => self.desire(order, false, now),
+            ApiRequest::Start(order) => self.desire(order, true, now),
             ApiRequest::Confirm(order) => {
                 self.order(order, now, |host, reason, by| Request::Confirm { host, reason, by });
             }
         }
+    }
+
+    fn desire(&mut self, order: Order, run: bool, now: Time) {
+        let Order { host: name, reason, by, reply } = order;
+        let outcome = match self.cluster.workload_named(&name).map(Workload::id) {
+            None => {
+                let known = self.cluster.workloads().iter().map(|workload| workload.name().to_owned());
+                Outcome::UnknownHost { known: known.collect() }
+            }
+            Some(workload) => {
+                let request = Request::Desire { workload, run, reason, by: by.to_string() };
+                match self.engine.handle_request(request, now) {
+                    Ok(message) => Outcome::Accepted { message },
+                    Err(refused) => Outcome::Refused { message: RequestRefused::to_string(&refused) },
+                }
+            }
+        };
+        drop(reply.send(outcome));
     }
 
     fn order(&mut self, order: Order, now: Time, request: impl FnOnce(HostId, String, String) -> Request) {

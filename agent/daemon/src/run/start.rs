@@ -8,6 +8,9 @@ use std::path::Path;
 
 use palisade_core::standing::{Awakening, Birth, Saved, SavedState, awaken, life_name};
 
+use palisade_core::record::Event;
+use palisade_proto::WorkloadId;
+
 use super::setup::Setup;
 use crate::identity::{self, BootId};
 use crate::journal;
@@ -69,7 +72,11 @@ pub(super) fn born(setup: &Setup) -> Result<Born, String> {
         saved,
         journal_says_admitted,
     };
-    let awakening = awaken(&birth);
+    let mut awakening = awaken(&birth);
+    if let (Awakening::Live { saved, .. }, SavedState::Absent) = (&mut awakening, &birth.saved) {
+        // A new boot: what operators stopped before it stays stopped.
+        (saved.desired_version, saved.stopped) = last_desired(Path::new(JOURNAL_DIR))?;
+    }
     Ok(Born { birth, awakening, standing })
 }
 
@@ -89,6 +96,22 @@ fn was_admitted(dir: &Path, boot: [u8; 16]) -> Result<bool, String> {
             "{}: {error}; it must tell whether an agent was admitted in this boot; repair it, or reboot this host",
             dir.display()
         )),
+    }
+}
+
+/// What the journal's last word on it says that operators want; nothing said: everything runs.
+fn last_desired(dir: &Path) -> Result<(u64, Vec<WorkloadId>), String> {
+    let found = journal::last_matching(dir, "\"kind\":\"desired\"", |line| {
+        line.event.get("kind").and_then(serde_json::Value::as_str) == Some("desired")
+    });
+    let line = found.map_err(|error| {
+        format!("{}: {error}; it must tell which workloads operators stopped; repair it", dir.display())
+    })?;
+    match line.map(|line| serde_json::from_value::<Event>(line.event)) {
+        Some(Ok(Event::Desired { version, stopped, .. })) => {
+            Ok((version, stopped.into_iter().map(|what| what.id).collect()))
+        }
+        Some(_) | None => Ok((0, Vec::new())),
     }
 }
 

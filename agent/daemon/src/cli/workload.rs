@@ -1,0 +1,49 @@
+//! `palisade workload stop` and `start`: what operators want to run.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use super::{DesireOptions, Ended, Failure, ask, print};
+use crate::api::Outcome;
+
+pub(super) fn run(socket: &Path, run: bool, options: &DesireOptions) -> Ended {
+    let DesireOptions { workload, reason } = options;
+    let path = if run { "/v1/workload/start" } else { "/v1/workload/stop" };
+    let body = serde_json::json!({ "workload": workload, "reason": reason }).to_string();
+    let answer = ask(socket, path, Some(body.as_bytes()))?;
+    match serde_json::from_slice(&answer.body) {
+        Ok(Outcome::Accepted { message }) => {
+            print(&format!("{message}\n"));
+            Ok(ExitCode::SUCCESS)
+        }
+        Ok(Outcome::Refused { message }) => Err(Failure::failed(format!("refused: {message}"))),
+        Ok(Outcome::UnknownHost { known }) => {
+            let known = known.join(", ");
+            Err(Failure::usage(format!("there is no workload `{workload}`; configured are: {known}")))
+        }
+        Err(error) => Err(Failure::failed(format!("the agent's answer makes no sense: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::tests::agent;
+    use crate::testing::TempDir;
+
+    #[test]
+    fn a_workload_is_stopped_or_unknown() {
+        let dir = TempDir::new();
+        let socket = agent(&dir);
+        let desire = |name: &str| {
+            let options = DesireOptions { workload: name.to_owned(), reason: "upgrade".to_owned() };
+            run(&socket, false, &options)
+        };
+        assert_eq!(desire("db").unwrap(), ExitCode::SUCCESS);
+        let unknown = desire("q").unwrap_err();
+        assert_eq!(
+            (unknown.status, unknown.message.as_str()),
+            (2, "there is no workload `q`; configured are: db")
+        );
+    }
+}
