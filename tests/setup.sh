@@ -57,6 +57,14 @@ target() {
 }
 target thumbv7em-none-eabihf
 
+for component in clippy rustfmt; do
+    case $component in clippy) command=cargo-clippy ;; *) command=rustfmt ;; esac
+    if ! $command --version >/dev/null 2>&1; then
+        echo "setup: adding the Rust component $component"
+        rustup component add "$component"
+    fi
+done
+
 tool() {
     command -v "$1" >/dev/null 2>&1 && return
     echo "setup: building $1 (minutes, once)"

@@ -44,11 +44,6 @@ pub enum Action {
     FeedWatchdog,
     /// Stop the watchdog by magic close: this life leaves.
     DisarmWatchdog,
-    /// Reboot at once, without a shutdown.
-    RebootSelf {
-        /// Why, for the kernel log.
-        why: &'static str,
-    },
     /// Everything is said and written: end the process.
     Exit(ExitKind),
 }

@@ -182,8 +182,7 @@ impl World {
                 | Action::Ask(_)
                 | Action::ArmWatchdog
                 | Action::FeedWatchdog
-                | Action::DisarmWatchdog
-                | Action::RebootSelf { .. } => {}
+                | Action::DisarmWatchdog => {}
             }
         }
     }

@@ -39,7 +39,7 @@ use orders::Orders;
 use setup::Setup;
 use slow::{Ears, Hands};
 
-/// The supervisor starts us again at once (RestartForceExitStatus=75).
+/// The supervisor starts us again at once (Restart=always; SuccessExitStatus=75 keeps it from counting as a failure).
 const EXIT_AGAIN: u8 = 75;
 /// The configuration or a secret is not usable.
 const EXIT_CONFIG: u8 = 2;

@@ -227,7 +227,7 @@ impl Fence {
     }
 
     /// Gives the power back. Only after a proof, and only if the plan says so; the caller decides that the host may have it
-    /// (never a quarantined one, never one that has left). It waits until no unanswered off can execute any more. True if
+    /// (never one that has left). It waits until no unanswered off can execute any more. True if
     /// the phase has begun.
     pub fn power_on_phase(&mut self, now: Time) -> bool {
         if self.phase != Phase::Proven || self.plan.after_off == After::Off {

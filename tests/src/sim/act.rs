@@ -76,10 +76,6 @@ impl World {
             }
             Action::FeedWatchdog => self.feed_dog(host),
             Action::DisarmWatchdog => self.machines[host].dog = None,
-            Action::RebootSelf { why } => {
-                self.trace(|| format!("{}: reboots itself: {why}", NAMES[host]));
-                self.reset(host);
-            }
             Action::Exit(kind) => self.exited(host, kind),
         }
     }

@@ -310,7 +310,7 @@ impl Fencing {
 /// What becomes of a fenced host's power.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AfterOff {
-    /// Give it back, so that the host can return; never for a quarantined host or one that has left.
+    /// Give it back, so that the host can return; never to one that has left.
     #[default]
     On,
     /// Leave it off.

@@ -32,7 +32,6 @@ impl Agent {
             Action::ArmWatchdog => self.own.extend(self.dog.arm()),
             Action::FeedWatchdog => self.own.extend(self.dog.feed()),
             Action::DisarmWatchdog => self.dog.disarm(),
-            Action::RebootSelf { why } => return Some(Ended::Failed(reboot(why))),
             Action::Exit(kind) => return Some(Ended::By(kind)),
         }
         None
