@@ -51,6 +51,15 @@ fn a_seed_is_one_history() {
     assert_eq!(one.trace, other.trace);
 }
 
+/// A snapshot is the whole engine: one that is read back goes on exactly as the one it was taken of.
+#[test]
+fn a_snapshot_goes_on_as_the_engine_it_was_taken_of() {
+    for seed in 0..20 {
+        let (plain, through) = (sim::run(seed, true), sim::run_through_snapshots(seed));
+        assert_eq!(plain.trace, through.trace, "seed {seed}");
+    }
+}
+
 /// The budgets of DESIGN.md, in virtual time; the benchmark measures them in real time.
 #[test]
 fn recovery_is_within_its_budget() {

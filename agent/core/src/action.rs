@@ -1,5 +1,6 @@
 //! What the engine wants done. The shell carries these out in the order they are polled and decides nothing itself.
 
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 use palisade_ladder::{Command, DeviceId};
@@ -49,11 +50,11 @@ pub enum Action {
 }
 
 /// Names a step that waits for the journal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Ticket(pub u64);
 
 /// Names one command sent to one device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct OrderId(pub u64);
 
 /// One command for one device.
@@ -86,7 +87,7 @@ pub enum Act {
 }
 
 /// Why the process ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ExitKind {
     /// This life has left; the next start is a new life.
     Left,
@@ -97,7 +98,7 @@ pub enum ExitKind {
 }
 
 /// What a workload's driver reports.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WorkloadReport {
     /// A start succeeded: status read back as running.
     Started,
@@ -112,7 +113,7 @@ pub enum WorkloadReport {
 }
 
 /// What a look at a workload on this host says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Seen {
     /// It runs here.
     Running,
@@ -123,7 +124,7 @@ pub enum Seen {
 }
 
 /// What a probe of a storage says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StorageHealth {
     /// A write with fsync went through.
     Healthy,
@@ -134,7 +135,7 @@ pub enum StorageHealth {
 }
 
 /// What an operator asks of this host's agent, on the local socket.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
     /// Fence a host now.
     Fence {

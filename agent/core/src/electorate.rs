@@ -1,5 +1,6 @@
 //! Who is counted (E), who is proven dead (D), whose paths are cut (C). Shrinks by proof alone.
 
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 use palisade_ladder::Proof;
@@ -11,7 +12,7 @@ use crate::standing::SavedDeath;
 const DEATHS_KEPT: usize = 4;
 
 /// E, D and C of one host.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Electorate {
     counted: BTreeSet<Incarnation>,
     /// In the order learned.

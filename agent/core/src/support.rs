@@ -3,6 +3,7 @@
 //! A grant counts from the *sending* of its ask for one lease, on the holder's clock; it counts for the view it was asked
 //! for, and for a larger one, never for another.
 
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use palisade_proto::{Duration, Incarnation, Seq, Time};
@@ -11,7 +12,7 @@ use palisade_proto::{Duration, Incarnation, Seq, Time};
 const MAX_ASKS: usize = 256;
 
 /// What a host holds of others' support.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Support {
     lease: Duration,
     asks: VecDeque<SentAsk>,
@@ -22,7 +23,7 @@ pub(crate) struct Support {
     witness_last: Option<Time>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct SentAsk {
     seq: Seq,
     sent: Time,

@@ -6,7 +6,7 @@
 use core::fmt;
 
 use palisade_proto::{Duration, Time};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::proof::OffReading;
 use crate::{Command, DeviceId, Failure, Opening, PlannedDevice, Power, Response};
@@ -25,7 +25,7 @@ pub const LOOK_PAUSE: Duration = Duration::ms(1000);
 pub const SETTLE_DEADLINES: u64 = 3;
 
 /// One command for one device. Each is carried out and answered, or withdrawn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[must_use = "an order is carried out and answered, or withdrawn"]
 pub struct Order {
     /// Which device.
@@ -39,7 +39,7 @@ pub struct Order {
 }
 
 /// Why a try of a device did not reach its goal.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Setback {
     /// The command brought no answer to build on.
@@ -70,7 +70,7 @@ impl fmt::Display for Setback {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Goal {
     Off(Opening),
     On,
@@ -100,7 +100,7 @@ impl Goal {
 }
 
 /// What the device is asked next, or now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Step {
     /// Read before the off. Proves nothing.
     Look,
@@ -110,7 +110,7 @@ pub(crate) enum Step {
     ReadBack { back: ReadBack },
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ReadBack {
     already: bool,
     answered_at: Time,
@@ -121,13 +121,13 @@ pub(crate) struct ReadBack {
     last: Option<Power>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Flight {
     Due(Time),
     Sent { at: Time, deadline: Time },
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum State {
     Going {
         step: Step,
@@ -154,7 +154,7 @@ pub(crate) enum Note {
     WrongIdentity(Failure),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Course {
     device: PlannedDevice,
     goal: Goal,

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use palisade_proto::{Duration, Incarnation, Time};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::course::{Course, Goal, Note, State};
 use crate::{After, Command, DeviceId, Failure, Order, Plan, PlannedDevice, Power, Proof, Response, Setback};
@@ -83,7 +83,7 @@ pub enum Exhaustion {
     NothingToTry,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Phase {
     Cutting { level: usize, ends: Time },
     Resting { until: Option<Time> },
@@ -93,7 +93,7 @@ enum Phase {
 }
 
 /// A fence in flight. It is polled until it has proven, or given up explicitly with [`Fence::abandon`].
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 #[must_use = "a fence in flight is driven to its end or abandoned explicitly"]
 pub struct Fence {
     victim: Incarnation,
@@ -102,6 +102,8 @@ pub struct Fence {
     rest: Duration,
     levels: Vec<Vec<Course>>,
     power_on: Vec<Course>,
+    /// Drained within the input that made them, so a snapshot has none.
+    #[serde(skip)]
     outcomes: VecDeque<Outcome>,
 }
 

@@ -16,7 +16,7 @@ impl fmt::Display for DeviceId {
 }
 
 /// How to fence one host.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// In the order in which they are tried; a level is left for the next one only when it cannot prove.
     pub levels: Vec<Level>,
@@ -29,14 +29,14 @@ pub struct Plan {
 }
 
 /// Devices that work together: the level proves only when each of them does (a host with two power feeds).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Level {
     /// Never empty in a plan from a checked configuration; an empty level proves nothing.
     pub devices: Vec<PlannedDevice>,
 }
 
 /// One device within a plan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedDevice {
     /// Which one.
     pub id: DeviceId,
@@ -47,7 +47,7 @@ pub struct PlannedDevice {
 }
 
 /// What a fence does first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Opening {
     /// The off, at once: the fastest way. An off that the device acknowledges counts against the budget, since many devices
     /// acknowledge even when the power is off already.
@@ -61,7 +61,7 @@ pub enum Opening {
 }
 
 /// What becomes of the power of a host that is proven off.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum After {
     /// It comes back (the caller starts this: [`crate::Fence::power_on_phase`]).
     #[default]

@@ -6,7 +6,7 @@
 use core::fmt;
 
 use palisade_proto::{Duration, Incarnation, Time};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::DeviceId;
 
@@ -70,7 +70,7 @@ impl fmt::Display for ProofKind {
 }
 
 /// What one power device showed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OffReading {
     /// The device.
     pub device: DeviceId,

@@ -40,6 +40,13 @@ impl World {
                 return;
             }
         }
+        if self.goes_through_snapshots()
+            && let Some(process) = &mut self.machines[host].process
+        {
+            let bytes = postcard::to_stdvec(&process.engine).expect("an engine is plain data");
+            let back: Engine = postcard::from_bytes(&bytes).expect("what was written is read");
+            process.engine = back.configured(std::sync::Arc::clone(&self.cluster));
+        }
         self.observe(host);
     }
 

@@ -40,6 +40,17 @@ pub fn run(seed: u64, tracing: bool) -> Report {
     World::new(setup, &boots, timeline, rng, tracing).run(Micros::MAX)
 }
 
+/// The history of one seed, told whole, with every engine read back from a snapshot of itself after each input.
+#[must_use]
+pub fn run_through_snapshots(seed: u64) -> Report {
+    let mut rng = Rng::new(seed);
+    let setup = Setup::draw(&mut rng);
+    let (boots, timeline) = timeline::draw(&mut rng, &setup);
+    let mut world = World::new(setup, &boots, timeline, rng, true);
+    world.go_through_snapshots();
+    world.run(Micros::MAX)
+}
+
 /// A history of one seed in which nothing happens that could cost a host its power; any cut is a failure.
 #[must_use]
 pub fn run_harmless(seed: u64, tracing: bool) -> Report {

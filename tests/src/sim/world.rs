@@ -60,6 +60,8 @@ pub struct World {
     witness_seq: u64,
     healed: Option<Micros>,
     measuring: bool,
+    /// Every engine is read back from a snapshot of itself after each input.
+    through_snapshots: bool,
     pub(super) tracing: bool,
     pub(super) report: Report,
 }
@@ -91,6 +93,7 @@ impl World {
             witness_seq: 0,
             healed: None,
             measuring: false,
+            through_snapshots: false,
             tracing,
             report: Report::default(),
         };
@@ -128,6 +131,11 @@ impl World {
     /// Measures the time from the first loss of power to all that ran there running elsewhere, and ends the history then.
     pub fn measure_recovery(&mut self) {
         self.measuring = true;
+    }
+
+    /// Replaces every engine by its own snapshot after each input: nothing may change by it.
+    pub fn go_through_snapshots(&mut self) {
+        self.through_snapshots = true;
     }
 
     pub(super) fn fail(&mut self, what: String) {
@@ -211,6 +219,10 @@ impl World {
 
     pub(super) fn is_process(&self, host: usize, id: u64) -> bool {
         self.machines[host].process.as_ref().is_some_and(|process| process.id == id)
+    }
+
+    pub(super) fn goes_through_snapshots(&self) -> bool {
+        self.through_snapshots
     }
 
     pub(super) fn is_measuring(&self) -> bool {

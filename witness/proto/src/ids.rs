@@ -121,7 +121,7 @@ impl fmt::Display for WorkloadId {
 }
 
 /// A set of workloads: one bit an id.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkloadSet([u64; MAX_WORKLOADS / 64]);
 
 impl WorkloadSet {

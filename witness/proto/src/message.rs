@@ -1,6 +1,7 @@
 //! What is said, as meaning: the heartbeat of a host, the ask to the witness and its answer. [`crate::wire`] has the bytes.
 
 use heapless::Vec;
+use serde::{Deserialize, Serialize};
 
 use crate::{Drift, Duration, HostId, Incarnation, MAX_HOSTS, WorkloadId, WorkloadSet};
 
@@ -13,7 +14,7 @@ pub const MAX_PLACES: usize = 128;
 pub type Seq = u64;
 
 /// A set of incarnations, in a fixed order, at most [`MAX_NAMES`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Names(Vec<Incarnation, MAX_NAMES>);
 
 impl Names {
@@ -83,7 +84,7 @@ pub struct Founding {
 }
 
 /// "This is the last packet that I received from you", accepted or not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Echo {
     /// The packet's sender.
     pub of: Incarnation,
@@ -92,7 +93,7 @@ pub struct Echo {
 }
 
 /// Support for the view that `to` asked for in its heartbeat `seq`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
     /// The asker.
     pub to: Incarnation,
@@ -101,7 +102,7 @@ pub struct Grant {
 }
 
 /// A coordinator's word on who should run an orphaned workload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
     /// What to run.
     pub workload: WorkloadId,
@@ -125,7 +126,7 @@ pub enum HealthClass {
 }
 
 /// What operators want to run, as versioned by the host that last changed it. The higher version wins.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Desired {
     /// Rises with each change; ties fall to the greater stop set's bytes, so that every host decides alike.
     pub version: u64,
@@ -134,7 +135,7 @@ pub struct Desired {
 }
 
 /// Where a host stands in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Presence {
     /// Heartbeats only: no asks, no grants, no workloads.
     Joining,
@@ -147,7 +148,7 @@ pub enum Presence {
 }
 
 /// One heartbeat: an ask, a grant and the gossip at once (PROTOCOL, "State and heartbeats").
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heartbeat {
     /// The sender.
     pub from: Incarnation,
@@ -222,7 +223,7 @@ impl Heartbeat {
 }
 
 /// What a host wants of the witness.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AskKind {
     /// Support for an exact half. `incumbent`: the asker's last grant from the witness expired less than 3*Ls ago, or has not.
     Ordinary {
@@ -236,7 +237,7 @@ pub enum AskKind {
 }
 
 /// A host's message to the witness. `view` is empty in a beacon.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ask {
     /// The asker.
     pub from: Incarnation,
@@ -253,7 +254,7 @@ pub struct Ask {
 }
 
 /// What the witness says to an ask.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Verdict {
     /// Supported.
     Granted,
@@ -274,7 +275,7 @@ pub enum Verdict {
 }
 
 /// The witness's answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
     /// The life of the witness: a random name drawn at its start.
     pub start: [u8; 8],

@@ -4,13 +4,14 @@
 //! was fresh (the caller has checked that), or what a host adds to the rule (condition 3 of PROTOCOL, "Grant rule").
 
 use core::fmt;
+use serde::{Deserialize, Serialize};
 
 use heapless::Vec;
 
 use crate::{Duration, Incarnation, Time};
 
 /// A voter's support for one asking incarnation and the view it stands with.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease<const VIEW: usize> {
     /// Who was granted support. Witness and hosts key leases by incarnation, never by host.
     pub holder: Incarnation,
@@ -58,7 +59,7 @@ impl fmt::Display for Refusal {
 }
 
 /// The leases of one voter. At most one per asking incarnation.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Voter<const LEASES: usize, const VIEW: usize> {
     leases: Vec<Lease<VIEW>, LEASES>,
     may_grant_from: Time,

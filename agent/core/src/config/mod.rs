@@ -21,6 +21,7 @@ mod workload;
 mod tests;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use palisade_proto::{Duration, HostId, WorkloadId};
 
@@ -50,6 +51,25 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    /// No cluster: what an engine has that was read from a snapshot, until it is given its configuration.
+    pub(crate) fn none() -> Arc<Self> {
+        Arc::new(Self {
+            name: String::new(),
+            profile: Profile::default(),
+            on_quorum_loss: OnQuorumLoss::default(),
+            keys: Vec::new(),
+            timing: Timing::of(Profile::default()),
+            watchdog: None,
+            witness: None,
+            telemetry: None,
+            fencing: Fencing { budget: 0, budget_window: Duration(0), after_off: AfterOff::Off },
+            hosts: Vec::new(),
+            devices: Vec::new(),
+            storages: Vec::new(),
+            workloads: Vec::new(),
+        })
+    }
+
     /// The cluster's name: `[a-z0-9-]{1,32}`; part of every MQTT topic.
     #[must_use]
     pub fn name(&self) -> &str {

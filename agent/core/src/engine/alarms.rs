@@ -1,5 +1,6 @@
 //! What a person should look at: said once when it begins and once when it ends.
 
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::action::Action;
@@ -9,7 +10,7 @@ use crate::record::Event;
 const MAX_ALARMS: usize = 256;
 
 /// The alarms that stand, by a key of ours.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Alarms {
     standing: BTreeMap<String, String>,
 }

@@ -3,6 +3,7 @@
 //! SAFE-1: "A workload starts on a host only with a sufficient proof for every incarnation that may still run it": a start
 //! waits until each counted, living incarnation has said, after the claim, that it does not run the workload.
 
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 use palisade_proto::message::{HealthClass, Presence};
@@ -20,7 +21,7 @@ const MAX_FAILURES: u32 = 3;
 const FAILURE_MEMORY: Duration = Duration::secs(600);
 
 /// Where a workload stands on this host. Each of these is `busy`; a workload without an entry is stopped here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Here {
     /// Claimed at this seq: waiting for everyone else's word.
     Claimed(Seq),

@@ -1,6 +1,7 @@
 //! Cold start: how a first electorate forms when none may live. "No electorate may form while an older one may live. So every
 //! host of H must be in the new one or proven off."
 
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 use palisade_ladder::{Command, DeviceId, Failure, Power, Response};
@@ -18,7 +19,7 @@ const READ_REST: Duration = Duration::secs(1);
 const FORCE_REST: Duration = Duration::secs(5);
 
 /// The state of a cold start: this host's lock and, if it decides, how far it is.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Cold {
     lock: Option<Founding>,
     commit: Option<Commit>,
@@ -35,7 +36,7 @@ pub(crate) struct Cold {
 }
 
 /// The decider's way to a commit.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Commit {
     /// "that point": every host of H is locked here, left or silent.
     point: Seq,
@@ -46,7 +47,7 @@ struct Commit {
 }
 
 /// How a host presents itself to the decider.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Presented {
     Locked(Incarnation),
     Left(Incarnation),
@@ -54,7 +55,7 @@ enum Presented {
 }
 
 /// The readings of one host's power devices.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Reads {
     in_flight: BTreeMap<OrderId, (DeviceId, Time)>,
     off: BTreeMap<DeviceId, Time>,

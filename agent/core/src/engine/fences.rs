@@ -1,6 +1,7 @@
 //! Whom the coordinator fences, within which limits, and how an order reaches a device: intent on the disk, standing checked,
 //! then sent.
 
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 use palisade_ladder::{
@@ -21,7 +22,7 @@ const MAX_AT_ONCE: usize = 4;
 const MAX_FENCE_TIMES: usize = 256;
 
 /// Everything under way with fence devices.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Fences {
     running: BTreeMap<Incarnation, Running>,
     intended: BTreeMap<Ticket, Intended>,
@@ -32,14 +33,14 @@ pub(crate) struct Fences {
 }
 
 /// When a fence path was last proven, and how the last try ended.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Path {
     pub(crate) proven: Option<Time>,
     pub(crate) error: Option<String>,
 }
 
 /// Who ordered a fence.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Authority {
     /// SAFE-2: the coordinator of a quorate view.
     Coordinator,
@@ -47,7 +48,7 @@ pub(crate) enum Authority {
     Operator,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Running {
     fence: Fence,
     authority: Authority,
@@ -56,14 +57,14 @@ struct Running {
     setbacks: String,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 enum Intended {
     Fence { victim: Incarnation, order: Order },
     PowerBack { host: HostId, device: DeviceId, deadline: Time },
     ColdOff { host: HostId, device: DeviceId, deadline: Time },
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Flight {
     victim: Option<Incarnation>,
     host: HostId,

@@ -2,6 +2,7 @@
 
 use palisade_proto::message::Presence;
 use palisade_proto::{Duration, Time, WorkloadId};
+use serde::{Deserialize, Serialize};
 
 use super::Engine;
 use crate::action::{Action, ExitKind};
@@ -13,7 +14,7 @@ const LEFT_WORDS: (u8, Duration) = (4, Duration::ms(60));
 const AWAY_WORDS: (u8, Duration) = (3, Duration::ms(20));
 
 /// A life or a process on its way out.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Leaving {
     how: ExitKind,
     why: String,

@@ -15,6 +15,7 @@ mod report;
 mod speak;
 mod standing;
 
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -43,7 +44,7 @@ const MIN_GAP: Duration = Duration::ms(10);
 const LISTEN_PERCENT: u64 = 110;
 
 /// What this host knows of another one.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Peer {
     /// The last packet received, accepted or not: goes back as the echo.
     pub(crate) last_seen: Option<palisade_proto::message::Echo>,
@@ -60,7 +61,7 @@ pub(crate) struct Peer {
 }
 
 /// The last packet accepted from a host.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Accepted {
     pub(crate) heartbeat: Arc<Heartbeat>,
     pub(crate) at: Time,
@@ -69,8 +70,12 @@ pub(crate) struct Accepted {
 }
 
 /// The agent's state machine. Create it after [`crate::standing::awaken`].
-#[derive(Debug)]
+///
+/// Serialised (between two inputs, every action polled) it is a snapshot for recordings and explorations; read back, it has no
+/// configuration and does nothing right before [`Engine::configured`] gives it one.
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Engine {
+    #[serde(skip, default = "Cluster::none")]
     cluster: Arc<Cluster>,
     digest: [u8; 8],
     me: Incarnation,
@@ -145,6 +150,7 @@ pub struct Engine {
     /// When another machine last spoke under a host's name.
     clones: BTreeMap<HostId, Time>,
     alarms: Alarms,
+    #[serde(skip)]
     actions: VecDeque<Action>,
 }
 
@@ -286,6 +292,12 @@ impl Engine {
         }
         self.begin(now);
         self.settle();
+    }
+
+    /// A snapshot that was read back goes on under this configuration, which should be the one it was taken under.
+    #[must_use]
+    pub fn configured(self, cluster: Arc<Cluster>) -> Self {
+        Self { cluster, ..self }
     }
 
     /// The next thing to do; poll until `None` after each input.
