@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 use palisade_ladder::Proof;
+use palisade_proto::mutant::{self, Mutant};
 use palisade_proto::{Duration, HostId, Incarnation, Time};
 
 use crate::standing::SavedDeath;
@@ -79,6 +80,9 @@ impl Electorate {
             return false;
         }
         self.dead.push(SavedDeath { who, learned: now, fenced: fenced || proof.spent_budget() });
+        if mutant::on(Mutant::DeathsForgotten) {
+            self.trim();
+        }
         true
     }
 
@@ -91,6 +95,7 @@ impl Electorate {
     /// PROTOCOL, "Death and shrinking": "x leaves E only vls after h learned it: votes x cast just before it died may still
     /// be counted elsewhere." Returns who left E.
     pub(crate) fn forget(&mut self, voter_lease: Duration, now: Time) -> Vec<Incarnation> {
+        let voter_lease = if mutant::on(Mutant::DeadLeaveAtOnce) { Duration(0) } else { voter_lease };
         let gone: Vec<Incarnation> = self
             .dead
             .iter()
@@ -118,6 +123,8 @@ impl Electorate {
 
     fn trim(&mut self) {
         let (counted, dead) = (&self.counted, &self.dead);
+        let newest = dead.last().copied();
+        let kept = if mutant::on(Mutant::DeathsKeptInEOnly) { 0 } else { DEATHS_KEPT };
         let keep: Vec<SavedDeath> = dead
             .iter()
             .enumerate()
@@ -126,11 +133,19 @@ impl Electorate {
                 let newer = later
                     .filter(|other| other.who.host == death.who.host && !counted.contains(&other.who))
                     .count();
-                counted.contains(&death.who) || newer < DEATHS_KEPT
+                if mutant::on(Mutant::DeathsForgotten) {
+                    return Some(**death) == newest;
+                }
+                counted.contains(&death.who) || newer < kept
             })
             .map(|(_, death)| *death)
             .collect();
         self.dead = keep;
+    }
+
+    /// Takes an admission back: what no rule does (see [`Mutant::AdmissionTakenBack`]).
+    pub(crate) fn uncount(&mut self, who: Incarnation) {
+        self.counted.remove(&who);
     }
 
     /// Begins another lineage with nothing counted; what is dead stays dead.

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use palisade_proto::mutant::{self, Mutant};
 use palisade_proto::{Duration, Incarnation, Seq, Time};
 
 /// Asks whose answer can still count: a lease's worth at one ask each 10 ms, with a margin for the fast profile.
@@ -72,9 +73,15 @@ impl Support {
     }
 
     /// PROTOCOL, "Grant rule": "h counts a grant until (send time of that seq) + Ls on its own clock." An unknown or void seq
-    /// counts for nothing.
-    pub(crate) fn granted(&mut self, voter: Incarnation, seq: Seq) {
-        let Some(expires) = Self::expiry(&self.asks, seq, self.lease) else { return };
+    /// counts for nothing, nor does a grant that comes when its time is over.
+    pub(crate) fn granted(&mut self, voter: Incarnation, seq: Seq, now: Time) {
+        let Some(mut expires) = Self::expiry(&self.asks, seq, self.lease).filter(|expires| now < *expires)
+        else {
+            return;
+        };
+        if mutant::on(Mutant::LeaseFromReceipt) {
+            expires = now.after(self.lease);
+        }
         let held = self.grants.entry(voter).or_insert(expires);
         *held = (*held).max(expires);
     }
@@ -94,7 +101,7 @@ impl Support {
     /// of V' is from now on one for V'; every other one is void for good, also if V returns later."
     /// What is held or unanswered is always for the present view, so `grows` (old view within the new) decides for all.
     pub(crate) fn view_changed(&mut self, grows: bool) {
-        if !grows {
+        if !grows && !mutant::on(Mutant::ViewsReturnWithGrants) {
             self.void();
         }
     }
@@ -117,7 +124,9 @@ impl Support {
         let running: Vec<(Incarnation, Time)> = self
             .grants
             .iter()
-            .filter(|(voter, expires)| now < **expires && electorate.contains(voter))
+            .filter(|(voter, expires)| {
+                now < **expires && (electorate.contains(voter) || mutant::on(Mutant::StrangersVote))
+            })
             .map(|(voter, expires)| (*voter, *expires))
             .collect();
         let counted = electorate.len();
@@ -125,7 +134,8 @@ impl Support {
         expiries.sort_unstable_by(|a, b| b.cmp(a));
         let witness_until = self.witness_until.filter(|until| now < *until);
         // The quorum lasts as long as the last-but-(k-1) of its k votes.
-        let by_hosts = expiries.get(counted / 2).copied();
+        let needed = if mutant::on(Mutant::HalfIsQuorum) { counted.div_ceil(2) } else { counted / 2 + 1 };
+        let by_hosts = expiries.get(needed.saturating_sub(1)).copied();
         let by_half = (counted > 0 && counted.is_multiple_of(2))
             .then(|| expiries.get(counted / 2 - 1).copied().zip(witness_until))
             .flatten()
@@ -172,7 +182,7 @@ mod tests {
             let mut support = support();
             support.asked(7, Time(100));
             support.asked_witness(8, Time(100));
-            (0..votes).for_each(|voter| support.granted(host(voter), 7));
+            (0..votes).for_each(|voter| support.granted(host(voter), 7, Time(200)));
             if witness {
                 support.witness_granted(8);
             }
@@ -189,7 +199,7 @@ mod tests {
         let electorate: BTreeSet<Incarnation> = [host(0)].into();
         let mut support = support();
         support.asked(7, Time(100));
-        support.granted(host(0), 7);
+        support.granted(host(0), 7, Time(200));
         assert_eq!(support.tally(&electorate, Time(1099)).until, Some(Time(1100)));
         assert_eq!(support.tally(&electorate, Time(1100)).until, None);
     }
@@ -198,7 +208,7 @@ mod tests {
     fn a_voter_outside_the_electorate_does_not_count() {
         let mut support = support();
         support.asked(7, Time(100));
-        support.granted(host(1), 7);
+        support.granted(host(1), 7, Time(200));
         assert_eq!(support.tally(&[host(0)].into(), Time(200)).until, None);
     }
 
@@ -208,12 +218,12 @@ mod tests {
         let electorate: BTreeSet<Incarnation> = [host(0)].into();
         let mut support = support();
         support.asked(7, Time(100));
-        support.granted(host(0), 7);
+        support.granted(host(0), 7, Time(200));
         support.asked(8, Time(150));
         support.view_changed(false);
         support.view_changed(false);
-        support.granted(host(0), 7);
-        support.granted(host(0), 8);
+        support.granted(host(0), 7, Time(200));
+        support.granted(host(0), 8, Time(200));
         assert_eq!(support.tally(&electorate, Time(200)).until, None);
     }
 
@@ -223,7 +233,7 @@ mod tests {
         let mut support = support();
         support.asked(7, Time(100));
         support.view_changed(true);
-        support.granted(host(0), 7);
+        support.granted(host(0), 7, Time(200));
         assert_eq!(support.tally(&electorate, Time(200)).until, Some(Time(1100)));
     }
 

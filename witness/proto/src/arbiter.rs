@@ -7,6 +7,7 @@ use core::fmt;
 
 use heapless::Vec;
 
+use crate::mutant::{self, Mutant};
 use crate::time::voter_length;
 use crate::voter::{Refusal, Voter};
 use crate::{Ask, AskKind, Drift, Duration, Incarnation, Seq, Time, Verdict};
@@ -78,6 +79,10 @@ impl<const HOSTS: usize, const LIVES: usize> Arbiter<HOSTS, LIVES> {
         if ask.kind != AskKind::Beacon && !ask.view.contains(ask.from) {
             return Err(Ignored::NotInOwnView);
         }
+        #[cfg(feature = "mutants")]
+        if mutant::on(Mutant::WitnessSkipsSilence) {
+            self.voter.end_silence();
+        }
         let has_room = self.note_seq(ask, now)?;
         if ask.kind != AskKind::Cold {
             self.quiet_since = now;
@@ -130,18 +135,19 @@ impl<const HOSTS: usize, const LIVES: usize> Arbiter<HOSTS, LIVES> {
 
     fn serves_incumbents_only(&self, now: Time) -> bool {
         now < self.voter.silent_until().after(voter_length(self.lease, self.drift))
+            && !mutant::on(Mutant::WitnessServesAnyone)
     }
 
     /// "cold asks: only if it has been up for, and has heard no beacon and no ordinary ask for, `beacon_ttl` (15 s)."
     fn electorate_may_live(&self, now: Time) -> bool {
-        now.since(self.quiet_since) < BEACON_TTL
+        now.since(self.quiet_since) < BEACON_TTL && !mutant::on(Mutant::ConsentWhileAlive)
     }
 
     /// Notes the ask's seq, whatever becomes of the ask. False: there is no room to.
     fn note_seq(&mut self, ask: &Ask, now: Time) -> Result<bool, Ignored> {
         if let Some(heard) = self.heard.iter_mut().find(|heard| heard.from == ask.from) {
             // SAFE-7: "Older seq: ignored." (An old ask must not replace a newer lease.)
-            if ask.seq <= heard.seq {
+            if ask.seq <= heard.seq && !mutant::on(Mutant::WitnessTakesOldAsks) {
                 return Err(Ignored::OldSeq);
             }
             (heard.seq, heard.at) = (ask.seq, now);

@@ -8,6 +8,7 @@
 pub mod arbiter;
 pub mod ids;
 pub mod message;
+pub mod mutant;
 #[cfg(feature = "seal")]
 pub mod seal;
 pub mod time;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use heapless::Vec;
 
+use crate::mutant::{self, Mutant};
 use crate::{Duration, Incarnation, Time};
 
 /// A voter's support for one asking incarnation and the view it stands with.
@@ -24,7 +25,13 @@ pub struct Lease<const VIEW: usize> {
 impl<const VIEW: usize> Lease<VIEW> {
     /// PROTOCOL, "Grant rule": a lease (g, Wg) conflicts with an ask (h, V) iff g != h and (g not in V or h not in Wg).
     fn conflicts(&self, asker: Incarnation, view: &[Incarnation]) -> bool {
-        self.holder != asker && !(view.contains(&self.holder) && self.view.contains(&asker))
+        let same = if mutant::on(Mutant::WitnessLeasesByHost) {
+            self.holder.host == asker.host
+        } else {
+            self.holder == asker
+        };
+        let names_asker = self.view.contains(&asker) || mutant::on(Mutant::OneSidedConflict);
+        !(same || view.contains(&self.holder) && names_asker)
     }
 }
 
@@ -115,6 +122,12 @@ impl<const LEASES: usize, const VIEW: usize> Voter<LEASES, VIEW> {
     /// Drops the lease of one incarnation: a host does so when it is dead or says `away`; the witness never does.
     pub fn drop_lease(&mut self, holder: Incarnation) {
         self.leases.retain(|lease| lease.holder != holder);
+    }
+
+    /// Ends the silent period before its time.
+    #[cfg(feature = "mutants")]
+    pub fn end_silence(&mut self) {
+        self.may_grant_from = Time(0);
     }
 
     /// Drops every lease: a life that has left grants nothing.

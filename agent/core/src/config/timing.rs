@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use palisade_proto::mutant::{self, Mutant};
 use palisade_proto::{Drift, Duration, time::voter_length};
 
 use super::contradiction::{Contradiction, round_trip_contradiction};
@@ -72,7 +73,7 @@ impl Timing {
     /// vls: how long a voter keeps one; also its silent period after a start.
     #[must_use]
     pub fn voter_lease(&self) -> Duration {
-        voter_length(self.lease, self.drift)
+        if mutant::on(Mutant::NoDrift) { self.lease } else { voter_length(self.lease, self.drift) }
     }
 
     /// After how much silence a host is no longer heard.

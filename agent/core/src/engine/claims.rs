@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 use palisade_proto::message::{HealthClass, Presence};
+use palisade_proto::mutant::{self, Mutant};
 use palisade_proto::{Duration, Heartbeat, Incarnation, Seq, Time, WorkloadId, WorkloadSet};
 
 use super::Engine;
@@ -276,6 +277,9 @@ impl Engine {
                     let workload = self.what(id);
                     let ticket = self.record_intent(Event::StartIntended { workload, cleared_by: by });
                     self.here.insert(id, Here::Intended(seq, ticket));
+                    if mutant::on(Mutant::StartUnintended) {
+                        self.start_durable(ticket);
+                    }
                 }
                 Clearance::Busy { on } => {
                     self.withdraw_claim(id, &format!("{on} says that it is busy with it"))
@@ -292,8 +296,11 @@ impl Engine {
         }
         let mut said = Vec::new();
         for member in self.electorate.living().filter(|who| *who != self.me) {
+            if mutant::on(Mutant::ClaimAwaitsViewOnly) && !self.view.contains(&member) {
+                continue;
+            }
             let Some(heartbeat) = self.heartbeat_of(member) else { return Clearance::Awaiting };
-            if !echoes(heartbeat, self.me, claim) {
+            if !echoes(heartbeat, self.me, claim) && !mutant::on(Mutant::ClaimUnawaited) {
                 return Clearance::Awaiting;
             }
             if heartbeat.busy.contains(id) {

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use palisade_ladder::{Command, DeviceId, Failure, Power, Response};
 use palisade_proto::message::{HealthClass, Names, Presence};
+use palisade_proto::mutant::{self, Mutant};
 use palisade_proto::{Duration, Founding, HostId, Incarnation, Seq, Time};
 
 use super::Engine;
@@ -104,7 +105,7 @@ impl Cold {
                 self.commit = None;
                 true
             }
-            Some(lock) => found == Some(lock),
+            Some(lock) => found == Some(lock) || mutant::on(Mutant::LockedJoinsAnyone),
             None => true,
         }
     }
@@ -246,11 +247,15 @@ impl Engine {
     /// (2 s) and a BMC read sent then says off."
     fn release_lock(&mut self) {
         let Some(lock) = self.cold.lock.filter(|lock| lock.decider != self.me) else { return };
+        if mutant::on(Mutant::LockNeverReleased) {
+            return;
+        }
         if let Some(why) = self.cold.decider_gone.take() {
             return self.set_lock(None, &why);
         }
-        if let Some(heartbeat) =
-            self.heartbeat_of(lock.decider).filter(|heartbeat| heartbeat.seq >= lock.epoch)
+        if let Some(heartbeat) = self
+            .heartbeat_of(lock.decider)
+            .filter(|heartbeat| heartbeat.seq >= lock.epoch || mutant::on(Mutant::LockReleasedOnOldPacket))
         {
             let moved = match heartbeat.presence {
                 Presence::Admitted | Presence::Away => heartbeat.found != Some(lock),
@@ -262,7 +267,7 @@ impl Engine {
         }
         let host = lock.decider.host;
         if let Some(silent_from) = self.silent_since(host)
-            && self.reads_off(host, silent_from)
+            && (mutant::on(Mutant::LockReleasedOnSilence) || self.reads_off(host, silent_from))
         {
             self.set_lock(None, "its decider is silent and reads off");
         }
@@ -298,7 +303,9 @@ impl Engine {
             Some(_) | None => {
                 self.dirty = true;
                 // "sent after that point": what was read or asked before counts no more.
-                self.cold.reads.clear();
+                if !mutant::on(Mutant::OldReadingCounts) {
+                    self.cold.reads.clear();
+                }
                 Commit { point: self.next_seq, at: self.now, standing, confirm: None }
             }
         };
@@ -316,7 +323,8 @@ impl Engine {
                 Presented::Left(_) | Presented::Silent => None,
             })
             .collect();
-        if locked.iter().all(|who| self.has_echoed(*who, confirm)) {
+        let confirmed = locked.iter().all(|who| self.has_echoed(*who, confirm));
+        if confirmed || mutant::on(Mutant::ColdStartUnconfirmed) {
             let members: BTreeSet<Incarnation> = locked.into_iter().chain([self.me]).collect();
             let electorate = self.whos(&members);
             self.record(Event::Founded { electorate });
@@ -352,7 +360,11 @@ impl Engine {
                 {
                     Presented::Locked(from)
                 }
-                Some((from, _, Presence::Left, at)) if self.now < at.after(hold) => Presented::Left(from),
+                Some((from, _, Presence::Left, at))
+                    if self.now < at.after(hold) || mutant::on(Mutant::OldLeftCounts) =>
+                {
+                    Presented::Left(from)
+                }
                 Some(_) | None => {
                     self.silent_since(host)?;
                     Presented::Silent
@@ -368,7 +380,10 @@ impl Engine {
         for (host, presented) in &commit.standing {
             let answered = match presented {
                 Presented::Locked(_) => true,
-                Presented::Left(who) => self.has_echoed(*who, commit.point),
+                Presented::Left(who) => {
+                    self.has_echoed(*who, commit.point) || mutant::on(Mutant::OldLeftCounts)
+                }
+                Presented::Silent if mutant::on(Mutant::ColdStartWithoutSilent) => true,
                 Presented::Silent => self.cold.confirmed.contains(host) || self.reads_off(*host, commit.at),
             };
             all &= answered;
@@ -386,7 +401,8 @@ impl Engine {
     fn reads_off(&mut self, host: HostId, from: Time) -> bool {
         let devices = self.first_level(host);
         let (now, hold) = (self.now, self.timing().rejoin_hold());
-        let fresh = |sent: &Time| *sent >= from && now < sent.after(hold);
+        let fresh =
+            |sent: &Time| (*sent >= from && now < sent.after(hold)) || mutant::on(Mutant::OldReadingCounts);
         let reads = self.cold.reads.entry(host).or_default();
         if !devices.is_empty() && devices.iter().all(|(device, _)| reads.off.get(device).is_some_and(fresh)) {
             return true;
@@ -498,7 +514,8 @@ impl Engine {
             self.cold.consent_for.clone_from(&present);
         }
         self.cold_ask = wanted.then_some(present);
-        if !wanted || self.cold.consent_until.is_none_or(|until| self.now >= until) {
+        let consent = self.cold.consent_until.is_some_and(|until| self.now < until);
+        if !wanted || !(consent || mutant::on(Mutant::ColdOffUnasked)) {
             return;
         }
         for host in overdue {
@@ -528,6 +545,7 @@ impl Engine {
         !self.is_admitted()
             && silent
             && self.may_force().is_some_and(|present| present == self.cold.consent_for)
-            && self.cold.consent_until.is_some_and(|until| self.now < until)
+            && (self.cold.consent_until.is_some_and(|until| self.now < until)
+                || mutant::on(Mutant::ColdOffUnasked))
     }
 }

@@ -9,6 +9,7 @@ use palisade_ladder::{
     PlannedDevice, Power, Response,
 };
 use palisade_proto::message::Presence;
+use palisade_proto::mutant::{self, Mutant};
 use palisade_proto::{HostId, Incarnation, Time};
 
 use super::Engine;
@@ -96,7 +97,10 @@ impl Engine {
         }
         let counted_since = self.counted_since(who);
         // A process that has just begun, or just learned of a member, has not had the time to hear it: silence says nothing.
-        if self.accepted(who.host).is_none() && self.now < counted_since.after(self.timing().suspect()) {
+        if self.accepted(who.host).is_none()
+            && self.now < counted_since.after(self.timing().suspect())
+            && !mutant::on(Mutant::NewcomersUnheard)
+        {
             return false;
         }
         let joining = self.hears(who).is_some_and(|heartbeat| heartbeat.presence == Presence::Joining)
@@ -107,7 +111,7 @@ impl Engine {
                 .get(&who.host)
                 .and_then(|peer| peer.away_since)
                 .is_some_and(|since| self.now < since.after(self.timing().restart_hold()));
-        !joining && !away
+        !joining && (!away || mutant::on(Mutant::HoldIgnored))
     }
 
     /// Since when this process has counted a member: since it learned of it, or since it began.
@@ -240,7 +244,7 @@ impl Engine {
         let cut = self.fence_times.iter().map(|(who, _)| *who).filter(|who| *who != victim);
         let spent = under_way.chain(cut).collect::<std::collections::BTreeSet<_>>().len();
         let budget = self.cluster.fencing().budget();
-        let left = spent < budget as usize;
+        let left = spent < budget as usize || mutant::on(Mutant::BudgetIgnored);
         if let Some((_, first)) = self.fence_times.first()
             && !left
         {
@@ -369,6 +373,9 @@ impl Engine {
                 self.fences.intended.retain(|_, intended| {
                     !matches!(intended, Intended::Fence { victim: other, order: older } if *other == victim && older.device == order.device)
                 });
+                if mutant::on(Mutant::OrderUnintended) {
+                    return self.send_order(victim, order);
+                }
                 self.fences.intended.insert(ticket, Intended::Fence { victim, order });
             }
             Command::ReadPower | Command::Prove => {
@@ -427,6 +434,7 @@ impl Engine {
         let Some(running) = self.fences.running.get(&victim) else { return };
         // SAFE-2: standing is checked immediately before each device command. Power comes back only by a quorate host's order.
         let allowed = match order.command {
+            Command::PowerOff | Command::PowerOn if mutant::on(Mutant::StaleStanding) => true,
             Command::PowerOff => self.is_wanted(victim, &running.authority),
             Command::PowerOn | Command::ReadPower | Command::Prove => self.is_quorate(self.now),
         };
@@ -558,6 +566,12 @@ impl Engine {
         match outcome {
             Outcome::Proven(proof) => {
                 self.alarms.clear(&mut self.actions, &key);
+                if mutant::on(Mutant::ProofNamesTheLiving) {
+                    let now_there: Vec<Incarnation> = self.electorate.of_host(who.host).collect();
+                    now_there.into_iter().for_each(|life| {
+                        self.bury(palisade_ladder::Proof::gossiped(life, who, false, now));
+                    });
+                }
                 self.bury(proof);
                 if let Some(running) = self.fences.running.get_mut(&who) {
                     running.fence.power_on_phase(now);

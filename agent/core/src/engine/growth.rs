@@ -1,6 +1,7 @@
 //! How the electorate grows: one new incarnation at a time, admitted only once everybody counts it.
 
 use palisade_proto::message::{HealthClass, MAX_NAMES, Presence};
+use palisade_proto::mutant::{self, Mutant};
 use palisade_proto::{Heartbeat, Incarnation};
 
 use super::Engine;
@@ -15,6 +16,11 @@ impl Engine {
         let (now, join_timeout) = (self.now, self.timing().join_timeout());
         let electorate = &self.electorate;
         self.joining.retain(|who, _| electorate.counts(*who));
+        if mutant::on(Mutant::AdmissionTakenBack) && self.is_admitted() {
+            let late = self.joining.iter().filter(|(_, since)| now >= since.after(join_timeout));
+            let late: Vec<_> = late.map(|(who, _)| *who).filter(|who| !self.view.contains(who)).collect();
+            late.into_iter().for_each(|who| self.electorate.uncount(who));
+        }
         if self.is_admitted() {
             self.take_in();
             let ends: Vec<_> = self
@@ -32,8 +38,8 @@ impl Engine {
     /// "1. The coordinator of a quorate view with V == E adds x to its E, when no incarnation of that host is in E, and x is
     /// un-admitted, heard steadily for `rejoin_hold` and linked with every member."
     fn take_in(&mut self) {
-        if !self.is_coordinator(self.now) || self.view != *self.electorate.counted() || self.leaving.is_some()
-        {
+        let all = self.view == *self.electorate.counted() || mutant::on(Mutant::TakenInWithoutAll);
+        if !self.is_coordinator(self.now) || !all || self.leaving.is_some() {
             return;
         }
         let hold = self.timing().rejoin_hold();
@@ -50,7 +56,8 @@ impl Engine {
                 && x.lease == self.timing().lease()
                 && x.drift == self.timing().drift()
                 && x.health != HealthClass::Failed
-                && self.electorate.of_host(x.from.host).next().is_none()
+                && (self.electorate.of_host(x.from.host).next().is_none()
+                    || (!self.electorate.counts(x.from) && mutant::on(Mutant::TakenInBesideOldLife)))
                 && !self.electorate.is_dead(x.from)
                 && self.is_linked_with_all(x);
             if !fit {
@@ -134,7 +141,8 @@ impl Engine {
     fn become_admitted(&mut self) {
         let Some(found) = self.found else { return };
         // Cold start 3: while locked on another's cold start, a delayed packet of a dead lineage admits nobody.
-        if self.cold.lock().is_some_and(|lock| lock.decider != self.me && lock != found) {
+        let locked_elsewhere = self.cold.lock().is_some_and(|lock| lock.decider != self.me && lock != found);
+        if locked_elsewhere && !mutant::on(Mutant::LockedJoinsAnyone) {
             return;
         }
         if !self.electorate.is_living(self.me)
@@ -145,17 +153,17 @@ impl Engine {
             return;
         }
         let mut one_admitted = false;
+        let mut missing = 0;
         for member in self.electorate.counted().iter().filter(|who| **who != self.me) {
             let said = self.heartbeat_of(*member).is_some_and(|heartbeat| {
                 let says = heartbeat.found == Some(found) && heartbeat.electorate.contains(self.me);
                 one_admitted |= says && heartbeat.presence == Presence::Admitted;
                 says
             });
-            if !said {
-                return;
-            }
+            missing += usize::from(!said);
         }
-        if one_admitted {
+        let most = mutant::on(Mutant::AdmittedByMost) && missing * 2 < self.electorate.counted().len();
+        if one_admitted && (missing == 0 || most) {
             self.admit();
         }
     }

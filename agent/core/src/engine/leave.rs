@@ -1,6 +1,7 @@
 //! The end of a life, and the planned restart of an agent.
 
 use palisade_proto::message::Presence;
+use palisade_proto::mutant::{self, Mutant};
 use palisade_proto::{Duration, Time, WorkloadId};
 use serde::{Deserialize, Serialize};
 
@@ -41,7 +42,9 @@ impl Engine {
         if self.leaving.is_none() {
             self.leaving =
                 Some(Leaving { how: ExitKind::Restart, why: "restart".to_owned(), said: 0, next: self.now });
-            self.support.void();
+            if !mutant::on(Mutant::AwayKeepsGrants) {
+                self.support.void();
+            }
             if self.is_admitted() {
                 self.save();
                 self.presence = Presence::Away;
@@ -90,7 +93,9 @@ impl Engine {
             self.presence = Presence::Left;
             self.support.void();
             self.voter.clear();
-            self.peers.values_mut().for_each(|peer| peer.granted = None);
+            if !mutant::on(Mutant::LeftLifeGrants) {
+                self.peers.values_mut().for_each(|peer| peer.granted = None);
+            }
             self.cold.clear();
             self.view.clear();
             self.place.clear();

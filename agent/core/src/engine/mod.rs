@@ -20,6 +20,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use palisade_proto::message::{Desired, Grant, HealthClass, Place, Presence};
+use palisade_proto::mutant::{self, Mutant};
 use palisade_proto::{
     Duration, Founding, Heartbeat, HostId, Incarnation, Seq, Time, Voter, WorkloadId, WorkloadSet,
 };
@@ -167,10 +168,14 @@ impl Engine {
     ) -> Self {
         // Written with the first save: also a process that crashes before it speaks has used up its part of the grace.
         let saved = Saved { lost_since: saved.lost_since.or(Some(now)), ..saved };
+        let saved = match saved.admitted && mutant::on(Mutant::RestartForgetsElectorate) {
+            true => Saved { electorate: vec![me], dead: Vec::new(), ..saved },
+            false => saved,
+        };
         let timing = cluster.timing().clone();
         let digest = cluster.digest();
-        let first_send =
-            now.after(Duration(timing.heartbeat().0.saturating_mul(LISTEN_PERCENT).div_ceil(100)));
+        let listen = if mutant::on(Mutant::SpeaksAtOnce) { 0 } else { LISTEN_PERCENT };
+        let first_send = now.after(Duration(timing.heartbeat().0.saturating_mul(listen).div_ceil(100)));
         let presence = if saved.admitted { Presence::Admitted } else { Presence::Joining };
         let peers = cluster
             .hosts()
@@ -194,7 +199,7 @@ impl Engine {
             cold_ask: None,
             joining: BTreeMap::new(),
             peers,
-            voter: Voter::new(now, timing.voter_lease()),
+            voter: Voter::new(silent_from(now, timing.voter_lease()), timing.voter_lease()),
             support: Support::new(timing.lease()),
             view: BTreeSet::new(),
             view_since: now,
@@ -249,7 +254,7 @@ impl Engine {
             cluster,
         };
         // SAFE-9: an un-admitted life looks at every workload before its first heartbeat.
-        if presence == Presence::Joining {
+        if presence == Presence::Joining && !mutant::on(Mutant::NewLifeLooksAway) {
             engine.unseen = engine.cluster.workloads().iter().map(crate::config::Workload::id).collect();
         }
         let (unsettled, saved_claims) = (saved.unsettled.clone(), saved.claims.clone());
@@ -285,7 +290,8 @@ impl Engine {
     pub fn handle_slept(&mut self, now: Time) {
         self.now = self.now.max(now);
         self.support.void();
-        self.voter = Voter::new(self.now, self.timing().voter_lease());
+        self.voter =
+            Voter::new(silent_from(self.now, self.timing().voter_lease()), self.timing().voter_lease());
         if self.quorum_until.take().is_some() {
             self.quorate_since = None;
             self.lost_since = Some(self.now);
@@ -315,7 +321,7 @@ impl Engine {
     /// before it acts on anything.
     fn begin(&mut self, now: Time) {
         self.now = self.now.max(now);
-        if self.quorum_until.is_some_and(|until| now >= until) {
+        if self.quorum_until.is_some_and(|until| now >= until) && !mutant::on(Mutant::WatchdogGapForgotten) {
             // PROTOCOL, "Death and shrinking": "A gap is any instant past the expiry of h's quorum, also one that passed
             // while h was frozen."
             self.lost_since = self.quorum_until;
@@ -402,7 +408,8 @@ impl Engine {
 
     /// The last heartbeat accepted from exactly this incarnation.
     fn heartbeat_of(&self, who: Incarnation) -> Option<&Heartbeat> {
-        self.accepted(who.host).map(|accepted| &*accepted.heartbeat).filter(|heartbeat| heartbeat.from == who)
+        let said = self.accepted(who.host).map(|accepted| &*accepted.heartbeat);
+        said.filter(|heartbeat| heartbeat.from == who || mutant::on(Mutant::LivesAreOne))
     }
 
     /// PROTOCOL, "Views": "h hears p if it accepted a heartbeat within `suspect`".
@@ -424,6 +431,7 @@ impl Engine {
 
     fn is_admitted(&self) -> bool {
         self.presence == Presence::Admitted
+            || (mutant::on(Mutant::AwayKeepsGrants) && self.presence == Presence::Away)
     }
 
     // Bare getters, for tests, simulation and the shell.
@@ -503,6 +511,11 @@ impl Engine {
     pub fn leases(&self) -> impl Iterator<Item = (Incarnation, &[Incarnation], Time)> {
         self.voter.leases(self.now).map(|lease| (lease.holder, lease.view.as_slice(), lease.expires))
     }
+}
+
+/// When a voter's silent period begins: with its process.
+fn silent_from(now: Time, voter_lease: Duration) -> Time {
+    if mutant::on(Mutant::HostSkipsSilence) { Time(now.0.saturating_sub(voter_lease.0)) } else { now }
 }
 
 /// A placement as it goes on the wire.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use palisade_ladder::Proof;
 use palisade_proto::message::{Echo, Grant, Presence, Verdict};
+use palisade_proto::mutant::{self, Mutant};
 use palisade_proto::{Answer, Heartbeat, HostId, Incarnation, Time};
 
 use super::{Accepted, Engine};
@@ -45,7 +46,7 @@ impl Engine {
         let known = self.known(from.host);
         let reborn = known != Some(from);
         if reborn {
-            if !self.is_fresh(&heartbeat) {
+            if !self.is_fresh(&heartbeat) && !mutant::on(Mutant::DeadBootsSpeak) {
                 return;
             }
         } else if self
@@ -53,10 +54,12 @@ impl Engine {
             .is_some_and(|last| last.heartbeat.from == from && heartbeat.seq <= last.heartbeat.seq)
         {
             // "Drop the rest whole (an old ask must not replace a newer lease)."
-            return;
+            if !mutant::on(Mutant::OldPacketsCount) {
+                return;
+            }
         }
         // Each packet that answers our last one is fresh; it proves what another life of that host in E is.
-        let fresh = reborn || self.is_fresh(&heartbeat);
+        let fresh = reborn || self.is_fresh(&heartbeat) || mutant::on(Mutant::DeadBootsSpeak);
         self.accept(Arc::clone(&heartbeat), reborn, fresh);
         self.refresh_view();
         self.grant(&heartbeat);
@@ -130,7 +133,7 @@ impl Engine {
             self.cold.other_incarnation(from);
         }
         // "If accepted and h is admitted, every other incarnation of j in E is proven dead".
-        if fresh && self.is_admitted() {
+        if fresh && (self.is_admitted() || mutant::on(Mutant::NewcomerBuries)) {
             let others: Vec<Incarnation> =
                 self.electorate.of_host(from.host).filter(|who| *who != from).collect();
             for other in others {
@@ -138,6 +141,16 @@ impl Engine {
                     self.bury(proof);
                 }
             }
+        }
+        if mutant::on(Mutant::LeftByHost) && heartbeat.presence == Presence::Left && self.is_admitted() {
+            let others: Vec<Incarnation> = self.electorate.of_host(from.host).collect();
+            others.into_iter().for_each(|other| self.bury(Proof::left(other, now)));
+        }
+        if mutant::on(Mutant::HoldEndsWhenHeard)
+            && heartbeat.presence != Presence::Away
+            && let Some(peer) = self.peers.get_mut(&from.host)
+        {
+            peer.away_since = None;
         }
         match heartbeat.presence {
             Presence::Left if self.is_admitted() && self.electorate.counts(from) => {
@@ -252,13 +265,13 @@ impl Engine {
     fn grant(&mut self, ask: &Heartbeat) {
         // "3. Ls and drift equal v's; if v is a host: v is admitted, same found, h in E(v)\D(v), h in V(v), v in V."
         let allowed = ask.presence == Presence::Admitted
-            && self.is_admitted()
+            && (self.is_admitted() || mutant::on(Mutant::UnadmittedVote))
             && !self.is_ending()
             && ask.lease == self.timing().lease()
             && ask.drift == self.timing().drift()
             && ask.found == self.found
             && self.electorate.is_living(ask.from)
-            && self.view.contains(&ask.from)
+            && (self.view.contains(&ask.from) || mutant::on(Mutant::UnadmittedVote))
             && ask.view.contains(self.me);
         if !allowed {
             return;
@@ -292,7 +305,7 @@ impl Engine {
 
     fn take_grant(&mut self, heartbeat: &Heartbeat) {
         if let Some(seq) = heartbeat.grant_to(self.me) {
-            self.support.granted(heartbeat.from, seq);
+            self.support.granted(heartbeat.from, seq, self.now);
         }
     }
 

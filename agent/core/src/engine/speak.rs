@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use palisade_proto::message::{Grant, MAX_PLACES, Presence};
+use palisade_proto::mutant::{self, Mutant};
 use palisade_proto::{Ask, AskKind, Duration, Heartbeat, Names, Seq};
 
 use super::{Engine, MIN_GAP, claims::Here};
@@ -50,7 +51,7 @@ impl Engine {
             let view: Vec<_> = self.view.iter().copied().collect();
             // "(A host also asks itself.)"
             if self.view.contains(&self.me) && self.voter.grant(self.me, &view, self.now).is_ok() {
-                self.support.granted(self.me, seq);
+                self.support.granted(self.me, seq, self.now);
             }
         }
         let heartbeat = Arc::new(self.heartbeat(seq));
@@ -76,11 +77,15 @@ impl Engine {
         let window = self.cluster.fencing().budget_window();
         let fenced = deaths
             .iter()
-            .filter(|death| death.fenced && self.now < death.learned.after(window))
+            .filter(|death| {
+                death.fenced && !mutant::on(Mutant::FencesUntold) && self.now < death.learned.after(window)
+            })
             .filter(|death| dead.contains(death.who))
             .map(|death| death.who)
             .collect();
-        let speaks_as_voter = self.is_admitted();
+        let speaks_as_voter = self.is_admitted()
+            || mutant::on(Mutant::UnadmittedVote)
+            || (mutant::on(Mutant::LeftLifeGrants) && self.presence == Presence::Left);
         let grants = self.peers.values().filter_map(|peer| {
             let (grant, seen) = (peer.granted?, peer.last_seen?);
             (seen.of == grant.to).then_some(Grant { to: grant.to, seq: grant.seq })
@@ -136,14 +141,15 @@ impl Engine {
     pub(super) fn save(&mut self) {
         let saved = Saved {
             life: self.life,
-            left: self.presence == Presence::Left,
-            admitted: matches!(self.presence, Presence::Admitted | Presence::Away),
+            left: self.presence == Presence::Left && !mutant::on(Mutant::LeftUnwritten),
+            admitted: matches!(self.presence, Presence::Admitted | Presence::Away)
+                || (mutant::on(Mutant::LeftUnwritten) && self.saved.admitted),
             found: self.found,
             electorate: self.electorate.counted().iter().copied().collect(),
             dead: self.electorate.deaths().to_vec(),
             cut: self.electorate.cut().iter().copied().collect(),
             lock: self.cold.lock(),
-            claims: self.here.keys().copied().collect(),
+            claims: self.here.keys().copied().filter(|_| !mutant::on(Mutant::ClaimsUnwritten)).collect(),
             unsettled: self
                 .here
                 .iter()

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use palisade_ladder::Proof;
 use palisade_proto::message::{HealthClass, Presence};
+use palisade_proto::mutant::{self, Mutant};
 use palisade_proto::{Heartbeat, Incarnation};
 
 use super::Engine;
@@ -140,6 +141,9 @@ impl Engine {
         if self.cluster.on_quorum_loss() == OnQuorumLoss::Keep || self.self_fenced || !self.is_admitted() {
             return;
         }
+        if mutant::on(Mutant::LoserRunsOn) {
+            return;
+        }
         let end = lost.after(self.timing().grace());
         if self.now < end {
             return self.wake_at(end);
@@ -162,7 +166,8 @@ impl Engine {
             self.arm_watchdog();
         }
         let due = self.now >= self.next_feed;
-        if self.watchdog_armed && due && self.is_quorate(self.now) {
+        let may_feed = self.is_quorate(self.now) || mutant::on(Mutant::WatchdogFedUnasked);
+        if self.watchdog_armed && due && may_feed {
             self.actions.push_back(Action::FeedWatchdog);
             self.next_feed = self.now.after(palisade_proto::Duration(timeout.0 / FEEDS_PER_TIMEOUT));
         }
@@ -239,12 +244,18 @@ impl Engine {
             if self.hears(who).is_some() {
                 continue;
             }
-            let Some(armed) = self.peers.get(&who.host).and_then(|peer| peer.armed_since) else {
+            let armed = self.peers.get(&who.host).and_then(|peer| peer.armed_since);
+            let Some(armed) = armed.or_else(|| mutant::on(Mutant::WatchdogNeverArmed).then_some(since))
+            else {
                 continue;
             };
             let Some(outside) = self.outside_since.get(&who).copied() else { continue };
             let spoke = self.accepted(who.host).map_or(armed, |last| last.at);
             let from = since.max(outside).max(armed).max(spoke);
+            let bound = match self.cluster.watchdog() {
+                Some(dog) if mutant::on(Mutant::WatchdogBoundOnce) => dog.timeout(),
+                Some(_) | None => bound,
+            };
             match Proof::watchdog_expired(who, self.now.since(from), bound, self.now) {
                 Some(proof) => self.bury(proof),
                 None => self.wake_at(from.after(bound)),
@@ -283,10 +294,12 @@ impl Engine {
 
     fn can_vote(&self, who: Incarnation) -> bool {
         if who == self.me {
-            !self.voter.is_silent(self.now)
+            !self.voter.is_silent(self.now) || mutant::on(Mutant::SilentCountAsVoters)
         } else {
-            self.heartbeat_of(who)
-                .is_some_and(|heartbeat| heartbeat.presence == Presence::Admitted && !heartbeat.silent)
+            self.heartbeat_of(who).is_some_and(|heartbeat| {
+                heartbeat.presence == Presence::Admitted
+                    && (!heartbeat.silent || mutant::on(Mutant::SilentCountAsVoters))
+            })
         }
     }
 
