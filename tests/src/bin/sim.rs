@@ -1,20 +1,19 @@
-//! `sim --seed N [--trace]`, `sim --seeds A..B`, `sim --recovery`: histories of whole clusters in virtual time.
+//! `sim --seed N [--trace] [--only 1,5]`, `sim --seeds A..B`, `sim --recovery N`: histories of whole clusters in virtual time.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use clap::Parser;
-use palisade_tests::sim::{self, measure};
+use palisade_tests::sim::{self, Report, measure, shrink::shrink, sweep::sweep};
 
-/// Histories per thread between two looks at the counter.
-const THREADS: usize = 2;
-/// The most failing seeds that are printed with their trace.
+/// The most failing seeds that are shrunk and printed with their trace.
 const MAX_TOLD: usize = 5;
 /// The most lines of a trace that a failing seed prints unasked.
 const TRACE_TAIL: usize = 60;
 
-/// Runs simulated clusters against the invariants of the protocol. A failing seed prints itself and the end of its trace.
+/// Runs simulated clusters against the invariants of the protocol. A failing seed prints itself, the fewest of its faults that
+/// still fail, and the end of that history.
 #[derive(Parser)]
 struct Arguments {
     /// One seed.
@@ -24,8 +23,11 @@ struct Arguments {
     #[arg(long, value_parser = range, conflicts_with = "recovery")]
     seeds: Option<(u64, u64)>,
     /// With `--seed`: print everything that happened.
-    #[arg(long)]
+    #[arg(long, requires = "seed")]
     trace: bool,
+    /// With `--seed`: these of its faults only, by position, as a shrunk failure names them.
+    #[arg(long, requires = "seed", value_delimiter = ',')]
+    only: Option<Vec<usize>>,
     /// Print how long recovery takes, over so many seeds for each kind of cluster.
     #[arg(long)]
     recovery: Option<u64>,
@@ -39,7 +41,7 @@ fn range(text: &str) -> Result<(u64, u64), String> {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let well = match (arguments.seed, arguments.seeds, arguments.recovery) {
-        (Some(seed), _, _) => one(seed, arguments.trace),
+        (Some(seed), _, _) => one(seed, arguments.only, arguments.trace),
         (None, _, Some(count)) => recovery(count),
         (None, Some((from, to)), None) => many(from, to),
         (None, None, None) => many(0, 1000),
@@ -47,14 +49,21 @@ fn main() -> ExitCode {
     if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn one(seed: u64, whole: bool) -> bool {
-    let report = sim::run(seed, true);
-    let skip = if whole { 0 } else { report.trace.len().saturating_sub(TRACE_TAIL) };
-    if whole || report.failure.is_some() {
-        report.trace.iter().skip(skip).for_each(|line| println!("{line}"));
+fn one(seed: u64, only: Option<Vec<usize>>, whole: bool) -> bool {
+    let report = match &only {
+        Some(only) => sim::run_with(seed, |at| only.contains(&at), true),
+        None => sim::run(seed, true),
+    };
+    if whole {
+        report.trace.iter().for_each(|line| println!("{line}"));
     }
     match &report.failure {
-        Some(failure) => println!("seed {seed} FAILED: {failure}"),
+        Some(failure) => {
+            println!("seed {seed} FAILED: {failure}");
+            if !whole {
+                tell_shrunk(seed);
+            }
+        }
         None => println!("seed {seed}: no failure in {} events", report.events),
     }
     report.failure.is_none()
@@ -62,67 +71,31 @@ fn one(seed: u64, whole: bool) -> bool {
 
 fn many(from: u64, to: u64) -> bool {
     let began = Instant::now();
-    let next = AtomicU64::new(from);
-    let total = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..THREADS).map(|_| scope.spawn(|| work(&next, to))).collect();
-        let mut total = Tally::default();
-        for worker in workers {
-            match worker.join() {
-                Ok(tally) => total.add(tally),
-                Err(_) => total.failed.push(u64::MAX),
-            }
-        }
-        total
-    });
-    let mut failed = total.failed;
-    failed.sort_unstable();
-    let took = began.elapsed();
+    let mut told = std::io::stderr();
+    let tally = sweep(from..to, &mut told);
     println!(
         "{} histories, {} events, {} power cuts, {} without a failure, {:.1} s",
         to - from,
-        total.events,
-        total.cuts,
-        (to - from) - failed.len() as u64,
-        took.as_secs_f64()
+        tally.events,
+        tally.cuts,
+        (to - from) - tally.failed.len() as u64,
+        began.elapsed().as_secs_f64()
     );
-    for seed in failed.iter().take(MAX_TOLD).filter(|seed| **seed != u64::MAX) {
-        one(*seed, false);
-    }
-    if !failed.is_empty() {
-        println!("failing seeds: {failed:?}");
-    }
-    failed.is_empty()
+    tally.failed.keys().take(MAX_TOLD).for_each(|seed| tell_shrunk(*seed));
+    tally.failed.iter().for_each(|(seed, failure)| println!("failing seed {seed}: {failure}"));
+    tally.failed.is_empty()
 }
 
-#[derive(Default)]
-struct Tally {
-    events: u64,
-    cuts: u64,
-    failed: Vec<u64>,
+fn tell_shrunk(seed: u64) {
+    let Some((kept, report)) = shrink(seed) else { return };
+    let Report { trace, failure, .. } = report;
+    println!("seed {seed}, shrunk to {} faults: {}", kept.len(), failure.unwrap_or_default());
+    trace.iter().skip(trace.len().saturating_sub(TRACE_TAIL)).for_each(|line| println!("  {line}"));
+    println!("whole: sim --seed {seed} --only {} --trace", list(&kept));
 }
 
-impl Tally {
-    fn add(&mut self, other: Self) {
-        self.events += other.events;
-        self.cuts += other.cuts;
-        self.failed.extend(other.failed);
-    }
-}
-
-fn work(next: &AtomicU64, to: u64) -> Tally {
-    let mut tally = Tally::default();
-    loop {
-        let seed = next.fetch_add(1, Ordering::Relaxed);
-        if seed >= to {
-            return tally;
-        }
-        let report = sim::run(seed, false);
-        tally.events += report.events;
-        tally.cuts += report.cuts;
-        if report.failure.is_some() {
-            tally.failed.push(seed);
-        }
-    }
+fn list(kept: &BTreeSet<usize>) -> String {
+    kept.iter().map(usize::to_string).collect::<Vec<_>>().join(",")
 }
 
 fn recovery(count: u64) -> bool {

@@ -6,9 +6,9 @@ use palisade_core::record::Event as Record;
 use palisade_ladder::{Command, Failure, Identity, Power, Response};
 use palisade_proto::{Time, WorkloadId};
 
-use super::event::Event;
+use super::event::{Event, Given};
 use super::faults::BmcMode;
-use super::machine::{Dog, Phase, Run};
+use super::machine::{Dog, Intent, Phase, Run};
 use super::world::World;
 use super::{Micros, NAMES, ms};
 
@@ -60,7 +60,15 @@ impl World {
                 if matches!(*event, Record::Admitted { .. }) {
                     self.machines[host].journal_says_admitted = true;
                 }
-                if let (Some(ticket), Some(process)) = (ticket, &self.machines[host].process) {
+                if let (Some(ticket), Some(process)) = (ticket, &mut self.machines[host].process) {
+                    let intent = match &*event {
+                        Record::OrderIntended { victim, command, .. } => {
+                            Some(Intent::Order(*command, victim.host.clone()))
+                        }
+                        Record::StartIntended { workload, .. } => Some(Intent::Start(workload.id)),
+                        _ => None,
+                    };
+                    process.intents.extend(intent.map(|intent| (ticket, intent)));
                     let event = Event::Durable { host, process: process.id, ticket };
                     let slow = if !self.is_measuring() && self.rng.chance(20) { ms(400) } else { 1500 };
                     let after = self.rng.range(200, slow);
@@ -156,6 +164,12 @@ impl World {
         self.check_order(by, &order);
         let deadline = self.machines[by].clock.when(order.deadline).max(self.now);
         let victim = order.host.index();
+        let given = Given {
+            at: self.now,
+            by_boot: self.machines[by].boot,
+            victim_boot: self.machines[victim].power.then_some(self.machines[victim].boot),
+            victim: self.machines[victim].me,
+        };
         let mode = self.machines[victim].bmc.mode;
         self.trace(|| format!("{}: orders {:?} of {} ({mode:?})", NAMES[by], order.command, NAMES[victim]));
         let soon = ms(10);
@@ -166,6 +180,7 @@ impl World {
             BmcMode::Dead => (None, None, None),
             BmcMode::Deaf(takes) => (Some(takes), None, None),
             BmcMode::Lying if switches => (None, Some(soon), Some(Ok(Response::Acknowledged))),
+            BmcMode::Twice(_) => (Some(soon / 2), Some(soon), None),
             BmcMode::Late(takes) if switches => (Some(takes), Some(soon), Some(Ok(Response::Acknowledged))),
             BmcMode::Lying | BmcMode::Late(_) => (Some(soon / 2), Some(soon), None),
             BmcMode::Refusing => (None, Some(soon), Some(Err(Failure::Refused { code: "0xc0".to_owned() }))),
@@ -182,8 +197,13 @@ impl World {
         let says_at = says.map(|says| self.now + says).filter(|at| *at < deadline);
         if let Some(acts) = acts {
             let say_at = says_at.filter(|_| instead.is_none()).unwrap_or(Micros::MAX);
-            self.queue
-                .push(self.now + acts, Event::BmcActs { by, process, order, ordered: self.now, say_at });
+            self.queue.push(self.now + acts, Event::BmcActs { by, process, order, given, say_at });
+        }
+        if let BmcMode::Twice(later) = mode
+            && switches
+        {
+            let again = Event::BmcActs { by, process, order, given, say_at: Micros::MAX };
+            self.queue.push(self.now + later, again);
         }
         let answer = match (says_at, instead) {
             (Some(at), Some(answer)) => Some((at, answer)),
@@ -200,7 +220,7 @@ impl World {
         by: usize,
         process: u64,
         order: &DeviceOrder,
-        ordered: Micros,
+        given: Given,
         say_at: Micros,
     ) {
         let host = order.host.index();
@@ -216,14 +236,7 @@ impl World {
                 if power {
                     self.trace(|| format!("{}: power is cut", NAMES[host]));
                     self.report.cuts += 1;
-                    let cold =
-                        self.machines[by].process.as_ref().is_none_or(|process| !process.engine.admitted());
-                    // A little less than the hosts' window, whose clocks drift.
-                    let window = ms(self.setup.budget_window) * 9 / 10;
-                    let failure = self.truth.cut(host, cold, ordered, self.setup.budget as usize, window);
-                    if let Some(failure) = failure {
-                        self.fail(failure);
-                    }
+                    self.check_cut(host, by, given);
                     self.lose_power(host, None);
                 }
                 Response::Acknowledged

@@ -6,9 +6,21 @@ use std::sync::Arc;
 
 use palisade_core::action::{DeviceOrder, OrderId, Ticket};
 use palisade_ladder::{Failure, Response};
-use palisade_proto::{Answer, Ask, Heartbeat, WorkloadId};
+use palisade_proto::{Answer, Ask, Heartbeat, Incarnation, WorkloadId};
 
 use super::Micros;
+
+/// When an order was given, and what it was about then.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Given {
+    pub(super) at: Micros,
+    /// The boot of who gave it.
+    pub(super) by_boot: u64,
+    /// The boot of its victim, if that had power.
+    pub(super) victim_boot: Option<u64>,
+    /// The victim's life, if it had an agent.
+    pub(super) victim: Option<Incarnation>,
+}
 
 /// One event. Those for a process name it, and die with it.
 #[derive(Clone, Debug)]
@@ -36,7 +48,7 @@ pub(super) enum Event {
         by: usize,
         process: u64,
         order: DeviceOrder,
-        ordered: Micros,
+        given: Given,
         say_at: Micros,
     },
     BmcSays {
@@ -73,6 +85,7 @@ pub(super) enum Event {
         boot: u64,
     },
     WitnessStarts,
+    BrokerBack,
     Fault(usize),
     Judge,
 }
@@ -93,6 +106,7 @@ impl Event {
             | Self::Boot { .. }
             | Self::Thaw { .. }
             | Self::WitnessStarts
+            | Self::BrokerBack
             | Self::Fault(_)
             | Self::Judge => None,
         }

@@ -50,6 +50,8 @@ pub enum BmcMode {
     Lying,
     /// Acknowledges at once and acts so much later.
     Late(Micros),
+    /// Acts at once, and once more so much later: a queue that keeps what it was sent twice.
+    Twice(Micros),
     /// Refuses every command.
     Refusing,
     /// Says that it cannot tell, half of the time.
@@ -123,6 +125,13 @@ pub enum Fault {
         /// After how long.
         down: Micros,
     },
+    /// The broker's process dies and starts after the time; what its clients send meanwhile is lost, or arrives late.
+    BrokerRestart {
+        /// After how long.
+        down: Micros,
+        /// Whether clients keep what they could not send.
+        keeps: bool,
+    },
     /// A BMC behaves otherwise.
     Bmc {
         /// Of which host.
@@ -164,6 +173,15 @@ pub enum Fault {
         on: usize,
         /// Who is dead.
         victim: usize,
+    },
+    /// An operator stops a workload for good, or lets it run again.
+    OperatorDesires {
+        /// On which host it is said.
+        on: usize,
+        /// Which, by position.
+        workload: usize,
+        /// Whether it is to run.
+        run: bool,
     },
     /// Everything is mended; the quiet end begins.
     Heal {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use palisade_core::action::{ExitKind, Request, Seen, WorkloadReport};
+use palisade_core::action::{ExitKind, Request, Seen, Ticket, WorkloadReport};
 use palisade_core::engine::Engine;
 use palisade_core::standing::{Awakening, Birth, SavedState, awaken};
 use palisade_proto::{HostId, Time};
@@ -86,6 +86,8 @@ impl World {
                     engine,
                     tick: Micros::MAX,
                     unquorate_since: self.now,
+                    intents: std::collections::BTreeMap::new(),
+                    durable: None,
                 });
                 self.trace(|| format!("{}: agent starts as {}", NAMES[host], name(me)));
                 let look = self.now + self.rng.scale(500, ms(30));
@@ -193,19 +195,29 @@ impl World {
         if !fails {
             let waiting = std::mem::take(&mut self.machines[host].waiting_for_disk);
             for ticket in waiting {
-                self.with_engine(host, |engine, now| engine.handle_durable(ticket, now));
+                self.tell_durable(host, ticket);
             }
         }
     }
 
-    pub(super) fn durable(&mut self, host: usize, process: u64, ticket: palisade_core::action::Ticket) {
+    pub(super) fn durable(&mut self, host: usize, process: u64, ticket: Ticket) {
         if !self.is_process(host, process) {
             return;
         }
         if self.machines[host].journal_fails {
             self.machines[host].waiting_for_disk.push(ticket);
         } else {
-            self.with_engine(host, |engine, now| engine.handle_durable(ticket, now));
+            self.tell_durable(host, ticket);
+        }
+    }
+
+    fn tell_durable(&mut self, host: usize, ticket: Ticket) {
+        if let Some(process) = &mut self.machines[host].process {
+            process.durable = process.intents.remove(&ticket);
+        }
+        self.with_engine(host, |engine, now| engine.handle_durable(ticket, now));
+        if let Some(process) = &mut self.machines[host].process {
+            process.durable = None;
         }
     }
 
@@ -224,6 +236,14 @@ impl World {
         }
     }
 
+    pub(super) fn operator_desires(&mut self, on: usize, workload: usize, run: bool) {
+        let workload = self.cluster.workloads()[workload].id();
+        self.request(
+            on,
+            Request::Desire { workload, run, reason: "drawn".to_owned(), by: "root".to_owned() },
+        );
+    }
+
     fn request(&mut self, on: usize, request: Request) {
         if self.machines[on].frozen {
             return;
@@ -236,11 +256,23 @@ impl World {
         self.trace(|| format!("{}: operator asks {request:?}: {said:?}", NAMES[on]));
     }
 
-    /// At the end somebody switches on what a fence left off, and confirms the host that stays dead, wherever nobody can know
+    /// At the end somebody lets run what was stopped, switches on what a fence left off, and confirms the host that stays dead, wherever nobody can know
     /// it by proof.
     pub(super) fn operator_walks_round(&mut self, healed: Micros) {
         let passed = (self.now - healed) / 1000;
-        if passed < 20_000 || passed % 5000 >= 250 {
+        if passed < 5_000 || passed % 5000 >= 250 {
+            return;
+        }
+        for workload in 0..self.cluster.workloads().len() {
+            let id = self.cluster.workloads()[workload].id();
+            let stopped = |machine: &super::machine::Machine| {
+                machine.run_dir.as_ref().is_some_and(|saved| saved.stopped.contains(&id))
+            };
+            if let Some(on) = self.machines.iter().position(stopped) {
+                self.operator_desires(on, workload, true);
+            }
+        }
+        if passed < 20_000 {
             return;
         }
         (0..self.machines.len()).for_each(|host| self.give_power(host, ms(1000)));
@@ -276,6 +308,9 @@ impl World {
             let Some(process) = &machine.process else {
                 return Some(format!("no agent runs on {}", NAMES[host]));
             };
+            if machine.frozen {
+                return Some(format!("{} stands still", NAMES[host]));
+            }
             if !process.engine.admitted() {
                 return Some(format!("{} is not admitted", NAMES[host]));
             }

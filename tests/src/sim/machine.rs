@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use palisade_core::action::Ticket;
 use palisade_core::engine::Engine;
 use palisade_core::standing::Saved;
+use palisade_ladder::Command;
 use palisade_proto::{Incarnation, WorkloadId};
 
 use super::event::Event;
@@ -33,6 +34,19 @@ pub(super) struct Process {
     pub(super) tick: Micros,
     /// Since when it has not been quorate, as the world sees it.
     pub(super) unquorate_since: Micros,
+    /// Intents that it has handed to its journal.
+    pub(super) intents: BTreeMap<Ticket, Intent>,
+    /// The intent whose record has just become durable, while the engine hears of it.
+    pub(super) durable: Option<Intent>,
+}
+
+/// What a journal was told before it is done (SAFE-5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Intent {
+    /// To send this to the device that fences the host of this name.
+    Order(Command, String),
+    /// To start this.
+    Start(WorkloadId),
 }
 
 pub(super) struct Dog {

@@ -17,10 +17,13 @@ mod clock;
 mod event;
 mod faults;
 mod hosts;
+pub mod hunt;
 mod machine;
 pub mod measure;
 mod rng;
 mod setup;
+pub mod shrink;
+pub mod sweep;
 mod timeline;
 mod truth;
 mod world;
@@ -34,9 +37,19 @@ pub use world::{Report, World};
 /// The history of one seed.
 #[must_use]
 pub fn run(seed: u64, tracing: bool) -> Report {
+    run_with(seed, |_| true, tracing)
+}
+
+/// The history of one seed with those of its faults only whose position `happens` accepts.
+#[must_use]
+pub fn run_with(seed: u64, happens: impl Fn(usize) -> bool, tracing: bool) -> Report {
     let mut rng = Rng::new(seed);
     let setup = Setup::draw(&mut rng);
     let (boots, timeline) = timeline::draw(&mut rng, &setup);
+    let faults = timeline.into_iter().enumerate();
+    // The end of all faults is none.
+    let kept = faults.filter(|(at, (_, fault))| happens(*at) || matches!(fault, Fault::Heal { .. }));
+    let timeline = kept.map(|(_, fault)| fault).collect();
     World::new(setup, &boots, timeline, rng, tracing).run(Micros::MAX)
 }
 

@@ -8,8 +8,16 @@ use palisade_core::config::Cluster;
 
 use super::Rng;
 
+/// One in so many drawn clusters has all 32 hosts: such a history costs as much as hundreds of others.
+const LARGE_IN: u64 = 4000;
+/// How fast or slow a clock is that keeps no bound.
+const WILD_PPM: i64 = 300_000;
+
 /// Names of hosts, by id.
-pub const NAMES: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
+pub const NAMES: [&str; 32] = [
+    "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p", "q", "r", "s", "t", "u",
+    "v", "w", "x", "y", "z", "aa", "ab", "ac", "ad", "ae", "af",
+];
 
 /// The parameters of one cluster.
 #[derive(Clone, Debug)]
@@ -52,6 +60,9 @@ pub struct Setup {
     pub workloads: usize,
     /// Rate of each host's clock and of the witness's (last), in parts per million.
     pub clock_ppm: Vec<i64>,
+    /// The clocks differ by more than the drift bound until everything is mended: then quorum promises nothing, but nobody is
+    /// taken for dead who lives and nothing runs twice (PROTOCOL, "Acting": proofs and claims give I2 by themselves).
+    pub wild: bool,
 }
 
 impl Setup {
@@ -79,6 +90,7 @@ impl Setup {
             deadline: 4000,
             workloads: 1,
             clock_ppm: vec![0; hosts + 1],
+            wild: false,
         }
     }
 
@@ -86,7 +98,9 @@ impl Setup {
     /// every relation that the configuration checks still holds.
     #[must_use]
     pub fn draw(rng: &mut Rng) -> Self {
-        let hosts: usize = rng.pick(&[2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 6, 7]);
+        let large = rng.below(LARGE_IN) == 0;
+        let few = rng.pick(&[2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 6, 7]);
+        let hosts: usize = if large { palisade_proto::MAX_HOSTS } else { few };
         let witness = if hosts.is_multiple_of(2) { rng.chance(850) } else { rng.chance(400) };
         let drift_ppm = rng.pick(&[10_000, 10_000, 50_000]);
         let (heartbeat, lease): (u64, u64) =
@@ -95,12 +109,16 @@ impl Setup {
         let suspect = voter + rng.pick(&[0, 9, 9, 50, lease / 2]);
         let deadline = rng.pick(&[1000, 2000, 4000]);
         let rejoin_hold = (suspect + rng.pick(&[1, 200, 1000])).max(deadline);
-        let watchdog = rng.chance(400).then(|| (lease * 5).div_ceil(1000).max(rng.pick(&[6, 7, 10])));
+        let wild = rng.chance(40);
+        // A watchdog's bound is a matter of clocks: beyond the drift bound it proves nothing.
+        let watchdog =
+            (rng.chance(400) && !wild).then(|| (lease * 5).div_ceil(1000).max(rng.pick(&[6, 7, 10])));
         // Grace and the kill end before the watchdog does.
         let most_grace = |timeout: u64| timeout * 1000 - palisade_core::config::KILL.0 - 1;
         let grace = watchdog.map_or(3000, |timeout| most_grace(timeout).min(3000));
         // The ratio of two rates stays within the bound: (1+r)/(1-r) <= 1+drift.
         let most = (drift_ppm * 1_000_000 / (2_000_000 + drift_ppm)) as i64 - 1;
+        let most = if wild { WILD_PPM } else { most };
         let extreme = rng.chance(300);
         let mut clock = |_| match extreme {
             true => rng.pick(&[-most, most]),
@@ -126,6 +144,7 @@ impl Setup {
             deadline,
             workloads: rng.range(1, 4) as usize,
             clock_ppm,
+            wild,
             hosts,
         }
     }
@@ -182,13 +201,13 @@ impl Setup {
         for (id, name) in NAMES.iter().enumerate().take(self.hosts) {
             let _ = writeln!(
                 text,
-                "[[host]]\nid = {id}\nname = \"{name}\"\nmachine = \"4c4c4544-0051-3510-8052-b4c04f4d310{id}\"\nlinks = [\"10.0.0.{}:7411\"]",
+                "[[host]]\nid = {id}\nname = \"{name}\"\nmachine = \"4c4c4544-0051-3510-8052-b4c04f4d31{id:02x}\"\nlinks = [\"10.0.0.{}:7411\"]",
                 id + 1
             );
             let _ = writeln!(
                 text,
                 "[[device]]\nname = \"bmc-{name}\"\nkind = \"ipmi\"\nfences = \"{name}\"\naddress = \"10.0.1.{}:623\"\nuser = \"u\"\n\
-                 password = {{ file = \"/p\" }}\nguid = \"a123456789abcdefa123456789abcde{id}\"\ndeadline = {}\nretries = 3",
+                 password = {{ file = \"/p\" }}\nguid = \"a123456789abcdefa123456789abcd{id:02x}\"\ndeadline = {}\nretries = 3",
                 id + 1,
                 ms(self.deadline)
             );

@@ -121,6 +121,10 @@ fn witness_in_a_split(rng: &mut Rng, setup: &Setup, begin: Micros, length: Micro
     if rng.chance(500) {
         line.push((at, Fault::Broker(Weather::draw(rng, setup.lease))));
     }
+    if rng.chance(200) {
+        let down = ms(rng.scale(20, setup.lease * 4));
+        line.push((at + ms(rng.below(setup.lease * 4)), Fault::BrokerRestart { down, keeps: true }));
+    }
 }
 
 /// Agents that lose their memory again and again while the network is bad.
@@ -212,8 +216,13 @@ fn slow_fences(rng: &mut Rng, setup: &Setup, begin: Micros, length: Micros, line
     for host in 0..setup.hosts {
         if rng.chance(700) {
             let takes = ms(rng.scale(20, 12_000));
-            let mode =
-                rng.pick(&[BmcMode::Fine(takes), BmcMode::Late(takes), BmcMode::Deaf(takes), BmcMode::Vague]);
+            let mode = rng.pick(&[
+                BmcMode::Fine(takes),
+                BmcMode::Late(takes),
+                BmcMode::Deaf(takes),
+                BmcMode::Vague,
+                BmcMode::Twice(takes),
+            ]);
             line.push((begin, Fault::Bmc { host, mode }));
         }
         if rng.chance(200) {
@@ -266,7 +275,9 @@ fn draw_fault(rng: &mut Rng, setup: &Setup, at: Micros, kind: u64, line: &mut Ti
         }
         7 => line.push((at, Fault::Freeze { host, length: for_a_while(rng) })),
         8 => {
-            line.push((at, Fault::WitnessRestart { down: ms(rng.scale(1, lease * 4)) }));
+            // Now and then it is lost for most of the history.
+            let longest = if rng.chance(100) { 60_000 } else { lease * 4 };
+            line.push((at, Fault::WitnessRestart { down: ms(rng.scale(1, longest)) }));
             if rng.chance(500) {
                 // A restart of the witness bites when it is needed.
                 let (before, length) = (ms(rng.below(lease * 2)), for_a_while(rng));
@@ -274,6 +285,10 @@ fn draw_fault(rng: &mut Rng, setup: &Setup, at: Micros, kind: u64, line: &mut Ti
             }
         }
         9 => {
+            if rng.chance(400) {
+                let (down, keeps) = (ms(rng.scale(20, lease * 8)), rng.chance(600));
+                return line.push((at, Fault::BrokerRestart { down, keeps }));
+            }
             let weather = Weather::draw(rng, lease);
             line.push((at, Fault::Broker(weather)));
             line.push((at + for_a_while(rng), Fault::Broker(Weather::BROKER)));
@@ -284,7 +299,7 @@ fn draw_fault(rng: &mut Rng, setup: &Setup, at: Micros, kind: u64, line: &mut Ti
             }
         }
         10 => {
-            let mode = match rng.below(9) {
+            let mode = match rng.below(10) {
                 0..=1 => BmcMode::Fine(ms(rng.scale(5, 12_000))),
                 2 => BmcMode::Dead,
                 3 => BmcMode::Deaf(ms(rng.scale(5, 2000))),
@@ -292,6 +307,7 @@ fn draw_fault(rng: &mut Rng, setup: &Setup, at: Micros, kind: u64, line: &mut Ti
                 5 => BmcMode::Late(ms(rng.scale(5, 12_000))),
                 6 => BmcMode::Refusing,
                 7 => BmcMode::Vague,
+                8 => BmcMode::Twice(ms(rng.scale(20, 12_000))),
                 _ => BmcMode::Stranger,
             };
             line.push((at, Fault::Bmc { host, mode }));
@@ -300,7 +316,7 @@ fn draw_fault(rng: &mut Rng, setup: &Setup, at: Micros, kind: u64, line: &mut Ti
                 draw_fault(rng, setup, at, other, line);
             }
         }
-        _ => match rng.below(4) {
+        _ => match rng.below(5) {
             0 => {
                 line.push((at, Fault::Journal { host, fails: true }));
                 line.push((at + for_a_while(rng) * 2, Fault::Journal { host, fails: false }));
@@ -309,7 +325,13 @@ fn draw_fault(rng: &mut Rng, setup: &Setup, at: Micros, kind: u64, line: &mut Ti
                 line.push((at, Fault::StartsFail { host, fails: true }));
                 line.push((at + for_a_while(rng) * 2, Fault::StartsFail { host, fails: false }));
             }
-            2 => line.push((at, Fault::OperatorFence { on: rng.index(setup.hosts), victim: host })),
+            2 => {
+                let (on, workload) = (rng.index(setup.hosts), rng.index(setup.workloads));
+                line.push((at, Fault::OperatorDesires { on, workload, run: false }));
+                let run = Fault::OperatorDesires { on: rng.index(setup.hosts), workload, run: true };
+                line.push((at + for_a_while(rng), run));
+            }
+            3 => line.push((at, Fault::OperatorFence { on: rng.index(setup.hosts), victim: host })),
             _ => line.push((at, Fault::OperatorConfirm { on: rng.index(setup.hosts), victim: host })),
         },
     }

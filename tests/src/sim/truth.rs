@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 
 use palisade_core::action::DeviceOrder;
 use palisade_ladder::Command;
+use palisade_proto::arbiter::BEACON_TTL;
 use palisade_proto::{Ask, AskKind, Incarnation, WorkloadId};
 
-use super::event::Event;
+use super::event::{Event, Given};
+use super::machine::Intent;
 use super::world::{World, name, names};
 use super::{Micros, NAMES, ms};
 
@@ -25,6 +27,18 @@ struct WitnessLease {
     holder: Incarnation,
     view: Vec<Incarnation>,
     until: Micros,
+    /// A cold start's consent rather than a vote.
+    cold: bool,
+}
+
+/// A fence that cut power: which boot of which host, by whom, when it was ordered.
+struct Cut {
+    host: usize,
+    boot: u64,
+    victim: Option<Incarnation>,
+    by: usize,
+    by_boot: u64,
+    at: Micros,
 }
 
 /// What the world remembers in order to judge.
@@ -34,8 +48,10 @@ pub(super) struct Truth {
     judged: Vec<BTreeSet<Incarnation>>,
     witness_leases: Vec<WitnessLease>,
     by_operator: BTreeSet<usize>,
-    /// When each automatic fence that cut power was ordered.
-    cuts: Vec<Micros>,
+    /// Automatic fences that cut power.
+    cuts: Vec<Cut>,
+    /// When the witness last heard that an electorate lives, and in which of its lives.
+    alive: Option<(Micros, u64)>,
     well_since: Option<(Micros, u64)>,
     /// Workloads that ran on the first machine to lose power, in a measured history.
     pub(super) lost: BTreeSet<WorkloadId>,
@@ -50,6 +66,7 @@ impl Truth {
             witness_leases: Vec::new(),
             by_operator: BTreeSet::new(),
             cuts: Vec::new(),
+            alive: None,
             well_since: None,
             lost: BTreeSet::new(),
             lost_at: None,
@@ -66,35 +83,29 @@ impl Truth {
         self.quorums[host] = None;
     }
 
-    /// Power was cut by an order that somebody gave at `ordered`. SAFE-8: so many within the window, and no more; operators'
-    /// orders and a cold start's are not counted. `window` is in true time.
-    pub(super) fn cut(
-        &mut self,
-        host: usize,
-        cold: bool,
-        ordered: Micros,
-        budget: usize,
-        window: Micros,
-    ) -> Option<String> {
-        if cold || self.by_operator.contains(&host) {
-            return None;
-        }
-        self.cuts.push(ordered);
-        let within = self.cuts.iter().filter(|at| **at + window > ordered && **at <= ordered).count();
-        (within > budget).then(|| {
-            format!(
-                "SAFE-8: {within} hosts were fenced within {} s, the budget is {budget}",
-                window / 1_000_000
-            )
-        })
-    }
-
     pub(super) fn operator_ordered(&mut self, host: usize) {
         self.by_operator.insert(host);
     }
 
     /// I3: the witness never has two conflicting unexpired grants, restarts included.
-    pub(super) fn witness_granted(&mut self, ask: &Ask, now: Micros, until: Micros) -> Option<String> {
+    pub(super) fn witness_granted(
+        &mut self,
+        ask: &Ask,
+        now: Micros,
+        until: Micros,
+        life: u64,
+    ) -> Option<String> {
+        let cold = ask.kind == AskKind::Cold;
+        if let Some((heard, in_life)) = self.alive
+            && cold
+            && in_life == life
+            && now < heard + ms(BEACON_TTL.0) * 9 / 10
+        {
+            let ago = (now - heard) / 1000;
+            return Some(format!(
+                "SAFE-2: the witness consents to a cold start, {ago} ms after it heard that an electorate lives"
+            ));
+        }
         self.witness_leases.retain(|lease| lease.until > now && lease.holder != ask.from);
         let conflict = self.witness_leases.iter().find(|lease| {
             !(ask.view.contains(lease.holder) && lease.view.contains(&ask.from))
@@ -108,8 +119,28 @@ impl Truth {
                 name(lease.holder)
             )
         });
-        self.witness_leases.push(WitnessLease { holder: ask.from, view: ask.view.iter().collect(), until });
+        self.witness_leases.push(WitnessLease {
+            holder: ask.from,
+            view: ask.view.iter().collect(),
+            until,
+            cold,
+        });
         failure
+    }
+
+    /// The witness heard that an electorate lives.
+    pub(super) fn note_alive(&mut self, now: Micros, life: u64) {
+        self.alive = Some((now, life));
+    }
+
+    /// Whether the witness consents to what this host does in a cold start.
+    fn consents(&self, who: Incarnation, now: Micros) -> bool {
+        self.witness_leases.iter().any(|lease| lease.cold && lease.holder == who && now < lease.until)
+    }
+
+    /// Since when all has been well.
+    pub(super) fn well_since(&self) -> Option<Micros> {
+        self.well_since.map(|(since, _)| since)
     }
 
     /// Since when all has been well, without a further cut.
@@ -151,9 +182,15 @@ impl World {
         self.check_grace(host);
     }
 
+    /// Whether what rests on the drift bound can be expected: clocks that keep none take quorum, leases and grace with them.
+    pub(super) fn clocks_keep_bound(&self) -> bool {
+        let settled = ms(self.setup.lease * 20);
+        !self.setup.wild || self.is_mended_since(settled)
+    }
+
     /// I1: never are h and g both quorate at the same real time with g not in V(h).
     fn check_exclusion(&mut self, host: usize, quorum: Option<Quorum>) {
-        if let Some(mine) = &quorum {
+        if let Some(mine) = quorum.as_ref().filter(|_| self.clocks_keep_bound()) {
             let now = self.now;
             let clash = self.truth.quorums.iter().enumerate().filter(|(other, _)| *other != host).find_map(
                 |(_, theirs)| {
@@ -238,7 +275,7 @@ impl World {
         let grace = ms(self.setup.grace) * (1_000_000 + self.setup.drift_ppm) / 1_000_000 + GRACE_SLACK;
         let late = !quorate && self.now > process.unquorate_since + grace;
         let runs = machine.runs.values().any(|run| run.phase != super::machine::Phase::Stopping);
-        if late && runs && process.engine.admitted() {
+        if late && runs && process.engine.admitted() && self.clocks_keep_bound() {
             self.fail(format!(
                 "SAFE-3: {} has had no quorum for {} ms and still runs a workload",
                 NAMES[host],
@@ -255,17 +292,67 @@ impl World {
             self.fail(format!("I2: {} starts w{id} while it runs on {}", NAMES[host], NAMES[other]));
         }
         let process = self.machines[host].process.as_ref();
-        if !process.is_some_and(|process| process.engine.admitted()) {
+        let admitted = process.is_some_and(|process| process.engine.admitted());
+        let intended = process.is_some_and(|process| process.durable == Some(Intent::Start(id)));
+        if !admitted {
             self.fail(format!("SAFE-9: {} starts w{id} before it is admitted", NAMES[host]));
+        }
+        if !intended {
+            self.fail(format!("SAFE-5: {} starts w{id}, and the intent is not on its disk", NAMES[host]));
         }
         if self.machines[host].runs.contains_key(&id) {
             self.fail(format!("SAFE-1: {} starts w{id} though it runs there already", NAMES[host]));
         }
     }
 
+    /// SAFE-8: so many victims within the window, and no more, of the fences that a host ordered in this boot and of those whose
+    /// dead it holds. A fence that nobody is left to tell of cannot be counted; operators' orders and a cold start's are not.
+    /// One victim is one life: an off that a device executes twice is one fence, and one that was sent to a host without power
+    /// and executes after its next boot is none.
+    pub(super) fn check_cut(&mut self, host: usize, by: usize, given: Given) {
+        if self.is_well_since(given.at) && !self.truth.by_operator.contains(&host) {
+            self.fail(format!("I4: {} was fenced by {} though all was well", NAMES[host], NAMES[by]));
+        }
+        let machine = &self.machines[by];
+        let Some(process) = machine.process.as_ref().filter(|process| process.engine.admitted()) else {
+            return;
+        };
+        if self.truth.by_operator.contains(&host) || machine.boot != given.by_boot {
+            return;
+        }
+        let Some(boot) = given.victim_boot else { return };
+        let (victim, at) = (given.victim, given.at);
+        if !self.truth.cuts.iter().any(|cut| cut.host == host && cut.boot == boot) {
+            self.truth.cuts.push(Cut { host, boot, victim, by, by_boot: given.by_boot, at });
+        }
+        // A little less than the hosts' window, whose clocks drift.
+        let window = ms(self.setup.budget_window) * 9 / 10;
+        let dead: Vec<Incarnation> = process.engine.dead().collect();
+        let counted = self.truth.cuts.iter().filter(|cut| {
+            let known = (cut.by == by && cut.by_boot == machine.boot)
+                || cut.victim.is_some_and(|victim| dead.contains(&victim));
+            known && cut.at + window > at && cut.at <= at
+        });
+        let (counted, budget) = (counted.count(), self.setup.budget as usize);
+        if counted > budget && self.clocks_keep_bound() {
+            self.fail(format!(
+                "SAFE-8: {counted} hosts were fenced within {} s, the budget is {budget}",
+                window / 1_000_000
+            ));
+        }
+    }
+
     /// SAFE-2: an automatic fence command is sent only by the coordinator of a quorate view, or in a cold start.
     pub(super) fn check_order(&mut self, by: usize, order: &DeviceOrder) {
-        if order.command != Command::PowerOff {
+        if !matches!(order.command, Command::PowerOff | Command::PowerOn) {
+            return;
+        }
+        let intent = Intent::Order(order.command, NAMES[order.host.index()].to_owned());
+        if self.machines[by].process.as_ref().is_none_or(|process| process.durable.as_ref() != Some(&intent))
+        {
+            self.fail(format!("SAFE-5: {} sends {intent:?}, which is not on its disk", NAMES[by]));
+        }
+        if order.command != Command::PowerOff || !self.clocks_keep_bound() {
             return;
         }
         let now = self.machines[by].clock.time(self.now);
@@ -273,7 +360,7 @@ impl World {
         let engine = &process.engine;
         let victim = order.host.index();
         let allowed = if !engine.admitted() {
-            self.setup.witness
+            self.truth.consents(engine.me(), self.now)
         } else if self.truth.by_operator.contains(&victim) {
             engine.is_quorate(now)
         } else {

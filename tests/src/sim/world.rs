@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use palisade_core::config::Cluster;
-use palisade_proto::{Answer, Arbiter, Ask, Drift, Duration, Heartbeat, Incarnation};
+use palisade_proto::{Answer, Arbiter, Ask, AskKind, Drift, Duration, Heartbeat, Incarnation};
 
 use super::event::{Event, Queue};
 use super::faults::{Fault, Timeline, Weather};
@@ -27,6 +27,8 @@ pub struct Report {
     pub failure: Option<String>,
     /// What happened, line by line, if it was asked for.
     pub trace: Vec<String>,
+    /// How many faults its timeline had.
+    pub faults: usize,
     /// How many events happened.
     pub events: u64,
     /// How often power was cut by an order.
@@ -51,6 +53,8 @@ pub struct World {
     timeline: Timeline,
     weather: Weather,
     broker: Weather,
+    /// The broker is down until then; whether what its clients send meanwhile arrives late.
+    broker_back: Option<(Micros, bool)>,
     /// How many faults cut each way, by sender and receiver.
     ways: Vec<Vec<u32>>,
     witness_ways: Vec<u32>,
@@ -71,7 +75,7 @@ impl World {
     #[must_use]
     pub fn new(setup: Setup, boots: &[Micros], timeline: Timeline, rng: Rng, tracing: bool) -> Self {
         let cluster = setup.cluster();
-        let hosts = setup.hosts;
+        let (hosts, faults) = (setup.hosts, timeline.len());
         let mut world = Self {
             machines: setup.clock_ppm.iter().take(hosts).map(|ppm| Machine::new(*ppm)).collect(),
             witness_clock: Clock::new(0, setup.clock_ppm.last().copied().unwrap_or(0)),
@@ -88,6 +92,7 @@ impl World {
             timeline,
             weather: Weather::CALM,
             broker: Weather::BROKER,
+            broker_back: None,
             witness: None,
             witness_life: 0,
             witness_seq: 0,
@@ -95,7 +100,7 @@ impl World {
             measuring: false,
             through_snapshots: false,
             tracing,
-            report: Report::default(),
+            report: Report { faults, ..Report::default() },
         };
         for (host, at) in boots.iter().enumerate() {
             world.machines[host].power = true;
@@ -181,8 +186,8 @@ impl World {
             }
             Event::Durable { host, process, ticket } => self.durable(host, process, ticket),
             Event::Ask(ask) => self.witness_hears(&ask),
-            Event::BmcActs { by, process, order, ordered, say_at } => {
-                self.bmc_acts(by, process, &order, ordered, say_at);
+            Event::BmcActs { by, process, order, given, say_at } => {
+                self.bmc_acts(by, process, &order, given, say_at);
             }
             Event::BmcSays { to, process, order, answer } => {
                 if self.is_process(to, process) {
@@ -208,6 +213,7 @@ impl World {
             Event::Look { host, process } => self.look(host, process),
             Event::Thaw { host, boot } => self.thaw(host, boot),
             Event::WitnessStarts => self.start_witness(),
+            Event::BrokerBack => self.broker_is_back(),
             Event::Fault(index) => {
                 let fault = self.timeline[index].1.clone();
                 self.trace(|| format!("--- {fault:?}"));
@@ -229,6 +235,15 @@ impl World {
         self.measuring
     }
 
+    pub(super) fn is_mended_since(&self, length: Micros) -> bool {
+        self.healed.is_some_and(|healed| self.now >= healed + length)
+    }
+
+    /// Whether everything had been mended, and all was well, by then.
+    pub(super) fn is_well_since(&self, at: Micros) -> bool {
+        self.truth.well_since().is_some_and(|since| since < at)
+    }
+
     pub(super) fn is_mended(&self) -> bool {
         self.healed.is_some()
     }
@@ -247,8 +262,8 @@ impl World {
 
     pub(super) fn send_ask(&mut self, from: usize, ask: Ask) {
         if self.witness_ways[from] == 0 && self.setup.witness {
-            let (ask, broker) = (Arc::new(ask), self.broker);
-            self.transmit(broker, || Event::Ask(Arc::clone(&ask)));
+            let ask = Arc::new(ask);
+            self.through_broker(|| Event::Ask(Arc::clone(&ask)));
         }
     }
 
@@ -266,6 +281,31 @@ impl World {
         }
     }
 
+    fn through_broker(&mut self, mut event: impl FnMut() -> Event) {
+        match self.broker_back {
+            Some((back, keeps)) if self.now < back => {
+                if keeps {
+                    let after = self.rng.range(self.broker.delay.0, self.broker.delay.1);
+                    self.queue.push(back + after, event());
+                }
+            }
+            Some(_) | None => {
+                let broker = self.broker;
+                self.transmit(broker, event);
+            }
+        }
+    }
+
+    /// The witness cannot know what it missed (SAFE-11).
+    fn broker_is_back(&mut self) {
+        let now = self.witness_clock.time(self.now);
+        if self.broker_back.is_some_and(|(back, _)| self.now >= back)
+            && let Some(witness) = &mut self.witness
+        {
+            witness.was_deaf(now);
+        }
+    }
+
     // The witness.
 
     fn start_witness(&mut self) {
@@ -280,6 +320,7 @@ impl World {
     fn witness_hears(&mut self, ask: &Ask) {
         let now = self.witness_clock.time(self.now);
         let Some(witness) = &mut self.witness else { return };
+        let life = self.witness_life;
         let Ok(verdict) = witness.handle(ask, now) else { return };
         self.trace(|| {
             format!(
@@ -291,9 +332,13 @@ impl World {
         });
         if verdict == palisade_proto::Verdict::Granted {
             let until = self.witness_clock.when(now.after(self.cluster.timing().voter_lease()));
-            if let Some(failure) = self.truth.witness_granted(ask, self.now, until) {
+            let failure = self.truth.witness_granted(ask, self.now, until, life);
+            if let Some(failure) = failure.filter(|_| self.clocks_keep_bound()) {
                 self.fail(failure);
             }
+        }
+        if ask.kind != AskKind::Cold {
+            self.truth.note_alive(self.now, life);
         }
         self.witness_seq += 1;
         let answer = Answer {
@@ -305,8 +350,7 @@ impl World {
         };
         let to = ask.from.host.index();
         if self.witness_ways[to] == 0 {
-            let broker = self.broker;
-            self.transmit(broker, || Event::Answer { to, answer });
+            self.through_broker(|| Event::Answer { to, answer });
         }
     }
 
@@ -336,12 +380,18 @@ impl World {
                     self.queue.push(self.now + down, Event::WitnessStarts);
                 }
             }
+            Fault::BrokerRestart { down, keeps } => {
+                let back = self.now + down;
+                self.broker_back = Some((back, keeps));
+                self.queue.push(back, Event::BrokerBack);
+            }
             Fault::Bmc { host, mode } => self.machines[host].bmc.mode = mode,
             Fault::BmcSaysAlready { host, says } => self.machines[host].bmc.says_already = says,
             Fault::Journal { host, fails } => self.set_journal(host, fails),
             Fault::StartsFail { host, fails } => self.machines[host].starts_fail = fails,
             Fault::OperatorFence { on, victim } => self.operator_fences(on, victim),
             Fault::OperatorConfirm { on, victim } => self.operator_confirms(on, victim),
+            Fault::OperatorDesires { on, workload, run } => self.operator_desires(on, workload, run),
             Fault::Heal { dead_for_good } => self.heal(dead_for_good),
         }
     }
@@ -350,6 +400,10 @@ impl World {
         self.healed = Some(self.now);
         self.weather = Weather::CALM;
         self.broker = Weather::BROKER;
+        self.broker_back = None;
+        if self.setup.wild {
+            self.set_clocks_right();
+        }
         self.ways.iter_mut().flatten().for_each(|way| *way = 0);
         self.witness_ways.iter_mut().for_each(|way| *way = 0);
         if let Some(host) = dead_for_good {
@@ -363,6 +417,23 @@ impl World {
             self.queue.push(self.now + ms(100), Event::WitnessStarts);
         }
         self.queue.push(self.now + JUDGE_EVERY, Event::Judge);
+    }
+
+    fn set_clocks_right(&mut self) {
+        let now = self.now;
+        self.witness_clock = self.witness_clock.at_rate(0, now);
+        for machine in &mut self.machines {
+            machine.clock = machine.clock.at_rate(0, now);
+            if let Some(process) = &mut machine.process {
+                // The tick that is due was reckoned with the old rate.
+                process.tick = now;
+            }
+        }
+        let running = self.machines.iter().enumerate();
+        let ticks: Vec<Event> = running
+            .filter_map(|(host, machine)| Some(Event::Tick { host, process: machine.process.as_ref()?.id }))
+            .collect();
+        ticks.into_iter().for_each(|tick| self.queue.push(now, tick));
     }
 
     /// Looks at the whole; true when the history may end.
