@@ -62,6 +62,12 @@ impl Electorate {
         self.dead.iter().any(|death| death.who == who)
     }
 
+    /// Somebody says that a fence cut the power of `who`, whose death is known. True if that is news.
+    pub(crate) fn was_fenced(&mut self, who: Incarnation) -> bool {
+        let unaware = self.dead.iter_mut().find(|death| death.who == who && !death.fenced);
+        unaware.map(|death| death.fenced = true).is_some()
+    }
+
     /// C.
     pub(crate) fn cut(&self) -> &BTreeSet<Incarnation> {
         &self.cut

@@ -3,8 +3,8 @@
 use palisade_core::Engine;
 use palisade_core::action::{Act, Action, DeviceOrder, WorkloadReport};
 use palisade_core::record::Event as Record;
-use palisade_ladder::{Command, Failure, Identity, Power, Response};
-use palisade_proto::{Time, WorkloadId};
+use palisade_ladder::{Command, Failure, Identity, Power, ProofKind, Response};
+use palisade_proto::{Incarnation, Time, WorkloadId};
 
 use super::event::{Event, Given};
 use super::faults::BmcMode;
@@ -57,6 +57,9 @@ impl World {
             Action::Ask(ask) => self.send_ask(host, *ask),
             Action::Record { ticket, event } => {
                 self.trace(|| format!("{}: {event}", NAMES[host]));
+                if let Record::Dead { victim, proof, evidence } = &*event {
+                    self.note_death(host, &victim.life, proof, evidence);
+                }
                 if matches!(*event, Record::Admitted { .. }) {
                     self.machines[host].journal_says_admitted = true;
                 }
@@ -104,6 +107,21 @@ impl World {
         self.queue.push(at, Event::DogBites { host, boot, fed });
     }
 
+    /// Who knows of whom that a fence cut its power: its prover, and whoever took the proof from somebody who knew.
+    fn note_death(&mut self, host: usize, life: &str, proof: &str, evidence: &str) {
+        let knows = if proof == ProofKind::PowerOff.to_string() {
+            !evidence.contains("had no power before")
+        } else if proof == ProofKind::Gossiped.to_string() {
+            let from = NAMES.iter().position(|name| evidence == format!("{name} holds the proof"));
+            from.is_some_and(|from| self.machines[from].knows_fenced.contains(life))
+        } else {
+            false
+        };
+        if knows {
+            self.machines[host].knows_fenced.insert(life.to_owned());
+        }
+    }
+
     // Workloads.
 
     fn workload(&mut self, host: usize, id: WorkloadId, act: Act) {
@@ -140,6 +158,7 @@ impl World {
                 }
                 Phase::Starting => {
                     machine.runs.remove(&id);
+                    machine.failed_to_start.insert(id);
                     WorkloadReport::StartFailed("drawn".to_owned())
                 }
                 Phase::Running => return,
@@ -159,6 +178,14 @@ impl World {
 
     // BMCs.
 
+    /// The life of `victim` that `by` counts, and thus fences.
+    fn counted_life(&self, by: usize, victim: usize) -> Option<Incarnation> {
+        let engine = &self.machines[by].process.as_ref()?.engine;
+        let dead: Vec<Incarnation> = engine.dead().collect();
+        let mut counted = engine.counted().iter().filter(|who| who.host.index() == victim);
+        counted.find(|who| !dead.contains(who)).copied()
+    }
+
     fn order(&mut self, by: usize, order: DeviceOrder) {
         let Some(process) = self.machines[by].process.as_ref().map(|process| process.id) else { return };
         self.check_order(by, &order);
@@ -168,7 +195,7 @@ impl World {
             at: self.now,
             by_boot: self.machines[by].boot,
             victim_boot: self.machines[victim].power.then_some(self.machines[victim].boot),
-            victim: self.machines[victim].me,
+            victim: self.counted_life(by, victim).or(self.machines[victim].me),
         };
         let mode = self.machines[victim].bmc.mode;
         self.trace(|| format!("{}: orders {:?} of {} ({mode:?})", NAMES[by], order.command, NAMES[victim]));

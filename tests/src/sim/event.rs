@@ -18,7 +18,7 @@ pub(super) struct Given {
     pub(super) by_boot: u64,
     /// The boot of its victim, if that had power.
     pub(super) victim_boot: Option<u64>,
-    /// The victim's life, if it had an agent.
+    /// The life that was to lose its power: the one that the orderer counts, otherwise the one that was there.
     pub(super) victim: Option<Incarnation>,
 }
 

@@ -24,6 +24,7 @@ impl World {
         }
         machine.up = true;
         machine.boot += 1;
+        machine.knows_fenced.clear();
         machine.clock = Clock::new(self.now, machine.clock.ppm);
         let boot = machine.boot;
         self.trace(|| format!("{}: boots ({boot})", NAMES[host]));
@@ -274,6 +275,12 @@ impl World {
         }
         if passed < 20_000 {
             return;
+        }
+        // What went wrong with it has been repaired; the host would try again only after its memory of failures.
+        for on in 0..self.machines.len() {
+            for workload in std::mem::take(&mut self.machines[on].failed_to_start) {
+                self.operator_desires(on, usize::from(workload.0), true);
+            }
         }
         (0..self.machines.len()).for_each(|host| self.give_power(host, ms(1000)));
         for victim in 0..self.machines.len() {

@@ -1,6 +1,6 @@
 //! One machine: its power, its boot, its `/run`, its watchdog, its BMC, the workloads that run on it, and the agent's process.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use palisade_core::action::Ticket;
 use palisade_core::engine::Engine;
@@ -78,6 +78,10 @@ pub(super) struct Machine {
     pub(super) journal_fails: bool,
     pub(super) waiting_for_disk: Vec<Ticket>,
     pub(super) starts_fail: bool,
+    /// What failed to start on it.
+    pub(super) failed_to_start: BTreeSet<WorkloadId>,
+    /// Lives of which its agent can know that a fence cut their power.
+    pub(super) knows_fenced: BTreeSet<String>,
     /// Its supervisor starts the agent again when it ends.
     pub(super) agent_wanted: bool,
     pub(super) process: Option<Process>,
@@ -107,6 +111,8 @@ impl Machine {
             journal_fails: false,
             waiting_for_disk: Vec::new(),
             starts_fail: false,
+            failed_to_start: BTreeSet::new(),
+            knows_fenced: BTreeSet::new(),
             agent_wanted: true,
             process: None,
             dies_after: None,

@@ -305,32 +305,32 @@ impl World {
         }
     }
 
-    /// SAFE-8: so many victims within the window, and no more, of the fences that a host ordered in this boot and of those whose
-    /// dead it holds. A fence that nobody is left to tell of cannot be counted; operators' orders and a cold start's are not.
-    /// One victim is one life: an off that a device executes twice is one fence, and one that was sent to a host without power
+    /// SAFE-8: so many victims within the window, and no more, of the fences that a host ordered in this boot and of those that
+    /// it was told of. A fence that nobody is left to tell of cannot be counted; operators' orders and a cold start's are not. One victim is one life as the orderer counts it: an off that a device executes twice is one fence, and one that was sent to a host without power
     /// and executes after its next boot is none.
     pub(super) fn check_cut(&mut self, host: usize, by: usize, given: Given) {
         if self.is_well_since(given.at) && !self.truth.by_operator.contains(&host) {
             self.fail(format!("I4: {} was fenced by {} though all was well", NAMES[host], NAMES[by]));
         }
         let machine = &self.machines[by];
-        let Some(process) = machine.process.as_ref().filter(|process| process.engine.admitted()) else {
+        if machine.process.as_ref().is_none_or(|process| !process.engine.admitted()) {
             return;
-        };
+        }
         if self.truth.by_operator.contains(&host) || machine.boot != given.by_boot {
             return;
         }
         let Some(boot) = given.victim_boot else { return };
         let (victim, at) = (given.victim, given.at);
-        if !self.truth.cuts.iter().any(|cut| cut.host == host && cut.boot == boot) {
+        let same =
+            |cut: &Cut| (cut.host, cut.boot) == (host, boot) || (cut.victim == victim && victim.is_some());
+        if !self.truth.cuts.iter().any(same) {
             self.truth.cuts.push(Cut { host, boot, victim, by, by_boot: given.by_boot, at });
         }
         // A little less than the hosts' window, whose clocks drift.
         let window = ms(self.setup.budget_window) * 9 / 10;
-        let dead: Vec<Incarnation> = process.engine.dead().collect();
         let counted = self.truth.cuts.iter().filter(|cut| {
             let known = (cut.by == by && cut.by_boot == machine.boot)
-                || cut.victim.is_some_and(|victim| dead.contains(&victim));
+                || cut.victim.is_some_and(|victim| machine.knows_fenced.contains(&victim.life.to_string()));
             known && cut.at + window > at && cut.at <= at
         });
         let (counted, budget) = (counted.count(), self.setup.budget as usize);

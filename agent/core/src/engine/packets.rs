@@ -187,6 +187,13 @@ impl Engine {
             }
             self.bury(Proof::gossiped(dead, heartbeat.from, heartbeat.fenced.contains(dead), self.now));
         }
+        // SAFE-8: who came back was a death by its own word; that a fence had cut its power may be learned only now.
+        for dead in heartbeat.fenced.iter() {
+            if self.electorate.was_fenced(dead) {
+                self.spend_budget(dead);
+                self.dirty = true;
+            }
+        }
         let counted = heartbeat.electorate.iter();
         let new: Vec<Incarnation> =
             counted.filter(|who| !heartbeat.dead.contains(*who) && !self.electorate.is_dead(*who)).collect();

@@ -33,6 +33,29 @@ fn a_newcomer_counts_the_fences_it_learns_of() {
     }
 }
 
+/// Who came back is dead by its own word. When a member says later that a fence had cut its power, that counts (found by the
+/// simulation, seed 12558).
+#[test]
+fn a_fence_that_is_heard_of_after_its_victim_counts() {
+    let (b, c, again) = (life(1, 1), life(2, 1), life(2, 2));
+    let mut bench = Bench::new(3, "", &[b, c]);
+    bench.live(2_500, &[b, c]);
+    bench.live(1_300, &[b]);
+    let mut reborn = bench.word(again, 5, &[]);
+    reborn.presence = Presence::Joining;
+    bench.hear(reborn);
+    assert!(bench.is_dead(c));
+    let says_fenced = |bench: &Bench| bench.sent.last().unwrap().fenced.contains(c);
+    bench.live(500, &[b]);
+    assert!(!says_fenced(&bench));
+    let mut word = bench.word(b, bench.now * 1000 + 1, &[b]);
+    word.dead = [c].into_iter().collect();
+    word.fenced = word.dead.clone();
+    bench.hear(word);
+    bench.live(500, &[b]);
+    assert!(says_fenced(&bench));
+}
+
 /// "... in 10 minutes": what a newcomer is told of earlier fences ends with their window, too.
 #[test]
 fn old_fences_are_in_nobodys_budget() {
