@@ -119,6 +119,12 @@ impl Support {
         self.witness_last.is_some_and(|last| now < last.after(self.lease.times(3)))
     }
 
+    /// The grants held, the witness's under `None`, each with the instant before which it counts.
+    pub(crate) fn held(&self) -> impl Iterator<Item = (Option<Incarnation>, Time)> {
+        let hosts = self.grants.iter().map(|(voter, until)| (Some(*voter), *until));
+        hosts.chain(self.witness_until.map(|until| (None, until)))
+    }
+
     /// PROTOCOL, "Quorum": hosts > n/2, or n even and hosts == n/2 and the witness.
     pub(crate) fn tally(&self, electorate: &BTreeSet<Incarnation>, now: Time) -> Tally {
         let running: Vec<(Incarnation, Time)> = self

@@ -92,13 +92,19 @@ impl World {
                     process.engine.handle_watchdog(Ok(()), now);
                 }
             }
-            Action::FeedWatchdog => self.feed_dog(host),
+            Action::FeedWatchdog => match self.machines[host].freezes_at_feed.take() {
+                Some(length) => {
+                    self.freeze(host, length);
+                    self.machines[host].feeds_at_thaw = self.machines[host].frozen;
+                }
+                None => self.feed_dog(host),
+            },
             Action::DisarmWatchdog => self.machines[host].dog = None,
             Action::Exit(kind) => self.exited(host, kind),
         }
     }
 
-    fn feed_dog(&mut self, host: usize) {
+    pub(super) fn feed_dog(&mut self, host: usize) {
         let (now, boot) = (self.now, self.machines[host].boot);
         self.next_step += 1;
         let Some(dog) = &mut self.machines[host].dog else { return };

@@ -120,6 +120,22 @@ pub enum Fault {
         /// For how long.
         length: Micros,
     },
+    /// The whole host stands still between the agent's decision to feed its watchdog and the feed.
+    FreezeAtFeed {
+        /// Which host.
+        host: usize,
+        /// For how long.
+        length: Micros,
+    },
+    /// For a while, whatever a host says comes a second time, late: also what it said to nobody over a cut link.
+    Echo {
+        /// Which host.
+        host: usize,
+        /// For how long it speaks so.
+        length: Micros,
+        /// How much later the copies arrive.
+        late: Micros,
+    },
     /// The witness's process dies and starts after the time.
     WitnessRestart {
         /// After how long.

@@ -104,6 +104,10 @@ impl World {
 
     /// The process is gone; what it runs and its `/run` stay.
     pub(super) fn kill_agent(&mut self, host: usize, back: Option<Micros>) {
+        // The kernel may feed a watchdog once more when it closes the device for a dead process.
+        if self.machines[host].dog.is_some() && self.rng.chance(500) {
+            self.feed_dog(host);
+        }
         let machine = &mut self.machines[host];
         machine.process = None;
         machine.dies_after = None;
@@ -164,6 +168,9 @@ impl World {
         }
         self.machines[host].frozen = false;
         self.trace(|| format!("{}: thaws", NAMES[host]));
+        if std::mem::take(&mut self.machines[host].feeds_at_thaw) {
+            self.feed_dog(host);
+        }
         let mut waiting: Vec<Event> = self.machines[host].deferred.drain(..).collect();
         // Whatever the kernel hands over first.
         match self.rng.below(3) {

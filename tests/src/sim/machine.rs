@@ -71,6 +71,12 @@ pub(super) struct Machine {
     /// The operating system is up.
     pub(super) up: bool,
     pub(super) frozen: bool,
+    /// Until when its words come a second time, and how much later.
+    pub(super) echo: Option<(Micros, Micros)>,
+    /// It freezes for so long when it is about to feed its watchdog.
+    pub(super) freezes_at_feed: Option<Micros>,
+    /// The feed that it was about to do comes when it thaws.
+    pub(super) feeds_at_thaw: bool,
     /// What waits for a thaw.
     pub(super) deferred: VecDeque<Event>,
     pub(super) run_dir: Option<Saved>,
@@ -105,6 +111,9 @@ impl Machine {
             clock: Clock::new(0, ppm),
             up: false,
             frozen: false,
+            echo: None,
+            freezes_at_feed: None,
+            feeds_at_thaw: false,
             deferred: VecDeque::new(),
             run_dir: None,
             journal_says_admitted: false,
@@ -128,6 +137,7 @@ impl Machine {
     pub(super) fn lose_state(&mut self) {
         self.up = false;
         self.frozen = false;
+        self.feeds_at_thaw = false;
         self.deferred.clear();
         self.run_dir = None;
         self.journal_says_admitted = false;

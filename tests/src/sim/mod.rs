@@ -18,6 +18,7 @@ mod event;
 mod faults;
 mod hosts;
 pub mod hunt;
+mod lemmas;
 mod machine;
 pub mod measure;
 mod rng;

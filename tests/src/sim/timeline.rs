@@ -21,7 +21,12 @@ pub(super) fn draw(rng: &mut Rng, setup: &Setup) -> (Vec<Micros>, Timeline) {
     let formed = boots.iter().copied().max().unwrap_or(0) + ms(setup.lease * 3);
     let begin = if rng.chance(200) { 0 } else { formed };
     let length = ms(rng.scale(2000, 20_000));
-    let plot = rng.below(16);
+    let plot = rng.below(18);
+    let length = match setup.watchdog {
+        // It bites three time-outs and a margin after the last look at the clock.
+        Some(timeout) if plot == 8 => length.max(ms(timeout * 6000)),
+        Some(_) | None => length,
+    };
     match plot {
         0..=1 => flapping(rng, setup, begin, length, &mut line),
         2 => witness_in_a_split(rng, setup, begin, length, &mut line),
@@ -30,6 +35,8 @@ pub(super) fn draw(rng: &mut Rng, setup: &Setup) -> (Vec<Micros>, Timeline) {
         5 => cold_chaos(rng, setup, length, &mut line),
         6 => frozen_hosts(rng, setup, begin, length, &mut line),
         7 => slow_fences(rng, setup, begin, length, &mut line),
+        8 => watchdog_alone(rng, setup, begin, length, &mut line),
+        9 => old_words(rng, setup, begin, length, &mut line),
         _ => mix(rng, setup, begin, length, &mut line),
     }
     let end = begin + length;
@@ -78,10 +85,10 @@ fn boots(rng: &mut Rng, setup: &Setup) -> Vec<Micros> {
 
 /// Some faults of all kinds, a focus among them, so that rare rules meet.
 fn mix(rng: &mut Rng, setup: &Setup, begin: Micros, length: Micros, line: &mut Timeline) {
-    let focus = rng.below(12);
+    let focus = rng.below(13);
     for _ in 0..rng.range(1, 9) {
         let at = begin + rng.below(length);
-        let kind = if rng.chance(600) { focus } else { rng.below(12) };
+        let kind = if rng.chance(600) { focus } else { rng.below(13) };
         draw_fault(rng, setup, at, kind, line);
     }
 }
@@ -237,6 +244,83 @@ fn slow_fences(rng: &mut Rng, setup: &Setup, begin: Micros, length: Micros, line
     }
 }
 
+/// What a host said before it was lost, left or changed its mind arrives once more when all that is over.
+fn old_words(rng: &mut Rng, setup: &Setup, begin: Micros, length: Micros, line: &mut Timeline) {
+    let mut at = begin;
+    for _ in 0..rng.range(1, 4) {
+        let host = rng.index(setup.hosts);
+        echo(rng, setup, at, host, line);
+        let (lost, soon) = (at + ms(rng.below(setup.lease * 2)), ms(rng.scale(20, 3000)));
+        line.push((
+            lost,
+            match rng.below(6) {
+                0..=1 => Fault::PowerLoss { host, back: Some(soon) },
+                2 => Fault::AgentCrash { host, down: soon, after_actions: rng.index(6) },
+                3 => Fault::AgentRestart { host, down: soon },
+                4 => Fault::Leave { host, back: Some(soon) },
+                _ => Fault::Freeze { host, length: soon },
+            },
+        ));
+        if rng.chance(500) {
+            let stays = ms(rng.scale(setup.lease / 8, setup.lease * 4));
+            let later = at + ms(rng.below(setup.lease * 2));
+            partition(rng, setup, later, stays, line);
+        }
+        at += ms(rng.scale(setup.lease, setup.lease * 8));
+        if at > begin + length {
+            break;
+        }
+    }
+}
+
+/// A host is cut off and no BMC helps: its watchdog is all that there is, and everything delays its last feed.
+fn watchdog_alone(rng: &mut Rng, setup: &Setup, begin: Micros, length: Micros, line: &mut Timeline) {
+    let Some(timeout) = setup.watchdog else {
+        return mix(rng, setup, begin, length, line);
+    };
+    let (victim, timeout) = (rng.index(setup.hosts), ms(timeout * 1000));
+    let mode = rng.pick(&[BmcMode::Dead, BmcMode::Refusing, BmcMode::Vague]);
+    line.push((0, Fault::Bmc { host: victim, mode }));
+    // Now and then it is lost while it joins.
+    let at = if rng.chance(300) { begin.saturating_sub(rng.below(ms(setup.lease * 6))) } else { begin };
+    let cut = |line: &mut Timeline, at: Micros, until: Micros, one: usize| {
+        for other in (0..setup.hosts).filter(|other| *other != one) {
+            for (from, to) in [(one, other), (other, one)] {
+                line.push((at, Fault::Way { from, to, cut: true }));
+                line.push((until, Fault::Way { from, to, cut: false }));
+            }
+        }
+    };
+    cut(line, at, at + timeout * 5, victim);
+    if setup.witness {
+        line.push((at, Fault::WitnessWay { host: victim, cut: true }));
+        line.push((at + timeout * 5, Fault::WitnessWay { host: victim, cut: false }));
+    }
+    if rng.chance(600) {
+        let before = ms(rng.below(setup.lease * 2));
+        let stays = timeout.saturating_sub(ms(rng.scale(1, 1000)));
+        line.push((
+            (at + ms(setup.lease)).saturating_sub(before),
+            Fault::FreezeAtFeed { host: victim, length: stays },
+        ));
+    }
+    if rng.chance(400) {
+        let down = ms(rng.scale(20, setup.lease * 4));
+        let crash = at + rng.below(timeout);
+        line.push((crash, Fault::AgentCrash { host: victim, down, after_actions: rng.index(6) }));
+    }
+    for _ in 0..rng.below(3) {
+        // Whoever counts the time has a gap in its quorum, or stands still.
+        let (host, when) = (rng.index(setup.hosts), at + rng.below(timeout * 4));
+        let stays = ms(rng.scale(setup.lease, setup.lease * 6));
+        if rng.chance(500) {
+            cut(line, when, when + stays, host);
+        } else {
+            line.push((when, Fault::Freeze { host, length: stays }));
+        }
+    }
+}
+
 fn draw_fault(rng: &mut Rng, setup: &Setup, at: Micros, kind: u64, line: &mut Timeline) {
     let lease = setup.lease;
     let host = rng.index(setup.hosts);
@@ -316,6 +400,13 @@ fn draw_fault(rng: &mut Rng, setup: &Setup, at: Micros, kind: u64, line: &mut Ti
                 draw_fault(rng, setup, at, other, line);
             }
         }
+        11 => {
+            echo(rng, setup, at, host, line);
+            if rng.chance(600) {
+                let (before, length) = (ms(rng.below(lease)), for_a_while(rng));
+                partition(rng, setup, at.saturating_sub(before), length, line);
+            }
+        }
         _ => match rng.below(5) {
             0 => {
                 line.push((at, Fault::Journal { host, fails: true }));
@@ -335,6 +426,12 @@ fn draw_fault(rng: &mut Rng, setup: &Setup, at: Micros, kind: u64, line: &mut Ti
             _ => line.push((at, Fault::OperatorConfirm { on: rng.index(setup.hosts), victim: host })),
         },
     }
+}
+
+fn echo(rng: &mut Rng, setup: &Setup, at: Micros, host: usize, line: &mut Timeline) {
+    let length = ms(rng.scale(setup.heartbeat, setup.lease * 4));
+    let late = ms(rng.scale(setup.heartbeat, setup.lease * 4 + setup.rejoin_hold));
+    line.push((at, Fault::Echo { host, length, late }));
 }
 
 fn one_way(rng: &mut Rng, setup: &Setup, at: Micros, length: Micros, line: &mut Timeline) {

@@ -8,6 +8,7 @@ use palisade_proto::arbiter::BEACON_TTL;
 use palisade_proto::{Ask, AskKind, Incarnation, WorkloadId};
 
 use super::event::{Event, Given};
+use super::lemmas::Vote;
 use super::machine::Intent;
 use super::world::{World, name, names};
 use super::{Micros, NAMES, ms};
@@ -44,6 +45,8 @@ struct Cut {
 /// What the world remembers in order to judge.
 pub(super) struct Truth {
     quorums: Vec<Option<Quorum>>,
+    /// The votes that each host counts.
+    pub(super) votes: Vec<Vec<Vote>>,
     /// Deaths that were already judged, by the host that holds them.
     judged: Vec<BTreeSet<Incarnation>>,
     witness_leases: Vec<WitnessLease>,
@@ -62,6 +65,7 @@ impl Truth {
     pub(super) fn new(hosts: usize) -> Self {
         Self {
             quorums: (0..hosts).map(|_| None).collect(),
+            votes: (0..hosts).map(|_| Vec::new()).collect(),
             judged: vec![BTreeSet::new(); hosts],
             witness_leases: Vec::new(),
             by_operator: BTreeSet::new(),
@@ -75,12 +79,13 @@ impl Truth {
 
     /// The machine lost everything.
     pub(super) fn gone(&mut self, host: usize) {
-        self.quorums[host] = None;
+        self.no_process(host);
         self.judged[host].clear();
     }
 
     pub(super) fn no_process(&mut self, host: usize) {
         self.quorums[host] = None;
+        self.votes[host].clear();
     }
 
     pub(super) fn operator_ordered(&mut self, host: usize) {
@@ -126,6 +131,12 @@ impl Truth {
             cold,
         });
         failure
+    }
+
+    /// What the witness is bound to towards `holder`, whichever of its processes granted it, and until when.
+    pub(super) fn witness_lease_of(&self, holder: Incarnation) -> Option<(&[Incarnation], Micros)> {
+        let lease = self.witness_leases.iter().find(|lease| lease.holder == holder)?;
+        Some((&lease.view, lease.until))
     }
 
     /// The witness heard that an electorate lives.
@@ -178,6 +189,7 @@ impl World {
         if admitted {
             self.check_electorates(host, me);
         }
+        self.check_votes(host);
         self.check_deaths(host);
         self.check_grace(host);
     }

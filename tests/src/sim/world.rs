@@ -252,6 +252,7 @@ impl World {
 
     pub(super) fn send(&mut self, from: usize, heartbeat: &Arc<Heartbeat>) {
         for to in (0..self.machines.len()).filter(|to| *to != from) {
+            self.echo(from, Event::Packet { to, heartbeat: Arc::clone(heartbeat) });
             if self.ways[from][to] > 0 || !self.machines[to].up {
                 continue;
             }
@@ -263,7 +264,17 @@ impl World {
     pub(super) fn send_ask(&mut self, from: usize, ask: Ask) {
         if self.witness_ways[from] == 0 && self.setup.witness {
             let ask = Arc::new(ask);
+            self.echo(from, Event::Ask(Arc::clone(&ask)));
             self.through_broker(|| Event::Ask(Arc::clone(&ask)));
+        }
+    }
+
+    fn echo(&mut self, from: usize, event: Event) {
+        if let Some((until, late)) = self.machines[from].echo
+            && self.now < until
+        {
+            let late = late + self.rng.below(ms(20));
+            self.queue.push(self.now + late, event);
         }
     }
 
@@ -375,6 +386,8 @@ impl World {
             Fault::AgentRestart { host, down } => self.plan_restart(host, down),
             Fault::Leave { host, back } => self.plan_leave(host, back),
             Fault::Freeze { host, length } => self.freeze(host, length),
+            Fault::Echo { host, length, late } => self.machines[host].echo = Some((self.now + length, late)),
+            Fault::FreezeAtFeed { host, length } => self.machines[host].freezes_at_feed = Some(length),
             Fault::WitnessRestart { down } => {
                 if self.witness.take().is_some() {
                     self.queue.push(self.now + down, Event::WitnessStarts);

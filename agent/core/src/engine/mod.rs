@@ -507,6 +507,24 @@ impl Engine {
         &self.cluster
     }
 
+    /// The votes held for the present view, for the checks of the simulation: whose (`None`: the witness's), and the instant
+    /// before which each counts.
+    pub fn votes(&self) -> impl Iterator<Item = (Option<Incarnation>, Time)> {
+        self.support.held()
+    }
+
+    /// Whether this process grants nothing yet at `now`.
+    #[must_use]
+    pub fn is_silent(&self, now: Time) -> bool {
+        self.voter.is_silent(now)
+    }
+
+    /// Whether this life or this process is on its way out, or has left.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.is_some() || self.presence == Presence::Left
+    }
+
     /// The leases owed, for the checks of the simulation.
     pub fn leases(&self) -> impl Iterator<Item = (Incarnation, &[Incarnation], Time)> {
         self.voter.leases(self.now).map(|lease| (lease.holder, lease.view.as_slice(), lease.expires))
