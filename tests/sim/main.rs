@@ -39,7 +39,12 @@ shares! {
 #[test]
 fn nobody_is_fenced_who_stands_well() {
     let failed: Vec<String> = (0..100)
-        .filter_map(|seed| Some(format!("harmless seed {seed}: {}", sim::run_harmless(seed, false).failure?)))
+        .filter_map(|seed| {
+            Some(format!(
+                "harmless seed {seed}: {}",
+                sim::run(sim::History { seed, plot: Some(sim::Plot::Harmless) }, false).failure?
+            ))
+        })
         .collect();
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use palisade_proto::mutant::{Mutant, break_rule};
+use palisade_tests::sim::Plot;
 use palisade_tests::sim::hunt::{Hunt, hunt, hunts};
 
 /// Breaks one rule at a time; each must be caught within its number of seeds.
@@ -31,8 +32,8 @@ fn main() -> ExitCode {
     };
     let (mut caught, mut survived) = (0, 0);
     let hunts = hunts();
-    println!("| mutant | what is broken | caught by | in | within |");
-    println!("|---|---|---|---|---|");
+    println!("| mutant | what is broken | caught by | plot | seed | within |");
+    println!("|---|---|---|---|---|---|");
     for hunt_for in hunts.iter().filter(chosen) {
         let began = Instant::now();
         break_rule(Some(hunt_for.mutant));
@@ -40,18 +41,16 @@ fn main() -> ExitCode {
         break_rule(None);
         let (name, words) = (hunt_for.mutant.name(), hunt_for.mutant.words().trim());
         let within = hunt_for.within;
+        let plot = hunt_for.plot.map_or("any", Plot::name);
         match found {
             Some(found) => {
                 caught += 1;
-                println!(
-                    "| {name} | {words} | {} | {} {} | {within} |",
-                    found.invariant, found.history, found.seed
-                );
+                println!("| {name} | {words} | {} | {plot} | {} | {within} |", found.invariant, found.seed);
             }
             None => {
                 survived += 1;
                 println!(
-                    "| {name} | {words} | **survived** | {:.0} s | {within} |",
+                    "| {name} | {words} | **survived** | {plot} | {:.0} s | {within} |",
                     began.elapsed().as_secs_f64()
                 );
             }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
-use palisade_tests::sim::{self, Report, measure, shrink::shrink, sweep::sweep};
+use palisade_tests::sim::{self, History, Plot, Report, measure, shrink::shrink, sweep::sweep};
 
 /// The most failing seeds that are shrunk and printed with their trace.
 const MAX_TOLD: usize = 5;
@@ -28,6 +28,9 @@ struct Arguments {
     /// With `--seed`: these of its faults only, by position, as a shrunk failure names them.
     #[arg(long, requires = "seed", value_delimiter = ',')]
     only: Option<Vec<usize>>,
+    /// This plot instead of the seed's own.
+    #[arg(long, value_parser = plot, conflicts_with = "recovery")]
+    plot: Option<Plot>,
     /// Print how long recovery takes, over so many seeds for each kind of cluster.
     #[arg(long)]
     recovery: Option<u64>,
@@ -38,22 +41,32 @@ fn range(text: &str) -> Result<(u64, u64), String> {
     parts.filter(|(a, b)| a < b).ok_or_else(|| format!("`{text}` is not a range such as 0..20000"))
 }
 
+fn plot(name: &str) -> Result<Plot, String> {
+    let found = Plot::NAMES.iter().find(|(known, _)| *known == name).map(|(_, plot)| *plot);
+    found.ok_or_else(|| {
+        let names: Vec<&str> = Plot::NAMES.iter().map(|(name, _)| *name).collect();
+        format!("there is none called `{name}`; all are: {}", names.join(", "))
+    })
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    let plot = arguments.plot;
     let well = match (arguments.seed, arguments.seeds, arguments.recovery) {
-        (Some(seed), _, _) => one(seed, arguments.only, arguments.trace),
+        (Some(seed), _, _) => one(History { seed, plot }, arguments.only, arguments.trace),
         (None, _, Some(count)) => recovery(count),
-        (None, Some((from, to)), None) => many(from, to),
-        (None, None, None) => many(0, 1000),
+        (None, Some((from, to)), None) => many(from, to, plot),
+        (None, None, None) => many(0, 1000, plot),
     };
     if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn one(seed: u64, only: Option<Vec<usize>>, whole: bool) -> bool {
+fn one(history: History, only: Option<Vec<usize>>, whole: bool) -> bool {
     let report = match &only {
-        Some(only) => sim::run_with(seed, |at| only.contains(&at), true),
-        None => sim::run(seed, true),
+        Some(only) => sim::run_with(history, |at| only.contains(&at), true),
+        None => sim::run(history, true),
     };
+    let seed = history.seed;
     if whole {
         report.trace.iter().for_each(|line| println!("{line}"));
     }
@@ -61,7 +74,7 @@ fn one(seed: u64, only: Option<Vec<usize>>, whole: bool) -> bool {
         Some(failure) => {
             println!("seed {seed} FAILED: {failure}");
             if !whole {
-                tell_shrunk(seed);
+                tell_shrunk(history);
             }
         }
         None => println!("seed {seed}: no failure in {} events", report.events),
@@ -69,10 +82,10 @@ fn one(seed: u64, only: Option<Vec<usize>>, whole: bool) -> bool {
     report.failure.is_none()
 }
 
-fn many(from: u64, to: u64) -> bool {
+fn many(from: u64, to: u64, plot: Option<Plot>) -> bool {
     let began = Instant::now();
     let mut told = std::io::stderr();
-    let tally = sweep(from..to, &mut told);
+    let tally = sweep(from..to, plot, &mut told);
     println!(
         "{} histories, {} events, {} power cuts, {} without a failure, {:.1} s",
         to - from,
@@ -81,17 +94,19 @@ fn many(from: u64, to: u64) -> bool {
         (to - from) - tally.failed.len() as u64,
         began.elapsed().as_secs_f64()
     );
-    tally.failed.keys().take(MAX_TOLD).for_each(|seed| tell_shrunk(*seed));
+    tally.failed.keys().take(MAX_TOLD).for_each(|seed| tell_shrunk(History { seed: *seed, plot }));
     tally.failed.iter().for_each(|(seed, failure)| println!("failing seed {seed}: {failure}"));
     tally.failed.is_empty()
 }
 
-fn tell_shrunk(seed: u64) {
-    let Some((kept, report)) = shrink(seed) else { return };
+fn tell_shrunk(history: History) {
+    let seed = history.seed;
+    let Some((kept, report)) = shrink(history) else { return };
     let Report { trace, failure, .. } = report;
     println!("seed {seed}, shrunk to {} faults: {}", kept.len(), failure.unwrap_or_default());
     trace.iter().skip(trace.len().saturating_sub(TRACE_TAIL)).for_each(|line| println!("  {line}"));
-    println!("whole: sim --seed {seed} --only {} --trace", list(&kept));
+    let plot = history.plot.map_or_else(String::new, |plot| format!(" --plot {}", plot.name()));
+    println!("whole: sim --seed {seed}{plot} --only {} --trace", list(&kept));
 }
 
 fn list(kept: &BTreeSet<usize>) -> String {

@@ -2,16 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use super::{Report, run_with};
+use super::{History, Report, run_with};
 
 /// The most histories that a shrinking may run.
 const MAX_TRIES: usize = 2000;
 
-/// The smallest set of a failing seed's faults that was found to fail in the same way, by their positions, and its history.
-/// `None`: the seed does not fail.
+/// The smallest set of a failing history's faults that was found to fail in the same way, by their positions, and its history.
+/// `None`: it does not fail.
 #[must_use]
-pub fn shrink(seed: u64) -> Option<(BTreeSet<usize>, Report)> {
-    let whole = run_with(seed, |_| true, false);
+pub fn shrink(history: History) -> Option<(BTreeSet<usize>, Report)> {
+    let whole = run_with(history, |_| true, false);
     let kind = kind(&whole)?;
     let mut kept: BTreeSet<usize> = (0..whole.faults).collect();
     let mut tries = 0;
@@ -23,7 +23,7 @@ pub fn shrink(seed: u64) -> Option<(BTreeSet<usize>, Report)> {
         for run in order.chunks(share) {
             let fewer: BTreeSet<usize> = kept.iter().copied().filter(|at| !run.contains(at)).collect();
             tries += 1;
-            if fails_so(seed, &fewer, &kind) {
+            if fails_so(history, &fewer, &kind) {
                 (kept, spared) = (fewer, true);
             }
         }
@@ -32,12 +32,12 @@ pub fn shrink(seed: u64) -> Option<(BTreeSet<usize>, Report)> {
         }
         share = if spared { share.min(kept.len().max(1)) } else { share.div_ceil(2) };
     }
-    let report = run_with(seed, |at| kept.contains(&at), true);
+    let report = run_with(history, |at| kept.contains(&at), true);
     Some((kept, report))
 }
 
-fn fails_so(seed: u64, kept: &BTreeSet<usize>, kind: &str) -> bool {
-    self::kind(&run_with(seed, |at| kept.contains(&at), false)).as_deref() == Some(kind)
+fn fails_so(history: History, kept: &BTreeSet<usize>, kind: &str) -> bool {
+    self::kind(&run_with(history, |at| kept.contains(&at), false)).as_deref() == Some(kind)
 }
 
 /// Which invariant failed: `I2`, `SAFE-8`.

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::run;
+use super::{History, Plot, run};
 
 /// How often a long sweep says how far it is.
 const TELL_EVERY: u64 = 50_000;
@@ -21,16 +21,17 @@ pub struct Tally {
     pub failed: BTreeMap<u64, String>,
 }
 
-/// Runs every seed of the range; a failure is said on `told` when it is found.
+/// Runs every seed of the range, in this plot or in its own; a failure is said on `told` when it is found.
 ///
 /// # Panics
 /// If a history panics.
-pub fn sweep(seeds: Range<u64>, told: &mut (impl Write + Send)) -> Tally {
+pub fn sweep(seeds: Range<u64>, plot: Option<Plot>, told: &mut (impl Write + Send)) -> Tally {
     let next = AtomicU64::new(seeds.start);
     let told = std::sync::Mutex::new(told);
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(|| work(&next, seeds.end, &told))).collect();
+        let workers: Vec<_> =
+            (0..threads).map(|_| scope.spawn(|| work(&next, seeds.end, plot, &told))).collect();
         let tallies = workers.into_iter().map(|worker| worker.join().expect("no history panics"));
         tallies.fold(Tally::default(), |mut all, one| {
             all.events += one.events;
@@ -41,14 +42,19 @@ pub fn sweep(seeds: Range<u64>, told: &mut (impl Write + Send)) -> Tally {
     })
 }
 
-fn work(next: &AtomicU64, end: u64, told: &std::sync::Mutex<&mut (impl Write + Send)>) -> Tally {
+fn work(
+    next: &AtomicU64,
+    end: u64,
+    plot: Option<Plot>,
+    told: &std::sync::Mutex<&mut (impl Write + Send)>,
+) -> Tally {
     let mut tally = Tally::default();
     loop {
         let seed = next.fetch_add(1, Ordering::Relaxed);
         if seed >= end {
             return tally;
         }
-        let report = run(seed, false);
+        let report = run(History { seed, plot }, false);
         tally.events += report.events;
         tally.cuts += report.cuts;
         let mut words = String::new();

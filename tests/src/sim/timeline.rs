@@ -4,12 +4,19 @@
 //! mix faults freely, one kind of them more than the rest.
 
 use super::faults::{BmcMode, Fault, Timeline, Weather};
+use super::plots::{self, Plot};
 use super::{Micros, Rng, Setup, ms};
 
-/// When each host boots, and what happens until the quiet end.
-pub(super) fn draw(rng: &mut Rng, setup: &Setup) -> (Vec<Micros>, Timeline) {
+/// When each host boots, and what happens until the quiet end. The plot is drawn unless it is given.
+pub(super) fn draw(rng: &mut Rng, setup: &Setup, plot: Option<Plot>) -> (Vec<Micros>, Timeline) {
     let mut line = Timeline::new();
     let boots = boots(rng, setup);
+    let formed = boots.iter().copied().max().unwrap_or(0) + ms(setup.lease * 3);
+    if plot == Some(Plot::Harmless) {
+        let end = plots::harmless(rng, setup, formed, &mut line);
+        line.push((end, Fault::Heal { dead_for_good: None }));
+        return (boots, line);
+    }
     if rng.chance(300) {
         line.push((0, Fault::Weather(Weather::draw(rng, setup.lease))));
     }
@@ -18,59 +25,17 @@ pub(super) fn draw(rng: &mut Rng, setup: &Setup) -> (Vec<Micros>, Timeline) {
         line.push((0, Fault::BmcSaysAlready { host, says }));
     }
     // Most histories let the cluster form first.
-    let formed = boots.iter().copied().max().unwrap_or(0) + ms(setup.lease * 3);
     let begin = if rng.chance(200) { 0 } else { formed };
-    let length = ms(rng.scale(2000, 20_000));
-    let plot = rng.below(18);
-    let length = match setup.watchdog {
-        // It bites three time-outs and a margin after the last look at the clock.
-        Some(timeout) if plot == 8 => length.max(ms(timeout * 6000)),
-        Some(_) | None => length,
-    };
-    match plot {
-        0..=1 => flapping(rng, setup, begin, length, &mut line),
-        2 => witness_in_a_split(rng, setup, begin, length, &mut line),
-        3 => restarts(rng, setup, begin, length, &mut line),
-        4 => deaths_in_a_row(rng, setup, begin, length, &mut line),
-        5 => cold_chaos(rng, setup, length, &mut line),
-        6 => frozen_hosts(rng, setup, begin, length, &mut line),
-        7 => slow_fences(rng, setup, begin, length, &mut line),
-        8 => watchdog_alone(rng, setup, begin, length, &mut line),
-        9 => old_words(rng, setup, begin, length, &mut line),
-        _ => mix(rng, setup, begin, length, &mut line),
-    }
+    let drawn = rng.pick(&Plot::DRAWN);
+    let plot = plot.unwrap_or(if drawn.suits(setup) { drawn } else { Plot::Mix });
+    let length = plot.length(setup, ms(rng.scale(2000, 20_000)));
+    plot.happen(rng, setup, begin, length, &mut line);
     let end = begin + length;
     let bearable = setup.hosts > 2 || setup.witness;
     let dead_for_good = (bearable && rng.chance(150)).then(|| rng.index(setup.hosts));
     line.retain(|(at, _)| *at < end);
     line.push((end, Fault::Heal { dead_for_good }));
     line.sort_by_key(|(at, _)| *at);
-    (boots, line)
-}
-
-/// What must never cost anybody his power: agents restarted, crashed and back at once, hosts that leave and return, a witness
-/// that restarts, on a network with nothing wrong.
-pub(super) fn harmless(rng: &mut Rng, setup: &Setup) -> (Vec<Micros>, Timeline) {
-    let mut line = Timeline::new();
-    let boots = boots(rng, setup);
-    let mut at = boots.iter().copied().max().unwrap_or(0) + ms(setup.lease * 3);
-    for _ in 0..rng.range(1, 6) {
-        let host = rng.index(setup.hosts);
-        let quick = ms(rng.scale(5, setup.lease / 4));
-        line.push((
-            at,
-            match rng.below(5) {
-                0 => Fault::AgentRestart { host, down: ms(rng.scale(5, setup.restart_hold / 2)) },
-                1 => Fault::AgentCrash { host, down: quick, after_actions: rng.index(6) },
-                2 => Fault::Leave { host, back: Some(ms(rng.scale(5, 5000))) },
-                3 => Fault::WitnessRestart { down: quick },
-                _ => Fault::Freeze { host, length: quick },
-            },
-        ));
-        // Until everybody is back and every vote counts again.
-        at += ms(setup.restart_hold + setup.rejoin_hold + setup.lease * 6 + 10_000);
-    }
-    line.push((at, Fault::Heal { dead_for_good: None }));
     (boots, line)
 }
 
@@ -84,7 +49,7 @@ fn boots(rng: &mut Rng, setup: &Setup) -> Vec<Micros> {
 }
 
 /// Some faults of all kinds, a focus among them, so that rare rules meet.
-fn mix(rng: &mut Rng, setup: &Setup, begin: Micros, length: Micros, line: &mut Timeline) {
+pub(super) fn mix(rng: &mut Rng, setup: &Setup, begin: Micros, length: Micros, line: &mut Timeline) {
     let focus = rng.below(13);
     for _ in 0..rng.range(1, 9) {
         let at = begin + rng.below(length);
@@ -93,235 +58,7 @@ fn mix(rng: &mut Rng, setup: &Setup, begin: Micros, length: Micros, line: &mut T
     }
 }
 
-/// Partitions that change within a lease, so that old votes and old views are still about.
-fn flapping(rng: &mut Rng, setup: &Setup, begin: Micros, length: Micros, line: &mut Timeline) {
-    if rng.chance(500) {
-        line.push((begin, Fault::Weather(Weather::draw(rng, setup.lease))));
-    }
-    let mut at = begin;
-    for _ in 0..rng.range(3, 14) {
-        let stays = ms(rng.scale(setup.lease / 10, setup.lease * 2));
-        partition(rng, setup, at, stays, line);
-        at += stays + ms(rng.below(setup.lease / 2));
-        if rng.chance(250) {
-            let (host, back) = (rng.index(setup.hosts), ms(rng.scale(50, 5000)));
-            line.push((at, Fault::PowerLoss { host, back: Some(back) }));
-        }
-        if rng.chance(150) {
-            let (host, back) = (rng.index(setup.hosts), Some(ms(rng.scale(20, 3000))));
-            line.push((at, Fault::Leave { host, back }));
-        }
-        if at > begin + length {
-            break;
-        }
-    }
-}
-
-/// A split, and the witness lost, restarted or late in it.
-fn witness_in_a_split(rng: &mut Rng, setup: &Setup, begin: Micros, length: Micros, line: &mut Timeline) {
-    let at = begin + rng.below(length / 2);
-    partition(rng, setup, at, length, line);
-    for _ in 0..rng.range(1, 4) {
-        let restart = at + ms(rng.scale(1, setup.lease * 8));
-        line.push((restart, Fault::WitnessRestart { down: ms(rng.scale(1, setup.lease * 2)) }));
-    }
-    if rng.chance(500) {
-        line.push((at, Fault::Broker(Weather::draw(rng, setup.lease))));
-    }
-    if rng.chance(200) {
-        let down = ms(rng.scale(20, setup.lease * 4));
-        line.push((at + ms(rng.below(setup.lease * 4)), Fault::BrokerRestart { down, keeps: true }));
-    }
-}
-
-/// Agents that lose their memory again and again while the network is bad.
-fn restarts(rng: &mut Rng, setup: &Setup, begin: Micros, length: Micros, line: &mut Timeline) {
-    if rng.chance(500) {
-        line.push((begin, Fault::Weather(Weather::draw(rng, setup.lease))));
-    }
-    for _ in 0..rng.range(2, 8) {
-        let at = begin + rng.below(length);
-        let (host, down) = (rng.index(setup.hosts), ms(rng.scale(20, setup.lease * 2)));
-        line.push((
-            at,
-            match rng.below(3) {
-                0 => Fault::AgentRestart { host, down },
-                _ => Fault::AgentCrash { host, down, after_actions: rng.index(6) },
-            },
-        ));
-        if rng.chance(600) {
-            // Its peers change their views just then.
-            let (before, stays) =
-                (ms(rng.below(setup.lease)), ms(rng.scale(setup.lease / 8, setup.lease * 3)));
-            partition(rng, setup, at.saturating_sub(before), stays, line);
-        }
-    }
-}
-
-/// One host after another is lost, some come back at once.
-fn deaths_in_a_row(rng: &mut Rng, setup: &Setup, begin: Micros, length: Micros, line: &mut Timeline) {
-    let mut at = begin;
-    for _ in 0..rng.range(2, 6) {
-        let host = rng.index(setup.hosts);
-        line.push((
-            at,
-            match rng.below(5) {
-                0 => Fault::Leave { host, back: rng.chance(700).then(|| ms(rng.scale(20, 5000))) },
-                _ => Fault::PowerLoss { host, back: rng.chance(700).then(|| ms(rng.scale(50, 8000))) },
-            },
-        ));
-        if rng.chance(500) {
-            let stays = ms(rng.scale(setup.lease / 8, setup.lease * 4));
-            let later = at + ms(rng.below(setup.lease));
-            partition(rng, setup, later, stays, line);
-        }
-        if rng.chance(300) {
-            let (host, down) = (rng.index(setup.hosts), ms(rng.scale(20, setup.lease)));
-            line.push((
-                at + ms(rng.below(setup.lease * 2)),
-                Fault::AgentCrash { host, down, after_actions: rng.index(6) },
-            ));
-        }
-        at += ms(rng.scale(setup.lease / 4, setup.lease * 6));
-        if at > begin + length {
-            break;
-        }
-    }
-}
-
-/// Everything goes wrong while a first electorate forms.
-fn cold_chaos(rng: &mut Rng, setup: &Setup, length: Micros, line: &mut Timeline) {
-    let length = length.min(ms(setup.boot_wait * 6 + 2000));
-    for _ in 0..rng.range(2, 9) {
-        let at = rng.below(length);
-        let kind = rng.pick(&[0, 1, 2, 2, 3, 3, 4, 5, 6, 7, 10]);
-        draw_fault(rng, setup, at, kind, line);
-    }
-}
-
-/// Hosts that stand still at the wrong moment, together with what they miss.
-fn frozen_hosts(rng: &mut Rng, setup: &Setup, begin: Micros, length: Micros, line: &mut Timeline) {
-    for _ in 0..rng.range(1, 4) {
-        let at = begin + rng.below(length);
-        let host = rng.index(setup.hosts);
-        line.push((at, Fault::Freeze { host, length: ms(rng.scale(setup.lease / 2, setup.lease * 12)) }));
-        let other = rng.pick(&[0, 1, 2, 3, 4, 10, 10]);
-        let later = at + ms(rng.below(setup.lease * 2));
-        draw_fault(rng, setup, later, other, line);
-        if rng.chance(400) {
-            // Its own BMC does not help, so that it comes back as it was.
-            line.push((
-                at,
-                Fault::Bmc { host, mode: rng.pick(&[BmcMode::Dead, BmcMode::Refusing, BmcMode::Lying]) },
-            ));
-        }
-    }
-}
-
-/// Fences that take longer than what they are about: late commands, late answers, journals that hang.
-fn slow_fences(rng: &mut Rng, setup: &Setup, begin: Micros, length: Micros, line: &mut Timeline) {
-    for host in 0..setup.hosts {
-        if rng.chance(700) {
-            let takes = ms(rng.scale(20, 12_000));
-            let mode = rng.pick(&[
-                BmcMode::Fine(takes),
-                BmcMode::Late(takes),
-                BmcMode::Deaf(takes),
-                BmcMode::Vague,
-                BmcMode::Twice(takes),
-            ]);
-            line.push((begin, Fault::Bmc { host, mode }));
-        }
-        if rng.chance(200) {
-            line.push((begin, Fault::Journal { host, fails: true }));
-            line.push((begin + rng.below(length), Fault::Journal { host, fails: false }));
-        }
-    }
-    for _ in 0..rng.range(1, 4) {
-        let kind = rng.pick(&[1, 2, 3, 3, 4, 7]);
-        let at = begin + rng.below(length);
-        draw_fault(rng, setup, at, kind, line);
-    }
-}
-
-/// What a host said before it was lost, left or changed its mind arrives once more when all that is over.
-fn old_words(rng: &mut Rng, setup: &Setup, begin: Micros, length: Micros, line: &mut Timeline) {
-    let mut at = begin;
-    for _ in 0..rng.range(1, 4) {
-        let host = rng.index(setup.hosts);
-        echo(rng, setup, at, host, line);
-        let (lost, soon) = (at + ms(rng.below(setup.lease * 2)), ms(rng.scale(20, 3000)));
-        line.push((
-            lost,
-            match rng.below(6) {
-                0..=1 => Fault::PowerLoss { host, back: Some(soon) },
-                2 => Fault::AgentCrash { host, down: soon, after_actions: rng.index(6) },
-                3 => Fault::AgentRestart { host, down: soon },
-                4 => Fault::Leave { host, back: Some(soon) },
-                _ => Fault::Freeze { host, length: soon },
-            },
-        ));
-        if rng.chance(500) {
-            let stays = ms(rng.scale(setup.lease / 8, setup.lease * 4));
-            let later = at + ms(rng.below(setup.lease * 2));
-            partition(rng, setup, later, stays, line);
-        }
-        at += ms(rng.scale(setup.lease, setup.lease * 8));
-        if at > begin + length {
-            break;
-        }
-    }
-}
-
-/// A host is cut off and no BMC helps: its watchdog is all that there is, and everything delays its last feed.
-fn watchdog_alone(rng: &mut Rng, setup: &Setup, begin: Micros, length: Micros, line: &mut Timeline) {
-    let Some(timeout) = setup.watchdog else {
-        return mix(rng, setup, begin, length, line);
-    };
-    let (victim, timeout) = (rng.index(setup.hosts), ms(timeout * 1000));
-    let mode = rng.pick(&[BmcMode::Dead, BmcMode::Refusing, BmcMode::Vague]);
-    line.push((0, Fault::Bmc { host: victim, mode }));
-    // Now and then it is lost while it joins.
-    let at = if rng.chance(300) { begin.saturating_sub(rng.below(ms(setup.lease * 6))) } else { begin };
-    let cut = |line: &mut Timeline, at: Micros, until: Micros, one: usize| {
-        for other in (0..setup.hosts).filter(|other| *other != one) {
-            for (from, to) in [(one, other), (other, one)] {
-                line.push((at, Fault::Way { from, to, cut: true }));
-                line.push((until, Fault::Way { from, to, cut: false }));
-            }
-        }
-    };
-    cut(line, at, at + timeout * 5, victim);
-    if setup.witness {
-        line.push((at, Fault::WitnessWay { host: victim, cut: true }));
-        line.push((at + timeout * 5, Fault::WitnessWay { host: victim, cut: false }));
-    }
-    if rng.chance(600) {
-        let before = ms(rng.below(setup.lease * 2));
-        let stays = timeout.saturating_sub(ms(rng.scale(1, 1000)));
-        line.push((
-            (at + ms(setup.lease)).saturating_sub(before),
-            Fault::FreezeAtFeed { host: victim, length: stays },
-        ));
-    }
-    if rng.chance(400) {
-        let down = ms(rng.scale(20, setup.lease * 4));
-        let crash = at + rng.below(timeout);
-        line.push((crash, Fault::AgentCrash { host: victim, down, after_actions: rng.index(6) }));
-    }
-    for _ in 0..rng.below(3) {
-        // Whoever counts the time has a gap in its quorum, or stands still.
-        let (host, when) = (rng.index(setup.hosts), at + rng.below(timeout * 4));
-        let stays = ms(rng.scale(setup.lease, setup.lease * 6));
-        if rng.chance(500) {
-            cut(line, when, when + stays, host);
-        } else {
-            line.push((when, Fault::Freeze { host, length: stays }));
-        }
-    }
-}
-
-fn draw_fault(rng: &mut Rng, setup: &Setup, at: Micros, kind: u64, line: &mut Timeline) {
+pub(super) fn draw_fault(rng: &mut Rng, setup: &Setup, at: Micros, kind: u64, line: &mut Timeline) {
     let lease = setup.lease;
     let host = rng.index(setup.hosts);
     let for_a_while = |rng: &mut Rng| ms(rng.scale(lease / 8, lease * 12));
@@ -428,7 +165,7 @@ fn draw_fault(rng: &mut Rng, setup: &Setup, at: Micros, kind: u64, line: &mut Ti
     }
 }
 
-fn echo(rng: &mut Rng, setup: &Setup, at: Micros, host: usize, line: &mut Timeline) {
+pub(super) fn echo(rng: &mut Rng, setup: &Setup, at: Micros, host: usize, line: &mut Timeline) {
     let length = ms(rng.scale(setup.heartbeat, setup.lease * 4));
     let late = ms(rng.scale(setup.heartbeat, setup.lease * 4 + setup.rejoin_hold));
     line.push((at, Fault::Echo { host, length, late }));
@@ -446,7 +183,7 @@ fn one_way(rng: &mut Rng, setup: &Setup, at: Micros, length: Micros, line: &mut 
     }
 }
 
-fn partition(rng: &mut Rng, setup: &Setup, at: Micros, length: Micros, line: &mut Timeline) {
+pub(super) fn partition(rng: &mut Rng, setup: &Setup, at: Micros, length: Micros, line: &mut Timeline) {
     let side: Vec<bool> = (0..setup.hosts).map(|_| rng.chance(500)).collect();
     let both = rng.chance(800);
     let healed = rng.chance(700).then_some(at + length);

@@ -8,7 +8,7 @@ use palisade_proto::arbiter::BEACON_TTL;
 use palisade_proto::{Ask, AskKind, Incarnation, WorkloadId};
 
 use super::event::{Event, Given};
-use super::lemmas::Vote;
+use super::lemmas::Counted;
 use super::machine::Intent;
 use super::world::{World, name, names};
 use super::{Micros, NAMES, ms};
@@ -45,8 +45,8 @@ struct Cut {
 /// What the world remembers in order to judge.
 pub(super) struct Truth {
     quorums: Vec<Option<Quorum>>,
-    /// The votes that each host counts.
-    pub(super) votes: Vec<Vec<Vote>>,
+    /// What each host counts.
+    pub(super) counted: Vec<Counted>,
     /// Deaths that were already judged, by the host that holds them.
     judged: Vec<BTreeSet<Incarnation>>,
     witness_leases: Vec<WitnessLease>,
@@ -65,7 +65,7 @@ impl Truth {
     pub(super) fn new(hosts: usize) -> Self {
         Self {
             quorums: (0..hosts).map(|_| None).collect(),
-            votes: (0..hosts).map(|_| Vec::new()).collect(),
+            counted: (0..hosts).map(|_| Counted::default()).collect(),
             judged: vec![BTreeSet::new(); hosts],
             witness_leases: Vec::new(),
             by_operator: BTreeSet::new(),
@@ -85,7 +85,7 @@ impl Truth {
 
     pub(super) fn no_process(&mut self, host: usize) {
         self.quorums[host] = None;
-        self.votes[host].clear();
+        self.counted[host] = Counted::default();
     }
 
     pub(super) fn operator_ordered(&mut self, host: usize) {
