@@ -92,8 +92,13 @@ fn bit(who: Incarnation) -> u32 {
     1 << who.host.number()
 }
 
-fn bits(mask: u32) -> impl Iterator<Item = u32> {
-    (0..u32::BITS).filter(move |index| mask & (1 << index) != 0)
+/// The places of the bits that are set, the lowest first.
+pub(crate) fn bits(mut mask: u32) -> impl Iterator<Item = u32> {
+    std::iter::from_fn(move || {
+        let lowest = (mask != 0).then(|| mask.trailing_zeros())?;
+        mask &= mask - 1;
+        Some(lowest)
+    })
 }
 
 #[cfg(test)]

@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use palisade_ladder::Proof;
 use palisade_proto::message::{HealthClass, Presence};
 use palisade_proto::mutant::{self, Mutant};
-use palisade_proto::{Heartbeat, Incarnation};
+use palisade_proto::{Heartbeat, Incarnation, MAX_HOSTS};
 
 use super::Engine;
 use crate::action::Action;
 use crate::config::OnQuorumLoss;
 use crate::record::{Event, Lost};
-use crate::view::{Candidate, best_clique};
+use crate::view::{Candidate, best_clique, bits};
 
 /// The rest before another try to arm a watchdog that could not be armed.
 const REARM_REST: palisade_proto::Duration = palisade_proto::Duration::secs(1);
@@ -76,23 +76,16 @@ impl Engine {
                     && heartbeat.electorate.contains(me)
             })
             .collect();
-        let bit = |who: Incarnation| 1u32 << who.host.number();
-        let mut mine = 0;
-        let mut candidates = Vec::with_capacity(members.len() + 1);
-        for heartbeat in &members {
-            let mut links = 0;
-            if heartbeat.heard.contains(me) {
-                links |= bit(me);
-                mine |= bit(heartbeat.from);
-            }
-            for other in &members {
-                if heartbeat.heard.contains(other.from) && other.heard.contains(heartbeat.from) {
-                    links |= bit(other.from);
-                }
-            }
-            candidates.push(Candidate { who: heartbeat.from, health: weight(heartbeat.health), links });
-        }
-        candidates.push(Candidate { who: me, health: weight(self.own_health()), links: mine });
+        let health = members.iter().map(|heartbeat| (heartbeat.from, heartbeat.health));
+        let health = health.chain([(me, self.own_health())]);
+        let links = links(me, &members);
+        let candidates: Vec<Candidate> = health
+            .map(|(who, health)| Candidate {
+                who,
+                health: weight(health),
+                links: links.get(who.host.index()).copied().unwrap_or(0),
+            })
+            .collect();
         let next_silence = self.heard().map(|accepted| accepted.at.after(self.timing().suspect())).min();
         let view = best_clique(me, &candidates).into_iter().collect();
         if let Some(at) = next_silence {
@@ -329,4 +322,34 @@ pub(super) fn weight(class: HealthClass) -> u32 {
         HealthClass::Degraded => 1,
         HealthClass::Failed => 2,
     }
+}
+
+/// With whom each host is linked, by its id: one bit a host. PROTOCOL, "Views": "link(a,b) iff a hears b and b says it hears a";
+/// `me` hears all the others.
+fn links(me: Incarnation, others: &[&Heartbeat]) -> [u32; MAX_HOSTS] {
+    let bit = |who: Incarnation| 1u32 << who.host.number();
+    let mut lives = [None; MAX_HOSTS];
+    for who in others.iter().map(|heartbeat| heartbeat.from).chain([me]) {
+        if let Some(life) = lives.get_mut(who.host.index()) {
+            *life = Some(who);
+        }
+    }
+    let is_known = |who: &Incarnation| lives.get(who.host.index()).is_some_and(|life| *life == Some(*who));
+    let mut hears = [0; MAX_HOSTS];
+    let mut note = |who: Incarnation, heard: u32| {
+        if let Some(mask) = hears.get_mut(who.host.index()) {
+            *mask = heard;
+        }
+    };
+    note(me, others.iter().fold(0, |mask, heartbeat| mask | bit(heartbeat.from)));
+    for heartbeat in others {
+        note(heartbeat.from, heartbeat.heard.iter().filter(is_known).fold(0, |mask, who| mask | bit(who)));
+    }
+    let mut links = [0; MAX_HOSTS];
+    for (index, link) in links.iter_mut().enumerate() {
+        let mutual = |other: &u32| hears.get(*other as usize).is_some_and(|theirs| theirs >> index & 1 == 1);
+        let heard = hears.get(index).copied().unwrap_or(0);
+        *link = bits(heard).filter(mutual).fold(0, |mask, other| mask | 1 << other);
+    }
+    links
 }
