@@ -111,7 +111,8 @@ impl Override {
         };
         let value = value.trim().trim_matches('"');
         let written = toml::Spanned::new(0..value.len(), value.to_owned());
-        let value = Source { text: value, name: key }.duration(&written).map_err(|error| error.to_string())?;
+        let value =
+            Source { text: value, name: key }.duration(&written).map_err(|error| error.to_string())?;
         Ok(Self { key, field: *field, value })
     }
 
