@@ -52,6 +52,8 @@ pub(crate) struct Options {
     pub(crate) dir: PathBuf,
     /// See [`SEGMENT_BYTES`].
     pub(crate) segment_bytes: u64,
+    /// When the next segment is wanted: what waits in the queue then still fits.
+    pub(crate) full_bytes: u64,
     /// See [`TOTAL_BYTES`].
     pub(crate) total_bytes: u64,
     /// See [`RETRY`].
@@ -64,6 +66,7 @@ impl Options {
         Self {
             dir: journal_dir.join(DIR),
             segment_bytes: SEGMENT_BYTES,
+            full_bytes: SEGMENT_BYTES - 2 * QUEUE_BYTES as u64,
             total_bytes: TOTAL_BYTES,
             retry: RETRY,
         }
@@ -205,4 +208,6 @@ impl Recorder {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod flight;
+#[cfg(test)]
+pub(crate) mod tests;

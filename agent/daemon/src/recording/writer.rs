@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError, mpsc};
 use std::time::Instant;
 
 use super::format::{MAGIC, Mark, Said, difference};
-use super::{Options, Pending, QUEUE_BYTES, SYNC, Shared, frame, segments};
+use super::{Options, Pending, SYNC, Shared, frame, segments};
 use crate::counters::Counters;
 use crate::realtime::THREAD_STACK_BYTES;
 
@@ -101,9 +101,7 @@ impl<S: Storage> Writer<S> {
                         if let Some(peer) = peer {
                             current.heard.insert(peer, input);
                         }
-                        let limit = self.options.segment_bytes.saturating_sub(QUEUE_BYTES as u64);
-                        if current.len >= limit {
-                            // What waits in the queue still fits; then the next one begins.
+                        if current.len >= self.options.full_bytes {
                             self.shared.wanted.store(true, Ordering::Release);
                         }
                     }
