@@ -1,5 +1,14 @@
 //! A recorded flight, fed again: the same decisions; another flight told from it; other settings.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may panic"
+)]
+#![allow(clippy::wildcard_enum_match_arm, reason = "a test looks at the variants it is about")]
+
 mod common;
 
 use std::sync::Arc;

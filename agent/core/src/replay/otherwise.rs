@@ -60,9 +60,10 @@ pub fn otherwise(
         told.inputs += 1;
         let at = step.at;
         sides.tick_until(at, &mut told.lines);
-        let other = match &step.input {
-            Input::Cluster(written) => Some(Input::Cluster(written.with(overrides)?)),
-            input => sides.as_it_would_be(input),
+        let other = if let Input::Cluster(written) = &step.input {
+            Some(Input::Cluster(written.with(overrides)?))
+        } else {
+            sides.as_it_would_be(&step.input)
         };
         if let Input::Durable(ticket) = step.input {
             sides.was.intents.retain(|other| *other != ticket);

@@ -86,13 +86,11 @@ impl Flight {
         self.inputs += 1;
         drop(self.engine.take(input, Time(self.now)));
         while let Some(action) = self.engine.poll_action() {
-            match action {
-                Action::Send(heartbeat) => self.seq = heartbeat.seq,
-                Action::Record { ticket, event } => {
-                    self.waiting.extend(ticket);
-                    self.decided.push(*event);
-                }
-                _ => {}
+            if let Action::Send(heartbeat) = action {
+                self.seq = heartbeat.seq;
+            } else if let Action::Record { ticket, event } = action {
+                self.waiting.extend(ticket);
+                self.decided.push(*event);
             }
         }
     }

@@ -111,6 +111,8 @@ struct Shared {
     queued_bytes: AtomicUsize,
     /// The writer wants a new segment: the present one is full, or there is none and the disk may take one again.
     wanted: AtomicBool,
+    /// One was handed over, and the writer has not come to it: what it wants meanwhile is of the one before.
+    beginning: AtomicBool,
     failing: Mutex<Option<String>>,
 }
 
@@ -121,6 +123,8 @@ pub(crate) struct Recorder {
     counters: Arc<Counters>,
     /// Whether everything since the last beginning was handed over.
     whole: bool,
+    /// The next input is to begin a new segment all the same.
+    renew: bool,
     lost: u64,
     done: tokio::sync::oneshot::Receiver<()>,
 }
@@ -143,13 +147,15 @@ impl Recorder {
         let (queue, pending) = mpsc::sync_channel(QUEUE_STEPS);
         let (end, done) = tokio::sync::oneshot::channel();
         writer::spawn(options, disk, pending, shared.clone(), counters.clone(), end)?;
-        Ok(Self { queue, shared, counters, whole: false, lost: 0, done })
+        Ok(Self { queue, shared, counters, whole: false, renew: false, lost: 0, done })
     }
 
     /// Whether a new segment should begin now, and the queue has room for it.
     fn wants_segment(&self) -> bool {
-        let wanted = !self.whole || self.shared.wanted.load(Ordering::Acquire);
-        wanted && self.shared.queued_bytes.load(Ordering::Acquire) <= QUEUE_BYTES / 2
+        let wanted = !self.whole || self.renew || self.shared.wanted.load(Ordering::Acquire);
+        wanted
+            && !self.shared.beginning.load(Ordering::Acquire)
+            && self.shared.queued_bytes.load(Ordering::Acquire) <= QUEUE_BYTES / 2
     }
 
     /// Begins a segment with `head`, an engine between two inputs. Never waits.
@@ -157,15 +163,17 @@ impl Recorder {
         // A head is numbers, texts and bytes: it always serialises.
         let Ok(bytes) = postcard::to_allocvec(head) else { return };
         let begin = Pending::Begin { head: bytes, at_ms: head.at_ms, lost: self.lost };
+        self.shared.beginning.store(true, Ordering::Release);
         if self.hand_over(begin) {
-            self.shared.wanted.store(false, Ordering::Release);
-            (self.whole, self.lost) = (true, 0);
+            (self.whole, self.renew, self.lost) = (true, false, 0);
+        } else {
+            self.shared.beginning.store(false, Ordering::Release);
         }
     }
 
     /// The next input begins a new segment, as soon as there is room.
     fn renew(&mut self) {
-        self.shared.wanted.store(true, Ordering::Release);
+        self.renew = true;
     }
 
     /// Notes an input, in postcard, and what came of it. Never waits.

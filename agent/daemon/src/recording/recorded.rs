@@ -43,16 +43,11 @@ impl Recorded {
         {
             self.recorder.begin(&head);
         }
-        let peer = match &input {
-            Input::Heartbeat(heartbeat) => Some(heartbeat.from.host.number()),
-            _ => None,
-        };
+        let peer =
+            if let Input::Heartbeat(heartbeat) = &input { Some(heartbeat.from.host.number()) } else { None };
         // An input is plain data and always serialises.
         let bytes = postcard::to_allocvec(&input).unwrap_or_default();
-        let written = match &input {
-            Input::Cluster(written) => Some(written.clone()),
-            _ => None,
-        };
+        let written = if let Input::Cluster(written) = &input { Some(written.clone()) } else { None };
         let told = self.engine.take(input, now);
         self.recorder.note(now, peer, bytes, &Outcome::of(&self.engine));
         if let (Some(written), Ok(_)) = (written, &told) {

@@ -89,7 +89,11 @@ impl<S: Storage> Writer<S> {
 
     fn deal_with(&mut self, pending: Pending) {
         match pending {
-            Pending::Begin { head, at_ms, lost } => self.begin(&head, at_ms, lost),
+            Pending::Begin { head, at_ms, lost } => {
+                self.shared.wanted.store(false, Ordering::Release);
+                self.begin(&head, at_ms, lost);
+                self.shared.beginning.store(false, Ordering::Release);
+            }
             Pending::Step { at_ms, peer, input, digest, events } => {
                 let Some(current) = self.current.as_mut() else { return self.lose() };
                 let after_ms = at_ms.saturating_sub(current.at_ms);

@@ -164,9 +164,9 @@ fn words(event: &Event) -> String {
     why::words(&serde_json::to_value(event).unwrap_or_default())
 }
 
-/// An input in a few words.
+/// An input in a few words, without what would act on a terminal.
 fn describe(input: &Input) -> String {
-    match input {
+    let words = match input {
         Input::Tick => "the timer".to_owned(),
         Input::Slept => "the machine had slept".to_owned(),
         Input::Heartbeat(heartbeat) => {
@@ -187,7 +187,8 @@ fn describe(input: &Input) -> String {
         Input::Leave(why) => format!("this life is to leave: {why}"),
         Input::Restart => "the agent is to restart".to_owned(),
         Input::Cluster(_) => "a new configuration".to_owned(),
-    }
+    };
+    words.chars().map(|char| if char.is_control() { ' ' } else { char }).collect()
 }
 
 fn time(head: &Head, at: Time) -> String {
