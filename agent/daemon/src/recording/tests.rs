@@ -317,3 +317,38 @@ fn what_is_no_segment_or_of_another_layout_says_so() {
     let error = Segment::parse(bytes).unwrap_err();
     assert!(error.to_string().contains("replay it with"), "{error}");
 }
+
+#[test]
+#[ignore = "measures: run it in a release build with --nocapture"]
+fn what_recording_a_step_costs() {
+    let dir = TempDir::new();
+    let mut flight = Flight::begin("", recorder(dir.path()));
+    flight.live(20_000, &[1, 2]);
+    flight.land();
+    let path = &segments(dir.path())[0];
+    let mut segment = Segment::open(path).unwrap();
+    let written = segment.written().clone();
+    let (mut plain, again) = (segment.engine(&written).unwrap(), segment.engine(&written).unwrap());
+    let steps: Vec<_> = segment.by_ref().collect();
+    let per_step = |since: std::time::Instant| since.elapsed().as_nanos() / steps.len() as u128;
+    let begun = std::time::Instant::now();
+    for step in steps.clone() {
+        drop(plain.take(step.input, step.at));
+        while plain.poll_action().is_some() {}
+    }
+    let alone = per_step(begun);
+    let mut recorded = Recorded::new(again, written, recorder(dir.path()));
+    let begun = std::time::Instant::now();
+    for step in steps.clone() {
+        drop(recorded.take(step.input, step.at));
+        while recorded.poll_action().is_some() {}
+    }
+    let both = per_step(begun);
+    let begun = std::time::Instant::now();
+    let fed = fed(&mut Segment::open(path).unwrap()).inputs;
+    println!(
+        "{fed} steps, {} bytes each; a step: {alone} ns alone, {both} ns recorded; a replayed one: {} ns",
+        fs::metadata(path).unwrap().len() / fed,
+        per_step(begun)
+    );
+}
