@@ -112,7 +112,7 @@ struct ReplayOptions {
     /// beside it.
     #[arg(default_value = JOURNAL)]
     from: PathBuf,
-    /// Show what another time in [timing] would have decided, such as suspect=2s; may be repeated.
+    /// Show what another time of `[timing]` would have decided, such as suspect=2s; may be repeated.
     ///
     /// It applies from the snapshot on with which each segment begins. The inputs are those of the recorded world: peers and
     /// devices do not react to what would have been decided otherwise, so the first difference says most. `lease` and `drift`

@@ -293,8 +293,11 @@ fn all_segments_together_stay_within_their_bound_and_each_replays() {
 fn each_start_and_each_configuration_begins_a_segment_of_its_own() {
     let dir = TempDir::new();
     for _ in 0..2 {
-        let mut flight = Flight::begin("", recorder(dir.path()));
+        let recorder = recorder(dir.path());
+        let shared = recorder.shared.clone();
+        let mut flight = Flight::begin("", recorder);
         flight.live(500, &[1, 2]);
+        written(&shared);
         let other = palisade_core::config::Written::parse(&text("# another\n"), "test").unwrap();
         flight.take(palisade_core::Input::Cluster(other));
         flight.live(500, &[1, 2]);
