@@ -10,8 +10,8 @@ use palisade_proto::{Ask, Heartbeat, HostId, Time, WorkloadId};
 use crate::record::Event;
 use crate::standing::Saved;
 
-/// One thing to do.
-#[derive(Clone, Debug)]
+/// One thing to do. Serialised, it is what recordings compare decisions by.
+#[derive(Clone, Debug, Serialize)]
 pub enum Action {
     /// Write this to `/run` before any later action; if it cannot be written, end the process rather than go on (a heartbeat
     /// must never say what a restart would forget).
@@ -58,7 +58,7 @@ pub struct Ticket(pub u64);
 pub struct OrderId(pub u64);
 
 /// One command for one device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct DeviceOrder {
     /// Quoted in the answer.
     pub id: OrderId,
@@ -76,7 +76,7 @@ pub struct DeviceOrder {
 }
 
 /// What to do with a workload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Act {
     /// Start it. Its claim is cleared and the intent is durable.
     Start,

@@ -7,10 +7,13 @@ pub mod action;
 pub mod config;
 mod electorate;
 pub mod engine;
+pub mod input;
 pub mod record;
+pub mod replay;
 pub mod standing;
 pub mod status;
 mod support;
 mod view;
 
 pub use engine::Engine;
+pub use input::Input;

@@ -82,6 +82,10 @@ pub(crate) struct Counters {
     pub(crate) telemetry_shed: Counter,
     /// Work for a device or workload that found its queue full; answered as a failure.
     pub(crate) work_refused: Counter,
+    /// Inputs that are not in the recording: the disk did not keep up, or did not take them.
+    pub(crate) recording_lost: Counter,
+    /// Bytes that were recorded.
+    pub(crate) recording_bytes: Counter,
     /// Turns of the run loop: it lives as long as these rise.
     pub(crate) turns: Counter,
     /// The longest the run loop took for one input, in us.
@@ -98,6 +102,11 @@ impl Counter {
     /// One more.
     pub(crate) fn count(&self) {
         self.0.fetch_add(1, Relaxed);
+    }
+
+    /// So many more.
+    pub(crate) fn add(&self, more: u64) {
+        self.0.fetch_add(more, Relaxed);
     }
 
     /// How many so far.
@@ -150,7 +159,7 @@ impl Counters {
             let _ =
                 writeln!(text, "palisade_packets_dropped_total{{reason=\"{name}\"}} {}", self.dropped(why));
         }
-        let rising: [(&str, &str, &Counter); 10] = [
+        let rising: [(&str, &str, &Counter); 12] = [
             ("palisade_packets_received_total", "Heartbeats handed to the engine", &self.received),
             ("palisade_packets_sent_total", "Datagrams that left", &self.sent),
             ("palisade_packets_unsent_total", "Datagrams that the kernel did not take", &self.send_failed),
@@ -164,6 +173,12 @@ impl Counters {
             ),
             ("palisade_telemetry_shed_total", "Telemetry shed under load", &self.telemetry_shed),
             ("palisade_work_refused_total", "Work that found its queue full", &self.work_refused),
+            (
+                "palisade_recording_lost_total",
+                "Inputs that `palisade replay` will not find: the disk did not take them",
+                &self.recording_lost,
+            ),
+            ("palisade_recording_bytes_total", "Bytes recorded for `palisade replay`", &self.recording_bytes),
             ("palisade_loop_turns_total", "Turns of the run loop", &self.turns),
         ];
         for (name, help, counter) in rising {

@@ -11,6 +11,7 @@ mod link;
 mod log;
 mod mqtt;
 mod realtime;
+mod recording;
 mod run;
 mod secret;
 mod standing;

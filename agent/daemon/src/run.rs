@@ -29,6 +29,7 @@ use palisade_core::standing::Awakening;
 use crate::counters::Counters;
 use crate::journal::{Journal, Options};
 use crate::link::Links;
+use crate::recording::{self, Recorded, Recorder};
 use crate::standing::StandingFile;
 use crate::witness::Way;
 use crate::{api, log, realtime, systemd, watchdog};
@@ -89,6 +90,8 @@ fn begin(config: &Path, stored: Option<std::os::fd::OwnedFd>) -> Result<ExitCode
     let (way, counters) = (Arc::new(Way::default()), Arc::new(Counters::default()));
     let options = Options::new(start::JOURNAL_DIR.into(), setup.name(), me.life.0);
     let (journal, durable) = Journal::open(options).map_err(|error| failed(error.to_string()))?;
+    let recorder = Recorder::open(recording::Options::new(Path::new(start::JOURNAL_DIR)), counters.clone());
+    let recorder = recorder.map_err(|error| failed(error.to_string()))?;
     let start = slow::Start {
         config: config.to_owned(),
         cluster: setup.cluster.clone(),
@@ -113,6 +116,7 @@ fn begin(config: &Path, stored: Option<std::os::fd::OwnedFd>) -> Result<ExitCode
         let links = links.map_err(|error| (EXIT_CONFIG, error.to_string()))?;
         let dog = Dog::new(setup.cluster.watchdog(), stored, saved.watchdog_armed);
         let engine = Engine::new(setup.cluster.clone(), &born.birth, me, *saved, resumed, clock.now());
+        let engine = Recorded::new(engine, setup.written, recorder);
         let mut agent = Agent {
             cluster: setup.cluster,
             engine,
@@ -142,7 +146,7 @@ fn begin(config: &Path, stored: Option<std::os::fd::OwnedFd>) -> Result<ExitCode
             counters,
         };
         agent.join_brokers(setup.witness, setup.witness_print, setup.telemetry);
-        agent.own.extend(agent.dog.adopted());
+        agent.own.extend(agent.dog.adopted().map(Into::into));
         let exit = agent.run().await;
         Ok(agent.end(exit, ended).await)
     })
@@ -151,7 +155,7 @@ fn begin(config: &Path, stored: Option<std::os::fd::OwnedFd>) -> Result<ExitCode
 /// Everything the loop holds.
 struct Agent {
     cluster: Arc<Cluster>,
-    engine: Engine,
+    engine: Recorded,
     clock: Clock,
     alarm: Alarm,
     links: Links,
@@ -204,7 +208,7 @@ impl Agent {
             let begun_us = self.clock.now_us();
             if self.clock.has_slept() {
                 // Before anything that arrived meanwhile.
-                self.own.push_front(std::mem::replace(&mut input, Input::Slept));
+                self.own.push_front(std::mem::replace(&mut input, palisade_core::Input::Slept.into()));
             }
             self.take(input, begun_us);
             self.orders.renew(|id| self.engine.order_stands_until(id));
@@ -237,10 +241,11 @@ impl Agent {
             }
         };
         systemd::stopping(words);
-        let written = self.journal.close();
+        let (written, recorded) = (self.journal.close(), self.engine.close());
         drop((self.hands, self.ears));
         let both = async {
             drop(written.await);
+            drop(recorded.await);
             drop(slow_ended.await);
         };
         if tokio::time::timeout(GOODBYE, both).await.is_err() {

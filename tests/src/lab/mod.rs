@@ -304,6 +304,12 @@ impl Lab {
         shell::call("nsenter", &all)
     }
 
+    /// The agent and its CLI, as built.
+    #[must_use]
+    pub fn palisade(&self) -> &Path {
+        &self.binaries.palisade
+    }
+
     /// A host's journal.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ pub mod action;
 pub mod budget;
 pub mod check;
 pub mod parse;
+pub mod replays;
 pub mod step;
 
 use std::fs;
@@ -50,7 +51,9 @@ pub fn play(name: &str) -> Result<()> {
     let dir = folder().join(name);
     let steps = parse::parse(&shell::read(&dir.join("steps"))?)?;
     let mut lab = Lab::build(&Hardware::read(&dir.join("hardware.toml"))?)?;
-    let played = play_steps(&mut lab, &dir, &steps).and_then(|()| check::invariants(&lab));
+    let played = play_steps(&mut lab, &dir, &steps)
+        .and_then(|()| check::invariants(&lab))
+        .and_then(|()| replays::check(&lab, name));
     played.map_err(|trouble| Trouble::new(format!("{trouble}\n{}", lab.dump())))
 }
 

@@ -16,6 +16,7 @@ mod source;
 mod timing;
 mod warning;
 mod workload;
+mod written;
 
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,7 @@ pub use error::ConfigError;
 pub use names::{Broker, KeyRef, MachineId, SecretRef};
 pub use timing::{Profile, Timing, Watchdog};
 pub use workload::{Storage, Workload, WorkloadKind};
+pub use written::{Override, Written};
 
 /// A whole, checked configuration: the same on each host of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -16,6 +16,7 @@ use super::{
         RawWitness, Text,
     },
     source::{Seen, Source, shown},
+    written::Override,
 };
 
 /// The largest configuration that is read (SAFE-12): 32 hosts and 256 workloads need a tenth of it.
@@ -36,6 +37,11 @@ impl Cluster {
     /// # Errors
     /// The first mistake found, with its place and the way out; all contradictions between time-outs together (SAFE-10).
     pub fn parse(text: &str, name: &str) -> Result<Self, ConfigError> {
+        Self::parse_with(text, name, &[])
+    }
+
+    /// The same with some of its times replaced, before they are checked against one another.
+    pub(super) fn parse_with(text: &str, name: &str, overrides: &[Override]) -> Result<Self, ConfigError> {
         let source = Source { text, name };
         if text.len() > TEXT_MAX {
             let what = format!("the file has {} bytes, more than {TEXT_MAX}", text.len());
@@ -60,7 +66,12 @@ impl Cluster {
         };
         let keys = source.keys(raw.cluster.keys.span(), raw.cluster.keys.get_ref())?;
         let hosts = source.hosts(&raw.host)?;
-        let timing = source.timing(&raw.timing, profile, &mut settings)?;
+        let mut timing = source.timing(&raw.timing, profile, &mut settings)?;
+        for other in overrides {
+            other.apply(&mut timing);
+            // What the file says of it is not to blame any more.
+            settings.remove(&other.name());
+        }
         let watchdog =
             raw.watchdog.as_ref().map(|raw| source.watchdog(raw.get_ref(), &mut settings)).transpose()?;
         if let (Some(raw), OnQuorumLoss::Keep) = (&raw.watchdog, on_quorum_loss) {

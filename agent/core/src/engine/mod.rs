@@ -306,6 +306,11 @@ impl Engine {
         Self { cluster, ..self }
     }
 
+    /// Everything that [`Self::poll_action`] has yet to give, in its order.
+    pub fn actions(&self) -> impl Iterator<Item = &Action> {
+        self.actions.iter()
+    }
+
     /// The next thing to do; poll until `None` after each input.
     pub fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()

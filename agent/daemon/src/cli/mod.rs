@@ -6,6 +6,7 @@ mod check;
 mod fences;
 mod keygen;
 mod order;
+mod replay;
 mod status;
 mod why;
 mod workload;
@@ -58,6 +59,10 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Feed what an agent recorded to the same engine again, and tell whether it decides the same.
+    ///
+    /// Exit status 0: everything is as recorded, or --set was given; 1: they part, or something cannot be replayed.
+    Replay(ReplayOptions),
     /// Check the configuration or the fence paths, without harm.
     #[command(subcommand)]
     Check(Check),
@@ -102,6 +107,24 @@ struct DesireOptions {
 }
 
 #[derive(Debug, Args)]
+struct ReplayOptions {
+    /// A segment of a recording, a directory of them, the journal's directory, or one file of a journal that has its recording
+    /// beside it.
+    #[arg(default_value = JOURNAL)]
+    from: PathBuf,
+    /// Show what another time of `[timing]` would have decided, such as suspect=2s; may be repeated.
+    ///
+    /// It applies from the snapshot on with which each segment begins. The inputs are those of the recorded world: peers and
+    /// devices do not react to what would have been decided otherwise, so the first difference says most. `lease` and `drift`
+    /// cannot be set: the peers' recorded heartbeats promise theirs.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// As JSON, one line a segment.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
 struct ConfigOption {
     /// The configuration.
     #[arg(long, value_name = "FILE", default_value = CONFIG)]
@@ -131,6 +154,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Workload(Desire::Stop(options)) => workload::run(socket, false, &options),
         Command::Workload(Desire::Start(options)) => workload::run(socket, true, &options),
         Command::Why { host, json } => why::run(Path::new(JOURNAL), host.as_deref(), json),
+        Command::Replay(options) => replay::run(&options),
         Command::Check(Check::Config { file }) => check::run(&file),
         Command::Check(Check::Fences(option)) => fences::run(&option.config),
         Command::Keygen { kind, out } => keygen::run(kind, out.as_deref()),
@@ -245,6 +269,8 @@ mod tests {
             "palisade workload start db --reason done",
             "palisade why",
             "palisade why b --json",
+            "palisade replay",
+            "palisade replay /x --set suspect=2s --set grace=5s --json",
             "palisade check config",
             "palisade check config /x",
             "palisade check fences --config /x",

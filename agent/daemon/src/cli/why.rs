@@ -30,7 +30,7 @@ pub(super) fn run(journal: &Path, host: Option<&str>, json: bool) -> Ended {
 }
 
 /// Each incident under its date, its lines with the time since its first.
-fn render(story: &Story) -> String {
+pub(super) fn render(story: &Story) -> String {
     let mut text = String::new();
     if story.left_out > 0 {
         text.push_str(&format!("({} older records are not shown)\n", story.left_out));

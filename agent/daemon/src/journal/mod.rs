@@ -23,7 +23,7 @@ use serde::Serialize;
 
 use line::Draft;
 pub(crate) use line::{Line, MAX_EVENT_BYTES};
-pub(crate) use read::{last_matching, scan};
+pub(crate) use read::{last_matching, scan, scan_file};
 #[cfg_attr(not(test), expect(unused_imports, reason = "for the audit; nothing of the agent asks yet"))]
 pub(crate) use verify::{ChainError, verify};
 

@@ -12,16 +12,27 @@ use super::line::{self, Line};
 /// [`super::verify()`] speaks about those.
 pub(crate) fn scan(dir: &Path, mut f: impl FnMut(Line) -> ControlFlow<()>) -> io::Result<()> {
     for (_, path) in file::list(dir)? {
-        let mut lines = Lines::new(File::open(&path)?);
-        while let Some(raw) = lines.next()? {
-            if let Some(line) = parse(raw.bytes)
-                && f(line).is_break()
-            {
-                return Ok(());
-            }
+        if scan_file(&path, &mut f)?.is_break() {
+            break;
         }
     }
     Ok(())
+}
+
+/// The same for one file of a journal; whether `f` broke.
+pub(crate) fn scan_file(
+    path: &Path,
+    mut f: impl FnMut(Line) -> ControlFlow<()>,
+) -> io::Result<ControlFlow<()>> {
+    let mut lines = Lines::new(File::open(path)?);
+    while let Some(raw) = lines.next()? {
+        if let Some(line) = parse(raw.bytes)
+            && f(line).is_break()
+        {
+            return Ok(ControlFlow::Break(()));
+        }
+    }
+    Ok(ControlFlow::Continue(()))
 }
 
 /// The newest record that `wanted` accepts. `needle` is text that such a line must contain: lines without it are not parsed,

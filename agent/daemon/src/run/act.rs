@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use palisade_core::Input;
 use palisade_core::action::{Act, Action, DeviceOrder, OrderId, Ticket, WorkloadReport};
 use palisade_core::record::Event;
 use palisade_core::standing::Saved;
@@ -10,7 +11,6 @@ use palisade_ladder::Failure;
 use palisade_proto::{Ask, Time, WorkloadId};
 use tokio::time::Instant;
 
-use super::input::Input;
 use super::probes;
 use super::{Agent, Ended};
 use crate::fences;
@@ -29,8 +29,8 @@ impl Agent {
             Action::Device(order) => self.device(order),
             Action::CancelDevice(id) => self.cancel(id),
             Action::Workload { id, act } => self.workload(id, act),
-            Action::ArmWatchdog => self.own.extend(self.dog.arm()),
-            Action::FeedWatchdog => self.own.extend(self.dog.feed()),
+            Action::ArmWatchdog => self.own.extend(self.dog.arm().map(Into::into)),
+            Action::FeedWatchdog => self.own.extend(self.dog.feed().map(Into::into)),
             Action::DisarmWatchdog => self.dog.disarm(),
             Action::Exit(kind) => return Some(Ended::By(kind)),
         }
@@ -90,7 +90,7 @@ impl Agent {
         let now = Time(self.clock.now_us() / 1000);
         if standing_until.is_some_and(|until| now >= until) {
             // SAFE-2: what held up this loop since the engine's check has used up the standing.
-            return self.own.push_back(Input::Device(id, Err(Failure::Cancelled)));
+            return self.own.push_back(Input::Device(id, Err(Failure::Cancelled)).into());
         }
         let standing = standing_until.map(|until| self.orders.begin(id, until, deadline));
         let left = std::time::Duration::from_millis(deadline.since(now).0);
@@ -98,7 +98,7 @@ impl Agent {
         let work = fences::Work::Order { id, device, host, command, warrant };
         if self.hands.devices.try_send(work).is_err() {
             self.counters.work_refused.count();
-            self.own.push_back(Input::Device(id, Err(Failure::NoAnswer { waited_ms: 0 })));
+            self.own.push_back(Input::Device(id, Err(Failure::NoAnswer { waited_ms: 0 })).into());
         }
     }
 
@@ -115,7 +115,7 @@ impl Agent {
                 Act::Start => WorkloadReport::StartFailed(why),
                 Act::Stop | Act::Kill => WorkloadReport::StopFailed(why),
             };
-            self.own.push_back(Input::Workload(id, report));
+            self.own.push_back(Input::Workload(id, report).into());
         }
     }
 }

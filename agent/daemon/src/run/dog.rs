@@ -4,9 +4,8 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use palisade_core::config;
+use palisade_core::{Input, config};
 
-use super::input::Input;
 use crate::systemd;
 use crate::watchdog::{STORED_NAME, Watchdog};
 

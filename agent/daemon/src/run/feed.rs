@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use palisade_core::action::{Request, RequestRefused};
+use palisade_core::action::Request;
 use palisade_core::config::{Host, Workload};
 use palisade_core::status::Status;
 use palisade_proto::{HostId, Time};
@@ -26,28 +26,22 @@ impl Agent {
     pub(super) fn take(&mut self, input: Input, now_us: u64) {
         let now = Time(now_us / 1000);
         match input {
-            Input::Tick => self.engine.handle_tick(now),
-            Input::Slept => self.engine.handle_slept(now),
-            Input::Heartbeat(heartbeat) => self.engine.handle_heartbeat(heartbeat, now),
-            Input::Durable(ticket) => self.engine.handle_durable(ticket, now),
-            Input::Journal(trouble) => self.engine.handle_journal(trouble, now),
-            Input::Device(order, result) => self.engine.handle_device(order, result, now),
-            Input::Path(device, result) => self.engine.handle_fence_path(device, result, now),
-            Input::Workload(id, report) => {
-                tracing::debug!(workload = id.0, ?report, "workload");
-                self.engine.handle_workload(id, report, now);
+            Input::Engine(input) => {
+                if let palisade_core::Input::Workload(id, report) = &input {
+                    tracing::debug!(workload = id.0, ?report, "workload");
+                }
+                self.tell(input, now);
             }
-            Input::Storage(at, health) => self.engine.handle_storage(at, health, now),
-            Input::Health(class, load) => self.engine.handle_health(class, load, now),
-            Input::Unfit(reasons) => self.engine.handle_unfit(reasons, now),
-            Input::Answer(answer) => self.engine.handle_answer(&answer, now),
-            Input::Watchdog(armed) => self.engine.handle_watchdog(armed, now),
             Input::Request(request) => self.answer(request, now),
             Input::Signal(asked) => self.obey(asked, now),
-            Input::Stop(StopKind::Stop) => self.engine.handle_leave("the agent is stopped", now),
-            Input::Stop(StopKind::Restart) => self.engine.handle_restart(now),
             Input::Setup(setup) => self.reload(setup, now),
         }
+    }
+
+    /// Hands the engine an input that nobody waits for the answer to.
+    fn tell(&mut self, input: palisade_core::Input, now: Time) {
+        // Only requests and configurations are ever refused.
+        drop(self.engine.take(input, now));
     }
 
     fn obey(&mut self, asked: Asked, now: Time) {
@@ -59,12 +53,12 @@ impl Agent {
                 self.leaving = true;
                 if self.hands.control.try_send(Control::StopOrRestart).is_err() {
                     // Nobody to ask: a stop is always right, and merely slower for the workloads.
-                    self.own.push_back(Input::Stop(StopKind::Stop));
+                    self.own.push_back(Input::stop(StopKind::Stop));
                 }
             }
             Asked::Restart => {
                 self.leaving = true;
-                self.engine.handle_restart(now);
+                self.tell(palisade_core::Input::Restart, now);
             }
             Asked::Reload if self.reloading || self.leaving => {}
             Asked::Reload => self.reloading = self.hands.control.try_send(Control::Reload).is_ok(),
@@ -95,10 +89,7 @@ impl Agent {
             }
             Some(workload) => {
                 let request = Request::Desire { workload, run, reason, by: by.to_string() };
-                match self.engine.handle_request(request, now) {
-                    Ok(message) => Outcome::Accepted { message },
-                    Err(refused) => Outcome::Refused { message: RequestRefused::to_string(&refused) },
-                }
+                self.request(request, now)
             }
         };
         drop(reply.send(outcome));
@@ -111,12 +102,16 @@ impl Agent {
                 let known = self.cluster.hosts().iter().map(|host| host.name().to_owned());
                 Outcome::UnknownHost { known: known.collect() }
             }
-            Some(host) => match self.engine.handle_request(request(host, reason, by.to_string()), now) {
-                Ok(message) => Outcome::Accepted { message },
-                Err(refused) => Outcome::Refused { message: RequestRefused::to_string(&refused) },
-            },
+            Some(host) => self.request(request(host, reason, by.to_string()), now),
         };
         drop(reply.send(outcome));
+    }
+
+    fn request(&mut self, request: Request, now: Time) -> Outcome {
+        match self.engine.take(palisade_core::Input::Request(request), now) {
+            Ok(message) => Outcome::Accepted { message },
+            Err(message) => Outcome::Refused { message },
+        }
     }
 
     /// The engine's view, and what only the shell knows.
@@ -127,6 +122,7 @@ impl Agent {
             status.alarms.extend(self.way.alarm(self.cluster.timing().lease()));
         }
         status.alarms.extend(self.missing.iter().cloned());
+        status.alarms.extend(self.engine.alarm());
         status
     }
 
@@ -145,7 +141,7 @@ impl Agent {
         };
         if trouble != self.journal_trouble {
             self.journal_trouble.clone_from(&trouble);
-            self.own.push_back(Input::Journal(trouble));
+            self.own.push_back(palisade_core::Input::Journal(trouble).into());
         }
         let warm = self.engine.keeps_fences_warm();
         if warm != self.warm && self.hands.devices.try_send(fences::Work::Interest(warm)).is_ok() {

@@ -1,12 +1,8 @@
 //! What the loop waits for, in the order in which it is served: heartbeats first, the clock, then everything else.
 
 use std::io;
-use std::sync::Arc;
 
-use palisade_core::action::{OrderId, StorageHealth, Ticket, WorkloadReport};
-use palisade_ladder::{DeviceId, Failure, Proven, Response};
-use palisade_proto::message::HealthClass;
-use palisade_proto::{Answer, Heartbeat, WorkloadId};
+use palisade_core::action::Ticket;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::probes::Report;
@@ -18,40 +14,30 @@ use crate::systemd::StopKind;
 
 /// One thing that happened.
 pub(super) enum Input {
-    /// The engine's timer is due.
-    Tick,
-    /// The machine has slept.
-    Slept,
-    /// An authentic heartbeat.
-    Heartbeat(Arc<Heartbeat>),
-    /// A record is on the disk.
-    Durable(Ticket),
-    /// The journal began to fail, or takes records again.
-    Journal(Option<String>),
-    /// A device answered an order.
-    Device(OrderId, Result<Response, Failure>),
-    /// A fence path was proven, or was not.
-    Path(DeviceId, Result<Proven, Failure>),
-    /// A workload's driver reports.
-    Workload(WorkloadId, WorkloadReport),
-    /// A storage was probed.
-    Storage(usize, StorageHealth),
-    /// This host's verdict on itself.
-    Health(HealthClass, u16),
-    /// Why this host must not be armed.
-    Unfit(Vec<String>),
-    /// The witness answered.
-    Answer(Answer),
-    /// The hardware watchdog was armed or adopted, or could not be.
-    Watchdog(Result<(), String>),
+    /// Something that the engine is told as it is.
+    Engine(palisade_core::Input),
     /// Somebody asks on the local socket.
     Request(ApiRequest),
     /// A signal.
     Signal(Asked),
-    /// Whether the stop is a restart.
-    Stop(StopKind),
     /// The configuration was read again.
     Setup(Result<Box<Setup>, String>),
+}
+
+impl Input {
+    /// The agent is to end, for a restart or for good.
+    pub(super) fn stop(kind: StopKind) -> Self {
+        Self::Engine(match kind {
+            StopKind::Stop => palisade_core::Input::Leave("the agent is stopped".to_owned()),
+            StopKind::Restart => palisade_core::Input::Restart,
+        })
+    }
+}
+
+impl From<palisade_core::Input> for Input {
+    fn from(input: palisade_core::Input) -> Self {
+        Self::Engine(input)
+    }
 }
 
 /// What a signal asks for.
@@ -97,6 +83,8 @@ impl Signals {
 impl Agent {
     /// The next input. Nothing is lost by not being chosen; every source is bounded where it is filled (SAFE-12).
     pub(super) async fn wait(&mut self) -> Input {
+        use palisade_core::Input as Engine;
+
         if let Some(own) = self.own.pop_front() {
             return own;
         }
@@ -105,7 +93,7 @@ impl Agent {
             if now_us / 1000 >= wake.0 {
                 self.counters.latest_tick_us.see(now_us.saturating_sub(wake.0.saturating_mul(1000)));
                 self.streak = 0;
-                return Input::Tick;
+                return Engine::Tick.into();
             }
             if let Err(error) = self.alarm.set(wake, now_us) {
                 tracing::error!("the timer cannot be set: {error}");
@@ -114,24 +102,26 @@ impl Agent {
                 biased;
                 heartbeat = self.links.recv(), if self.streak < STREAK_MAX => {
                     self.streak += 1;
-                    return Input::Heartbeat(heartbeat);
+                    return Engine::Heartbeat(heartbeat).into();
                 }
                 // Whether it is time is asked again at the top.
                 _ = self.alarm.ring() => continue,
-                Some(durable) = self.durable.recv() => Input::Durable(Ticket(durable.token)),
+                Some(durable) = self.durable.recv() => Engine::Durable(Ticket(durable.token)).into(),
                 Some(reply) = self.ears.devices.recv() => match reply {
-                    Reply::Answer(order, result) => Input::Device(order, result),
-                    Reply::Path(device, result) => Input::Path(device, result),
+                    Reply::Answer(order, result) => Engine::Device(order, result).into(),
+                    Reply::Path(device, result) => Engine::FencePath(device, result).into(),
                 },
-                Some(answer) = self.ears.answers.recv() => Input::Answer(answer),
+                Some(answer) = self.ears.answers.recv() => Engine::Answer(answer).into(),
                 Some(report) = self.ears.probes.recv() => match report {
-                    Report::Workload(id, report) => Input::Workload(id, report),
-                    Report::Storage(at, health) => Input::Storage(at, health),
-                    Report::Health(class, load) => Input::Health(class, load),
-                    Report::Unfit(reasons) => Input::Unfit(reasons),
-                },
+                    Report::Workload(id, report) => Engine::Workload(id, report),
+                    // A configuration has at most 256 of them.
+                    Report::Storage(at, health) => Engine::Storage(u32::try_from(at).unwrap_or(u32::MAX), health),
+                    Report::Health(class, load) => Engine::Health(class, load),
+                    Report::Unfit(reasons) => Engine::Unfit(reasons),
+                }
+                .into(),
                 Some(told) = self.ears.told.recv() => match told {
-                    Told::Stop(kind) => Input::Stop(kind),
+                    Told::Stop(kind) => Input::stop(kind),
                     Told::Setup(setup) => Input::Setup(setup),
                 },
                 asked = self.signals.next() => Input::Signal(asked),

@@ -1,5 +1,6 @@
 //! Taking another configuration while everything runs. A bad one is told and recorded, and the old one stays.
 
+use palisade_core::Input;
 use palisade_core::record::Event;
 use palisade_proto::Time;
 use tokio::sync::mpsc;
@@ -41,7 +42,7 @@ impl Agent {
         else {
             return self.refuse("too busy to take it; reload again");
         };
-        if let Err(why) = self.engine.handle_cluster(setup.cluster.clone(), now) {
+        if let Err(why) = self.engine.take(Input::Cluster(setup.written), now) {
             return tracing::error!("the new configuration is refused, the old one stays: {why}");
         }
         devices.send(fences::Work::Reload(setup.devices));

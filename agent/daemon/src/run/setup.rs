@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-use palisade_core::config::{Cluster, Host, KeyRef, Login, MachineId};
+use palisade_core::config::{Cluster, Host, KeyRef, Login, MachineId, Written};
 use palisade_proto::HostId;
 use palisade_proto::seal::{Keyring, RootKey};
 use ring::digest;
@@ -25,6 +25,8 @@ const CONFIG_MAX: u64 = 1024 * 1024;
 pub(crate) struct Setup {
     /// What the file says.
     pub(crate) cluster: Arc<Cluster>,
+    /// The same with the file's text, for the recording.
+    pub(crate) written: Written,
     /// Which of its hosts this is.
     pub(crate) me: HostId,
     /// This machine's identity.
@@ -44,7 +46,8 @@ pub(crate) struct Setup {
 impl Setup {
     /// Reads `path` and everything it names. The error is one message with the place, what is wrong and the way out.
     pub(crate) fn load(path: &Path) -> Result<Self, String> {
-        let cluster = configuration(path)?;
+        let written = configuration(path)?;
+        let cluster = written.cluster().clone();
         let machine = identity::machine_uuid().map_err(|error| error.to_string())?;
         let machine =
             MachineId::parse(&machine).ok_or_else(|| format!("{machine} is not a machine's UUID"))?;
@@ -64,16 +67,7 @@ impl Setup {
         }
         let telemetry = cluster.telemetry().and_then(|telemetry| telemetry.login()).map(login).transpose()?;
         let devices = fences::known(&cluster, me)?;
-        Ok(Self {
-            cluster: Arc::new(cluster),
-            me,
-            machine,
-            keyring,
-            witness,
-            witness_print,
-            telemetry,
-            devices,
-        })
+        Ok(Self { cluster, written, me, machine, keyring, witness, witness_print, telemetry, devices })
     }
 
     /// This host's name.
@@ -82,13 +76,13 @@ impl Setup {
     }
 }
 
-fn configuration(path: &Path) -> Result<Cluster, String> {
+fn configuration(path: &Path) -> Result<Written, String> {
     let unreadable =
         |error| format!("{}: {error}; name the configuration's file with --config", path.display());
     let mut text = String::new();
     let file = File::open(path).map_err(unreadable)?;
     file.take(CONFIG_MAX).read_to_string(&mut text).map_err(unreadable)?;
-    Cluster::parse(&text, &path.display().to_string()).map_err(|error| error.to_string())
+    Written::parse(&text, &path.display().to_string()).map_err(|error| error.to_string())
 }
 
 fn nobody(path: &Path, machine: MachineId) -> String {
