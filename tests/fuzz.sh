@@ -53,7 +53,7 @@ for target in "$@"; do
     edges=$(sed -n 's/.* cov: \([0-9]*\) .*/\1/p' "$log" | tail -n 1)
     echo "$verdict $target: ${runs:-?} executions in $seconds s, ${edges:-?} edges"
     if [ $verdict = FAIL ]; then
-        grep -v '^#[0-9]' "$log" | head -n 40
+        grep -v -e '^#[0-9]' -e NEW_FUNC -e '^INFO' -e '^WARNING' -e '^Base64' "$log" | head -n 30
         file=$(sed -n 's/.*Test unit written to //p' "$log" | tail -n 1)
         if [ -n "$file" ]; then
             echo "input:   $file"

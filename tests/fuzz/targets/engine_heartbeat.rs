@@ -103,7 +103,11 @@ fn answer_order(bench: &mut Bench, bytes: &mut Bytes<'_>) {
         _ => Err(Failure::Refused { code: "0xc1".to_owned() }),
     };
     if bytes.byte() % 8 == 0 {
-        let path = if answer.is_ok() { Ok(proven(Power::On, bytes.byte() % 2 == 0)) } else { Err(Failure::Cancelled) };
+        let path = if answer.is_ok() {
+            Ok(proven(Power::On, bytes.byte() % 2 == 0))
+        } else {
+            Err(Failure::Cancelled)
+        };
         return bench.engine.handle_fence_path(DeviceId(bytes.byte().into()), path, bench.now());
     }
     if let Some(order) = bench.take_order(bytes.below(3)) {

@@ -195,9 +195,13 @@ impl Bench {
         assert!(heartbeat.from == self.engine.me() && heartbeat.seq > self.last_seq, "a nonce twice");
         self.last_seq = heartbeat.seq;
         let mut message = [0; MAX_MESSAGE];
-        let len = encode_heartbeat(heartbeat, &mut message).unwrap_or_else(|error| panic!("{error}: {heartbeat:?}"));
+        let len = encode_heartbeat(heartbeat, &mut message)
+            .unwrap_or_else(|error| panic!("{error}: {heartbeat:?}"));
         let read = decode_heartbeat(heartbeat.from, heartbeat.seq, &message[..len]).unwrap();
-        assert_eq!((&read.view, &read.electorate, &read.lock), (&heartbeat.view, &heartbeat.electorate, &heartbeat.lock));
+        assert_eq!(
+            (&read.view, &read.electorate, &read.lock),
+            (&heartbeat.view, &heartbeat.electorate, &heartbeat.lock)
+        );
     }
 
     /// SAFE-2 and SAFE-5: a power order has standing, and its intent is durable.
@@ -208,7 +212,10 @@ impl Bench {
             let device = self.cluster.devices().get(usize::from(order.device.0)).unwrap().name().to_owned();
             self.spend(&Intent::Order { device, command: order.command });
         }
-        assert!(order.host != self.engine.me().host || order.command != Command::PowerOff, "it fences itself");
+        assert!(
+            order.host != self.engine.me().host || order.command != Command::PowerOff,
+            "it fences itself"
+        );
         self.orders.push(order);
     }
 

@@ -28,7 +28,8 @@ pub(super) fn life(bytes: &mut Bytes<'_>) -> Incarnation {
 /// One of them, this host's own, or many.
 fn names(bench: &Bench, bytes: &mut Bytes<'_>) -> Names {
     let mask = bytes.short();
-    let mut names: Names = (0..15).filter(|bit| mask >> bit & 1 == 1).map(|bit| peer(bit % 4, bit / 4)).collect();
+    let mut names: Names =
+        (0..15).filter(|bit| mask >> bit & 1 == 1).map(|bit| peer(bit % 4, bit / 4)).collect();
     if mask >> 15 == 1 {
         names.insert(bench.engine.me());
     }

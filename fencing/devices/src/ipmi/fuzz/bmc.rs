@@ -131,7 +131,8 @@ impl<'script> Bmc<'script> {
             let rest = self.finish()?;
             return self.login_answer(Payload::Rakp4, rest, turn);
         }
-        let (_, request) = rmcp::open(self.keys.as_ref()?, u32::from_le_bytes(self.bmc_session()), datagram).ok()?;
+        let (_, request) =
+            rmcp::open(self.keys.as_ref()?, u32::from_le_bytes(self.bmc_session()), datagram).ok()?;
         self.execute(&request, turn)
     }
 
@@ -219,4 +220,3 @@ impl<'script> Bmc<'script> {
 fn sum(bytes: &[u8]) -> u8 {
     bytes.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte)).wrapping_neg()
 }
-
