@@ -14,8 +14,10 @@ use bench::Bench;
 
 /// The most inputs of one run: more find nothing new, and take long.
 const INPUTS_MAX: usize = 256;
-/// How far one step of time goes, in ms: from less than the shortest gap to more than any hold.
-const STEPS_MS: [u64; 8] = [0, 1, 10, 50, 200, 1000, 5000, 60_000];
+/// How far one step of time goes, in ms: from less than the shortest gap to more than most holds.
+const STEPS_MS: [u64; 7] = [0, 1, 10, 50, 200, 1000, 5000];
+/// For how long a host freezes: for longer than any hold.
+const FROZEN_MS: u64 = 60_000;
 
 /// Whatever is said: every input ends in a bounded number of actions, time goes on, what is sent fits a packet, and nothing
 /// acts before its intent is durable or without standing (see [`Bench::drain`]).
@@ -23,7 +25,7 @@ pub(crate) fn target(bytes: &[u8]) {
     let mut bytes = Bytes::new(bytes);
     let mut bench = Bench::new(&mut bytes);
     for _ in 0..INPUTS_MAX {
-        if bytes.is_empty() || bench.exited {
+        if bytes.is_empty() || bench.is_over() {
             break;
         }
         input(&mut bench, &mut bytes);
@@ -34,10 +36,10 @@ pub(crate) fn target(bytes: &[u8]) {
 
 fn input(bench: &mut Bench, bytes: &mut Bytes<'_>) {
     match bytes.byte() % 18 {
-        0..=3 => {
-            let step_ms = STEPS_MS.get(bytes.below(STEPS_MS.len())).copied().unwrap_or(0);
-            bench.wait(step_ms);
-        }
+        0..=3 => match STEPS_MS.get(bytes.below(STEPS_MS.len() + 1)) {
+            Some(step_ms) => bench.wait(*step_ms),
+            None => bench.freeze(FROZEN_MS),
+        },
         4 => {
             let from = words::life(bytes);
             let (seq, message) = (bytes.word(), bytes.part());
@@ -102,9 +104,9 @@ fn answer_order(bench: &mut Bench, bytes: &mut Bytes<'_>) {
         8 => Err(Failure::NoAnswer { waited_ms: 1000 }),
         _ => Err(Failure::Refused { code: "0xc1".to_owned() }),
     };
-    if bytes.byte() % 8 == 0 {
+    if bytes.byte().is_multiple_of(8) {
         let path = if answer.is_ok() {
-            Ok(proven(Power::On, bytes.byte() % 2 == 0))
+            Ok(proven(Power::On, bytes.byte().is_multiple_of(2)))
         } else {
             Err(Failure::Cancelled)
         };
@@ -135,7 +137,7 @@ fn request(bench: &mut Bench, bytes: &mut Bytes<'_>) {
         0 => Request::Fence { host, reason, by },
         1 => Request::Confirm { host, reason, by },
         _ => {
-            let (workload, run) = (WorkloadId(bytes.byte() % 3), bytes.byte() % 2 == 0);
+            let (workload, run) = (WorkloadId(bytes.byte() % 3), bytes.byte().is_multiple_of(2));
             Request::Desire { workload, run, reason, by }
         }
     };

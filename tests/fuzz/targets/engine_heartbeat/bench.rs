@@ -15,8 +15,10 @@ use palisade_proto::{Ask, Founding, Heartbeat, HostId, Incarnation, Time};
 const BEGIN_MS: u64 = 1_000_000;
 /// The most actions that one input may draw: a heartbeat, a save, and a few records for each of 3 hosts and 2 workloads.
 const ACTIONS_MAX: usize = 512;
-/// The most ticks that one step of time may take for each ms of it, and how many at least.
+/// So many ticks may a step of time take, and one more for each ms of it.
 const TICKS_MIN: u64 = 64;
+/// The most ticks of one run: an input that only lets time pass is slow and finds nothing.
+const TICKS_MAX: u64 = 1024;
 
 /// What an engine intended, as far as it is durable: nothing else may leave the host (SAFE-5).
 #[derive(Clone, PartialEq, Eq)]
@@ -31,9 +33,10 @@ pub(super) struct Bench {
     pub(super) asks: Vec<Ask>,
     pub(super) last_seq: u64,
     pub(super) disk_hangs: bool,
-    pub(super) exited: bool,
+    exited: bool,
     pub(super) cluster: Arc<Cluster>,
     now_ms: u64,
+    ticks: u64,
     orders: Vec<DeviceOrder>,
     waiting: Vec<(Ticket, Option<Intent>)>,
     durable: Vec<Intent>,
@@ -83,7 +86,7 @@ impl Bench {
             saved: SavedState::Found(Box::new(saved.clone())),
             journal_says_admitted: false,
         };
-        if kind % 4 != 0 {
+        if !kind.is_multiple_of(4) {
             let Awakening::Live { me, .. } = awaken(&birth(&saved)) else { unreachable!("it is there") };
             saved.admitted = true;
             saved.found = Some(super::words::FOUND);
@@ -102,6 +105,7 @@ impl Bench {
             exited: false,
             cluster,
             now_ms: BEGIN_MS,
+            ticks: 0,
             orders: Vec::new(),
             waiting: Vec::new(),
             durable: Vec::new(),
@@ -120,17 +124,32 @@ impl Bench {
 
     /// Lets time pass as the run loop does, with a tick whenever one is due.
     pub(super) fn wait(&mut self, step_ms: u64) {
-        let end = self.now_ms + step_ms;
-        let mut ticks = 0;
-        while !self.exited && self.engine.wake().0 <= end {
+        let (end, before) = (self.now_ms + step_ms, self.ticks);
+        while !self.is_over() && self.engine.wake().0 <= end {
             self.now_ms = self.now_ms.max(self.engine.wake().0);
-            self.engine.handle_tick(self.now());
-            self.drain();
-            assert!(self.exited || self.engine.wake() > self.now(), "the clock stands still");
-            ticks += 1;
+            self.tick();
+            let ticks = self.ticks - before;
             assert!(ticks <= TICKS_MIN + step_ms, "{ticks} ticks in {step_ms} ms");
         }
         self.now_ms = end;
+    }
+
+    /// The whole host stands still for a while, and then goes on.
+    pub(super) fn freeze(&mut self, frozen_ms: u64) {
+        self.now_ms += frozen_ms;
+        self.tick();
+    }
+
+    fn tick(&mut self) {
+        self.ticks += 1;
+        self.engine.handle_tick(self.now());
+        self.drain();
+        assert!(self.exited || self.engine.wake() > self.now(), "the clock stands still");
+    }
+
+    /// Whether nothing more is to be seen of this run.
+    pub(super) fn is_over(&self) -> bool {
+        self.exited || self.ticks >= TICKS_MAX
     }
 
     pub(super) fn hear(&mut self, heartbeat: Heartbeat) {

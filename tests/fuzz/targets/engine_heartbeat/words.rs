@@ -116,13 +116,14 @@ fn change(word: &mut Heartbeat, bench: &Bench, bytes: &mut Bytes<'_>) {
         20 => word.refused = workloads(bytes),
         21 => word.awaits = names(bench, bytes),
         22 => {
-            let on = if bytes.byte() % 2 == 0 { bench.engine.me() } else { life(bytes) };
+            let on = if bytes.byte().is_multiple_of(2) { bench.engine.me() } else { life(bytes) };
             // At most seven changes: there is room.
             let _ = word.place.push(Place { workload: WorkloadId(bytes.byte() % 3), on });
         }
         _ => {
             word.desired = Desired { version: bytes.short().into(), stopped: workloads(bytes) };
-            word.health = if bytes.byte() % 2 == 0 { HealthClass::Failed } else { HealthClass::Degraded };
+            word.health =
+                if bytes.byte().is_multiple_of(2) { HealthClass::Failed } else { HealthClass::Degraded };
             word.watchdog_bound = Duration(bytes.short().into());
             word.load = bytes.short();
         }
