@@ -39,6 +39,7 @@ for target in "$@"; do
     log=$scratch/log
     mkdir -p "$scratch/corpus/$target" "$found" "$crashes"
     cp "$seeds"/* "$scratch/corpus/$target/" 2>/dev/null || echo "fuzzing $target: no corpus in $seeds"
+    began=$(date +%s)
     # The first directory takes what is found; the others are only read.
     if "$work/$host/release/$target" -max_total_time="$seconds" -max_len=$max_len -timeout=$timeout_s \
         -rss_limit_mb=$rss_limit_mb -print_final_stats=1 -verbosity=1 -artifact_prefix="$crashes/" \
@@ -51,7 +52,7 @@ for target in "$@"; do
     fi
     runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
     edges=$(sed -n 's/.* cov: \([0-9]*\) .*/\1/p' "$log" | tail -n 1)
-    echo "$verdict $target: ${runs:-?} executions in $seconds s, ${edges:-?} edges"
+    echo "$verdict $target: ${runs:-?} executions in $(($(date +%s) - began)) s, ${edges:-?} edges"
     if [ $verdict = FAIL ]; then
         grep -v -e '^#[0-9]' -e NEW_FUNC -e '^INFO' -e '^WARNING' -e '^Base64' "$log" | head -n 30
         file=$(sed -n 's/.*Test unit written to //p' "$log" | tail -n 1)

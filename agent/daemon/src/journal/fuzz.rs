@@ -44,6 +44,11 @@ fn journal(bytes: &mut Bytes<'_>) -> Vec<u8> {
     out
 }
 
+/// A sound journal of two lines.
+pub(crate) fn sample() -> Vec<u8> {
+    journal(&mut Bytes::new(b"\x01\x12\x00{\"kind\":\"founded\"}\x02\x00{}"))
+}
+
 fn has_fraction(event: &Value) -> bool {
     match event {
         Value::Number(number) => number.is_f64(),
