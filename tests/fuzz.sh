@@ -29,6 +29,7 @@ fi
 scratch=$(mktemp -d -p /dev/shm palisade-fuzz-XXXXXX 2>/dev/null || mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 export TMPDIR="$scratch"
+# shellcheck disable=SC2046 # a list of names
 [ $# -gt 0 ] || set -- $(cd tests/fuzz/fuzz_targets && ls | sed 's/\.rs$//')
 passed=0
 failed=0

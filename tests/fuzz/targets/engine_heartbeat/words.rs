@@ -11,7 +11,7 @@ use super::bench::Bench;
 /// The cold start that an admitted life stems from.
 pub(super) const FOUND: Founding = Founding { decider: peer(1, 0), epoch: 1 };
 
-/// A life of host 0, 1, 2, or of one that is not configured.
+/// A life of a host.
 pub(super) const fn peer(host: u8, life: u8) -> Incarnation {
     match HostId::new(host) {
         Some(host) => Incarnation::new(host, [life; 8]),
@@ -19,13 +19,13 @@ pub(super) const fn peer(host: u8, life: u8) -> Incarnation {
     }
 }
 
-/// Any of a few lives of any of a few hosts.
+/// One of four lives of host 0, 1, 2, or 3, which is not configured.
 pub(super) fn life(bytes: &mut Bytes<'_>) -> Incarnation {
     let byte = bytes.byte();
     peer((byte & 7) % 4, byte >> 3 & 3)
 }
 
-/// One of them, this host's own, or many.
+/// Any set of these lives, and this host's own.
 fn names(bench: &Bench, bytes: &mut Bytes<'_>) -> Names {
     let mask = bytes.short();
     let mut names: Names =
