@@ -1,7 +1,8 @@
 #!/bin/sh
 # Fuzzes every byte that comes from outside: each target for a while, from its committed corpus.
 #   fuzz.sh [SECONDS_PER_TARGET] [TARGET...]
-# The corpus is copied first, so a run changes nothing; what it found new stays in target/fuzz/found/TARGET.
+# The corpus is copied first, so a run changes nothing. What a run of a minute or more found new stays in
+# target/fuzz/found/TARGET, where the next such run goes on; a shorter one begins from the corpus alone and takes as long each time.
 # libFuzzer comes with the crate libfuzzer-sys; the flags below are those by which rustc instruments code for it. All of
 # them exist in stable Rust, so neither nightly nor cargo-fuzz is needed.
 set -u
@@ -35,7 +36,7 @@ passed=0
 failed=0
 for target in "$@"; do
     seeds=tests/fuzz/corpus/$target
-    found=$work/found/$target
+    if [ "$seconds" -ge 60 ]; then found=$work/found/$target; else found=$scratch/found/$target; fi
     crashes=$work/crashes/$target
     log=$scratch/log
     mkdir -p "$scratch/corpus/$target" "$found" "$crashes"
