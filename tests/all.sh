@@ -58,6 +58,7 @@ else
 fi
 check "release binaries" cargo build --quiet --release --locked -p palisade -p palisade-witness -p palisade-tests
 count "unit, simulation and device tests" cargo nextest run --locked --workspace --no-fail-fast --status-level fail --final-status-level fail
+count "fuzzing" sh tests/fuzz.sh 5
 check "documentation's examples" cargo test --quiet --locked --workspace --doc
 count "scenarios" "$target/release/lab" scenario all
 

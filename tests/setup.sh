@@ -26,6 +26,7 @@ need mkfs.ext4 e2fsprogs
 need ipmi_sim openipmi
 need mosquitto mosquitto
 if [ "$what" = all ]; then
+    need c++ g++
     need ipmitool ipmitool
     need fence_ipmilan fence-agents
     need python3 python3

@@ -29,6 +29,14 @@ impl BootId {
     }
 }
 
+#[cfg(feature = "fuzz")]
+impl BootId {
+    /// A boot that never was.
+    pub(crate) fn for_fuzz() -> Self {
+        Self("01234567-89ab-cdef-0123-456789abcdef".to_owned())
+    }
+}
+
 impl fmt::Display for BootId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

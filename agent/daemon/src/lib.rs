@@ -5,6 +5,8 @@ mod bus;
 mod cli;
 mod counters;
 mod fences;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod identity;
 mod journal;
 mod link;

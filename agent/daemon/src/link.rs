@@ -265,5 +265,7 @@ fn reason(error: OpenError) -> Dropped {
     }
 }
 
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
 #[cfg(test)]
 mod tests;

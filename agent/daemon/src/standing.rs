@@ -81,20 +81,24 @@ impl StandingFile {
         }
         let mut options = OpenOptions::new();
         let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&self.temporary)?;
+        file.write_all(&self.whole(content))?;
+        std::fs::rename(&self.temporary, &self.path)
+    }
+
+    /// The file's bytes for this content.
+    fn whole(&self, content: &[u8]) -> Vec<u8> {
         let mut whole = Vec::with_capacity(MAGIC.len() + BOOT_BYTES + DIGEST_BYTES + content.len());
         whole.extend_from_slice(MAGIC);
         whole.extend_from_slice(self.boot.as_str().as_bytes());
         whole.extend_from_slice(checksum(self.boot.as_str().as_bytes(), content).as_ref());
         whole.extend_from_slice(content);
-        file.write_all(&whole)?;
-        std::fs::rename(&self.temporary, &self.path)
+        whole
     }
 
     /// The content saved last in this boot; `None` if nothing was saved (also if only an earlier boot's file lies there,
     /// on a `/run` that outlives a boot).
     pub(crate) fn load(&self) -> Result<Option<Vec<u8>>, LoadError> {
         let read = |source| LoadError::Read { path: self.path.clone(), source };
-        let corrupt = |what| LoadError::Corrupt { path: self.path.clone(), what };
         let file = match File::open(&self.path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -103,6 +107,12 @@ impl StandingFile {
         let header_bytes = MAGIC.len() + BOOT_BYTES + DIGEST_BYTES;
         let mut whole = Vec::new();
         file.take((header_bytes + MAX_BYTES + 1) as u64).read_to_end(&mut whole).map_err(read)?;
+        self.content(&whole)
+    }
+
+    /// The content in the file's bytes.
+    fn content(&self, whole: &[u8]) -> Result<Option<Vec<u8>>, LoadError> {
+        let corrupt = |what| LoadError::Corrupt { path: self.path.clone(), what };
         let rest = whole.strip_prefix(MAGIC).ok_or_else(|| corrupt("not a standing of this version"))?;
         let (boot, rest) = rest.split_at_checked(BOOT_BYTES).ok_or_else(|| corrupt("cut short"))?;
         let (sum, content) = rest.split_at_checked(DIGEST_BYTES).ok_or_else(|| corrupt("cut short"))?;
@@ -124,6 +134,8 @@ fn checksum(boot: &[u8], content: &[u8]) -> digest::Digest {
     context.finish()
 }
 
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
 #[cfg(test)]
 mod tests {
     use super::*;

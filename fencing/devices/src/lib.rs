@@ -7,6 +7,8 @@
 
 mod actor;
 pub mod fault;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 pub mod ipmi;
 mod secret;
 mod warrant;

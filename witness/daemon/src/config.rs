@@ -15,11 +15,14 @@ use zeroize::Zeroizing;
 
 pub(crate) use error::ConfigError;
 use error::Source;
-use secret::SecretText;
+use secret::{SecretPlace, SecretText};
 use text::{BrokerText, DriftText, DurationText, NameText};
 
 /// The largest configuration that is read: 1,000 clusters take an eighth of it.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Fetches a secret from its place, or says why not.
+type ReadSecret = fn(&SecretPlace) -> Result<Zeroizing<Vec<u8>>, String>;
 
 /// How to reach the broker, and the clusters to serve.
 #[derive(Debug)]
@@ -118,12 +121,13 @@ impl Config {
         let text = secret::read_bounded(path, FILE_BYTES_MAX)
             .and_then(|bytes| String::from_utf8(bytes.to_vec()).map_err(std::io::Error::other))
             .map_err(|error| ConfigError::unreadable(&name, &error))?;
-        Self::parse(&Source { name: &name, text: &text })
+        Self::parse(&Source { name: &name, text: &text }, SecretPlace::read)
     }
 
-    fn parse(source: &Source<'_>) -> Result<Self, ConfigError> {
+    /// `read` fetches a secret from its place.
+    fn parse(source: &Source<'_>, read: ReadSecret) -> Result<Self, ConfigError> {
         let file: FileText = toml::from_str(source.text).map_err(|error| source.toml_error(&error))?;
-        let login = login(source, file.username, file.password)?;
+        let login = login(source, file.username, file.password, read)?;
         if file.cluster.is_empty() {
             return Err(source.error(0..0, "no [[cluster]] is configured"));
         }
@@ -131,7 +135,7 @@ impl Config {
         let mut clusters = Vec::with_capacity(file.cluster.len());
         for text in file.cluster {
             let span = text.name.span();
-            let config = cluster(source, text)?;
+            let config = cluster(source, text, read)?;
             if let Some(before) = seen.insert(config.name.clone(), source.line(span.start)) {
                 let what = format!("cluster \"{}\" stands already on line {before}", config.name);
                 return Err(source.error(span, what));
@@ -150,6 +154,7 @@ fn login(
     source: &Source<'_>,
     username: Option<toml::Spanned<String>>,
     password: Option<toml::Spanned<SecretText>>,
+    read: ReadSecret,
 ) -> Result<Option<Login>, ConfigError> {
     let (username, password) = match (username, password) {
         (None, None) => return Ok(None),
@@ -159,13 +164,13 @@ fn login(
     };
     let span = password.span();
     let wrong = |what: String| source.error(span.clone(), what);
-    let bytes = password.into_inner().place().and_then(|place| place.read()).map_err(wrong)?;
+    let bytes = password.into_inner().place().and_then(|place| read(&place)).map_err(wrong)?;
     let text = std::str::from_utf8(&bytes).map_err(|_| wrong("the password is not UTF-8".to_owned()))?;
     let password = Zeroizing::new(text.strip_suffix('\n').unwrap_or(text).to_owned());
     Ok(Some(Login { username, password }))
 }
 
-fn cluster(source: &Source<'_>, text: ClusterText) -> Result<ClusterConfig, ConfigError> {
+fn cluster(source: &Source<'_>, text: ClusterText, read: ReadSecret) -> Result<ClusterConfig, ConfigError> {
     let name = text.name.into_inner().0;
     debug_assert!(name.len() <= MAX_CLUSTER_NAME);
     let hosts = match text.hosts {
@@ -183,19 +188,21 @@ fn cluster(source: &Source<'_>, text: ClusterText) -> Result<ClusterConfig, Conf
     let mut keys = Vec::with_capacity(texts.len());
     for text in texts {
         let span = text.span();
-        let key = key(text.into_inner()).map_err(|what| source.error(span, what))?;
+        let key = key(text.into_inner(), read).map_err(|what| source.error(span, what))?;
         keys.push(key);
     }
     let keyring = Keyring::new(&name, keys).map_err(|error| source.error(span, error.to_string()))?;
     Ok(ClusterConfig { name: name.into(), keyring, lease: text.lease.0, drift: text.drift.0, hosts })
 }
 
-fn key(text: KeyText) -> Result<(u8, RootKey), String> {
+fn key(text: KeyText, read: ReadSecret) -> Result<(u8, RootKey), String> {
     let place = SecretText { file: text.file, credential: text.credential }.place()?;
-    let bytes = place.read()?;
+    let bytes = read(&place)?;
     let key = RootKey::parse(&bytes).map_err(|error| format!("{place}: {error}"))?;
     Ok((text.id, key))
 }
 
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,8 @@ mod clock;
 mod cluster;
 mod config;
 mod dropped;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod log;
 mod pool;
 mod realtime;

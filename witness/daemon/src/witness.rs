@@ -137,6 +137,9 @@ fn asked(topic: &str) -> Option<(&str, HostId)> {
     (!cluster.contains('/')).then_some((cluster, HostId::new(number)?))
 }
 
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,6 +6,8 @@
 #![forbid(unsafe_code)]
 
 pub mod arbiter;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 pub mod ids;
 pub mod message;
 pub mod mutant;

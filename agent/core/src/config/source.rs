@@ -17,6 +17,9 @@ const DRIFT_MAX_PPM: u32 = 200_000;
 /// The longest name of a host, device, storage or workload.
 const LABEL_MAX: usize = 64;
 
+/// The most characters of what the TOML reader says: room for every key that a table can have.
+const READER_MAX: usize = 1000;
+
 /// The text being read and the name of its file.
 #[derive(Clone, Copy)]
 pub(super) struct Source<'a> {
@@ -55,6 +58,8 @@ impl Source<'_> {
         // The reader speaks to programmers; who edits the file is not one.
         let what =
             error.message().trim().replace('\n', "; ").replace("expected i64", "expected a whole number");
+        // It repeats a key as it is written, whatever that is.
+        let what = printable(&what, READER_MAX);
         let Some(span) = error.span() else { return self.placeless(what, "correct the TOML") };
         if what.ends_with("a table that says where the secret lies")
             || what.ends_with("a table that says where the key lies")
@@ -218,10 +223,14 @@ impl Source<'_> {
 
 /// A value as a message shows it: short, and without what would act on a terminal.
 pub(super) fn shown(text: &str) -> String {
-    const SHOWN_MAX: usize = 60;
+    printable(text, 60)
+}
+
+/// At most `max` characters of a text, none of which a terminal obeys.
+fn printable(text: &str, max: usize) -> String {
     let mut shown: String =
-        text.chars().take(SHOWN_MAX).map(|char| if char.is_control() { '?' } else { char }).collect();
-    if text.chars().count() > SHOWN_MAX {
+        text.chars().take(max).map(|char| if char.is_control() { '?' } else { char }).collect();
+    if text.chars().count() > max {
         shown.push_str("...");
     }
     shown

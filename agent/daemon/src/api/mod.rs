@@ -4,6 +4,8 @@
 //! place for the answer. Anyone who can open the socket may read; only root may order.
 
 pub(crate) mod client;
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
 mod metrics;
 mod routes;
 mod server;

@@ -88,6 +88,11 @@ async fn connection(stream: UnixStream, shared: Arc<Shared>) {
             return;
         }
     };
+    converse(stream, caller, shared).await;
+}
+
+/// One request and its answer.
+pub(super) async fn converse(stream: UnixStream, caller: Caller, shared: Arc<Shared>) {
     let service = service_fn(move |request| {
         let shared = Arc::clone(&shared);
         async move { Ok::<_, std::convert::Infallible>(routes::respond(request, caller, &shared).await) }

@@ -5,9 +5,14 @@
 //! recovers, and what found the queue full is counted in the journal itself.
 
 mod file;
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
 mod line;
 mod read;
-#[cfg_attr(not(test), expect(dead_code, reason = "for the audit; nothing of the agent asks yet"))]
+#[cfg_attr(
+    not(any(test, feature = "fuzz")),
+    expect(dead_code, reason = "for the audit; nothing of the agent asks yet")
+)]
 mod verify;
 mod writer;
 
@@ -24,7 +29,10 @@ use serde::Serialize;
 use line::Draft;
 pub(crate) use line::{Line, MAX_EVENT_BYTES};
 pub(crate) use read::{last_matching, scan, scan_file};
-#[cfg_attr(not(test), expect(unused_imports, reason = "for the audit; nothing of the agent asks yet"))]
+#[cfg_attr(
+    not(any(test, feature = "fuzz")),
+    expect(unused_imports, reason = "for the audit; nothing of the agent asks yet")
+)]
 pub(crate) use verify::{ChainError, verify};
 
 use crate::identity::boottime_ms;

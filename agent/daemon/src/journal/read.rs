@@ -65,7 +65,7 @@ pub(crate) fn last_matching(
     Ok(None)
 }
 
-fn parse(bytes: &[u8]) -> Option<Line> {
+pub(super) fn parse(bytes: &[u8]) -> Option<Line> {
     line::check(bytes)?;
     serde_json::from_slice(bytes).ok()
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::file::{self, Lines};
@@ -21,6 +21,12 @@ pub(crate) struct Summary {
     pub(crate) last_hash: LineHash,
     /// Bytes after the last whole line: a line being written, or torn by a crash.
     pub(crate) unfinished_bytes: u64,
+}
+
+impl Summary {
+    /// Of no line at all.
+    pub(super) const EMPTY: Self =
+        Self { files: 0, first_n: 0, last_n: 0, last_hash: LineHash::NONE, unfinished_bytes: 0 };
 }
 
 /// Where a chain does not hold.
@@ -72,8 +78,7 @@ impl std::error::Error for ChainError {}
 /// Checks every line's hash, number and link, over all files.
 pub(crate) fn verify(dir: &Path) -> Result<Summary, ChainError> {
     let files = file::list(dir).map_err(|error| broken(dir, 0, Broken::Read(error)))?;
-    let mut summary =
-        Summary { files: files.len(), first_n: 0, last_n: 0, last_hash: LineHash::NONE, unfinished_bytes: 0 };
+    let mut summary = Summary { files: files.len(), ..Summary::EMPTY };
     let newest = files.last().map(|(first_n, _)| *first_n);
     for (named_n, path) in &files {
         verify_file(path, *named_n, Some(*named_n) == newest, &mut summary)?;
@@ -82,9 +87,20 @@ pub(crate) fn verify(dir: &Path) -> Result<Summary, ChainError> {
 }
 
 fn verify_file(path: &Path, named_n: u64, newest: bool, summary: &mut Summary) -> Result<(), ChainError> {
-    let fail = |line, what| Err(broken(path, line, what));
     let opened = File::open(path).map_err(|error| broken(path, 0, Broken::Read(error)))?;
-    let mut lines = Lines::new(opened);
+    verify_lines(opened, path, named_n, newest, summary)
+}
+
+/// The lines of one file, which is called `path` and whose name says that it begins with line `named_n`.
+pub(super) fn verify_lines(
+    lines: impl Read,
+    path: &Path,
+    named_n: u64,
+    newest: bool,
+    summary: &mut Summary,
+) -> Result<(), ChainError> {
+    let fail = |line, what| Err(broken(path, line, what));
+    let mut lines = Lines::new(lines);
     let mut number = 0;
     loop {
         number += 1;

@@ -9,6 +9,8 @@
 
 mod crypto;
 mod driver;
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
 mod knock;
 mod login;
 mod message;

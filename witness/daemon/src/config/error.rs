@@ -3,6 +3,9 @@
 use std::fmt;
 use std::ops::Range;
 
+/// The most characters of a message: room for every key that a table can have.
+const WHAT_MAX: usize = 1000;
+
 /// `FILE: line L, column C: what is wrong`. The line itself is not quoted: it may hold what somebody took for the place of a
 /// password (SAFE-6).
 #[derive(Debug, PartialEq, Eq)]
@@ -41,14 +44,14 @@ impl Source<'_> {
         let before = self.text.get(..span.start).unwrap_or(self.text);
         let column = before.chars().rev().take_while(|letter| *letter != '\n').count() + 1;
         let place = Some((self.line(span.start), column));
-        ConfigError { file: self.name.to_owned(), place, what: what.into() }
+        ConfigError { file: self.name.to_owned(), place, what: printable(&what.into()) }
     }
 
     pub(super) fn toml_error(&self, error: &toml::de::Error) -> ConfigError {
         let what = error.message().trim().replace('\n', "; ");
         match error.span() {
             Some(span) => self.error(span, what),
-            None => ConfigError { file: self.name.to_owned(), place: None, what },
+            None => ConfigError { file: self.name.to_owned(), place: None, what: printable(&what) },
         }
     }
 
@@ -56,4 +59,14 @@ impl Source<'_> {
     pub(super) fn line(&self, at: usize) -> usize {
         self.text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1
     }
+}
+
+/// What a message may repeat of the text: short, and nothing that a terminal obeys.
+fn printable(what: &str) -> String {
+    let clean = |letter: char| if letter.is_control() { '?' } else { letter };
+    let mut shown: String = what.chars().take(WHAT_MAX).map(clean).collect();
+    if what.chars().count() > WHAT_MAX {
+        shown.push_str("...");
+    }
+    shown
 }

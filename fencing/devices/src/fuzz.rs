@@ -1,0 +1,5 @@
+//! What the fuzzing of the drivers calls (tests/fuzz): each function takes bytes from outside and panics if a property that
+//! must hold for all of them does not.
+
+pub use crate::ipmi::fuzz::dialogue::ipmi_dialogue;
+pub use crate::ipmi::fuzz::ipmi_reply;

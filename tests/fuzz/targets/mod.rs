@@ -1,0 +1,27 @@
+//! What is fuzzed, and the properties that hold for every input. Each target takes bytes and panics if one does not.
+
+mod cluster_config;
+mod engine_heartbeat;
+mod heartbeat_wire;
+
+use palisade_devices::fuzz as devices;
+
+/// One target: its name is its file's in `fuzz_targets` and its folder's in `corpus`.
+pub(crate) type Target = (&'static str, fn(&[u8]));
+
+/// All of them.
+pub(crate) const ALL: &[Target] = &[
+    ("cluster_config", cluster_config::target),
+    ("engine_heartbeat", engine_heartbeat::target),
+    ("heartbeat_sealed", palisade::fuzz::heartbeat_sealed),
+    ("heartbeat_wire", heartbeat_wire::target),
+    ("ipmi_dialogue", devices::ipmi_dialogue),
+    ("ipmi_reply", devices::ipmi_reply),
+    ("journal_file", palisade::fuzz::journal_file),
+    ("journal_line", palisade::fuzz::journal_line),
+    ("local_api", palisade::fuzz::local_api),
+    ("standing_file", palisade::fuzz::standing_file),
+    ("witness_answer", palisade::fuzz::witness_answer),
+    ("witness_ask", palisade_witness::fuzz::witness_ask),
+    ("witness_config", palisade_witness::fuzz::witness_config),
+];
