@@ -8,9 +8,9 @@ use palisade_core::Engine;
 use crate::sim::NAMES;
 
 /// How long a short trouble lasts, in steps: longer than `suspect`, so that a view changes.
-pub const BRIEF: u64 = 6;
+pub(super) const BRIEF: u64 = 6;
 /// How long a long one lasts: longer than a fence, a boot and a return take together.
-pub const LONG: u64 = 20;
+pub(super) const LONG: u64 = 20;
 
 /// One deviation from what happens by itself. Hosts are given by position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use serde::ser::{self, Serialize};
 use super::world::World;
 
 /// Longer than any time-out of [`super::world::setup`] that a scene can reach.
-const OLD_MS: u64 = 1200;
+const OLD_MS: u64 = 1600;
 /// An ask of a host counts for one lease after it was sent, one to the witness makes an incumbent for three more.
 const ASK_MS: u64 = 4 * super::world::STEP_MS;
 const WITNESS_ASK_MS: u64 = 4 * ASK_MS;

@@ -12,14 +12,14 @@ use palisade_core::config::Cluster;
 use palisade_core::standing::Saved;
 use palisade_ladder::{Command, Failure, Response};
 use palisade_proto::{Answer, Arbiter, Ask, Drift, Duration, Heartbeat, Incarnation, Time, WorkloadId};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::deviation::Deviation;
 use super::truth::WitnessLease;
 use crate::sim::{NAMES, Setup};
 
 /// The length of a step: one heartbeat interval.
-pub const STEP_MS: u64 = 100;
+pub(super) const STEP_MS: u64 = 100;
 /// The most packets that are kept of one way while it is held.
 const MAX_HELD: usize = 3;
 /// The most inputs of one step; beyond it something spins.
