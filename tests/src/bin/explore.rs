@@ -40,7 +40,8 @@ fn place(text: &str) -> Result<(u64, usize), String> {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let all = scenes();
-    if let Some(unknown) = arguments.scenes.iter().find(|name| !all.iter().any(|scene| scene.name == **name)) {
+    if let Some(unknown) = arguments.scenes.iter().find(|name| !all.iter().any(|scene| scene.name == **name))
+    {
         let names: Vec<&str> = all.iter().map(|scene| scene.name).collect();
         eprintln!("explore: there is no scene `{unknown}`; all are: {}", names.join(", "));
         return ExitCode::FAILURE;
@@ -54,7 +55,9 @@ fn main() -> ExitCode {
         };
         break_rule(Some(*mutant));
     }
-    let chosen = all.iter().filter(|scene| arguments.scenes.is_empty() || arguments.scenes.iter().any(|name| name == scene.name));
+    let chosen = all.iter().filter(|scene| {
+        arguments.scenes.is_empty() || arguments.scenes.iter().any(|name| name == scene.name)
+    });
     let (mut passed, mut failed) = (0, 0);
     for scene in chosen {
         let well = match &arguments.path {

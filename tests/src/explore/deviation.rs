@@ -62,19 +62,24 @@ impl World {
     pub(super) fn can_deviate(&self, deviation: Deviation) -> bool {
         let body = &self.body;
         let runs = |host: usize| self.engines[host].is_some() && !body.machines[host].frozen;
-        let awaited = |host: usize| body.agenda.iter().any(|(_, later)| matches!(later, Later::Boot(of) if *of == host));
+        let awaited = |host: usize| {
+            body.agenda.iter().any(|(_, later)| matches!(later, Later::Boot(of) if *of == host))
+        };
         match deviation {
             Deviation::Part(groups) => body.groups.iter().zip(groups).any(|(now, then)| *now != then),
-            Deviation::Deaf(from, to) | Deviation::Cut(from, to) | Deviation::Late(from, to, _) | Deviation::Hold(from, to) => {
-                body.ways[from][to] == Way::Open && body.machines[from].up
-            }
+            Deviation::Deaf(from, to)
+            | Deviation::Cut(from, to)
+            | Deviation::Late(from, to, _)
+            | Deviation::Hold(from, to) => body.ways[from][to] == Way::Open && body.machines[from].up,
             Deviation::Release(from, to) | Deviation::Leak(from, to) => {
                 body.machines[to].up && body.held.iter().any(|(f, t, _)| (*f, *t) == (from, to))
             }
             Deviation::NoWitness(host) | Deviation::LateAsk(host, _) => {
                 body.ask_ways[host] == Way::Open && self.engines[host].is_some()
             }
-            Deviation::LateAnswer(host, _) => body.answer_ways[host] == Way::Open && self.engines[host].is_some(),
+            Deviation::LateAnswer(host, _) => {
+                body.answer_ways[host] == Way::Open && self.engines[host].is_some()
+            }
             Deviation::WitnessRestart(_) => body.witness.is_some(),
             Deviation::Reboot(host, _) => body.machines[host].power && !awaited(host),
             Deviation::PowerLoss(host) => body.machines[host].power,
@@ -160,7 +165,8 @@ impl World {
         for host in 0..self.hosts() {
             self.body.machines[host].late_off = None;
             self.body.machines[host].late_answer = None;
-            let booting = self.body.agenda.iter().any(|(_, later)| matches!(later, Later::Boot(of) if *of == host));
+            let booting =
+                self.body.agenda.iter().any(|(_, later)| matches!(later, Later::Boot(of) if *of == host));
             if !self.body.machines[host].power && !booting {
                 self.give_power(host);
             }
@@ -178,7 +184,10 @@ impl World {
             && ways.into_iter().all(|way| *way == Way::Open)
             && body.held.is_empty()
             && (body.witness.is_some() || self.cluster.witness().is_none())
-            && body.machines.iter().all(|machine| machine.up && machine.late_off.is_none() && machine.late_answer.is_none())
+            && body
+                .machines
+                .iter()
+                .all(|machine| machine.up && machine.late_off.is_none() && machine.late_answer.is_none())
             && self.engines.iter().all(Option::is_some)
     }
 }
@@ -191,8 +200,7 @@ impl fmt::Display for Deviation {
             Self::Part(groups) => {
                 f.write_str("part ")?;
                 (0..3u8).try_for_each(|group| {
-                    let members: String =
-                        (0..3).filter(|host| groups[*host] == group).map(n).collect();
+                    let members: String = (0..3).filter(|host| groups[*host] == group).map(n).collect();
                     if members.is_empty() { Ok(()) } else { write!(f, "{members}|") }
                 })
             }

@@ -35,8 +35,23 @@ const LEFT_OUT: &[(&str, &[&str])] = &[
     (
         "Engine",
         &[
-            "wake", "alarms", "clones", "next_ticket", "fence_times", "told_votes", "pending_asks", "witness_answered",
-            "witness_verdict", "next_beacon", "life", "digest", "machine", "desired", "storages", "next_feed", "next_arm",
+            "wake",
+            "alarms",
+            "clones",
+            "next_ticket",
+            "fence_times",
+            "told_votes",
+            "pending_asks",
+            "witness_answered",
+            "witness_verdict",
+            "next_beacon",
+            "life",
+            "digest",
+            "machine",
+            "desired",
+            "storages",
+            "next_feed",
+            "next_arm",
         ],
     ),
     ("Fences", &["next_order", "paths"]),
@@ -44,7 +59,10 @@ const LEFT_OUT: &[(&str, &[&str])] = &[
     ("Saved", &["life", "fences", "desired_version"]),
     ("Arbiter", &["quiet_since", "lease", "drift"]),
     ("Heard", &["at"]),
-    ("Heartbeat", &["machine", "digest", "lease", "drift", "speaks", "quorate", "load", "desired", "watchdog_bound"]),
+    (
+        "Heartbeat",
+        &["machine", "digest", "lease", "drift", "speaks", "quorate", "load", "desired", "watchdog_bound"],
+    ),
 ];
 
 impl World {
@@ -305,7 +323,11 @@ impl<'w, 'a> ser::Serializer for &'w mut Writer<'a> {
         self.put(&[0xfb, index as u8]);
         Ok(())
     }
-    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, name: &'static str, value: &T) -> Result<(), Never> {
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        name: &'static str,
+        value: &T,
+    ) -> Result<(), Never> {
         self.kind = match name {
             "Time" => Kind::Time,
             "OrderId" | "Ticket" => Kind::Counter,
@@ -340,7 +362,13 @@ impl<'w, 'a> ser::Serializer for &'w mut Writer<'a> {
     fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Self, Never> {
         Ok(self)
     }
-    fn serialize_tuple_variant(self, _: &'static str, index: u32, _: &'static str, _: usize) -> Result<Self, Never> {
+    fn serialize_tuple_variant(
+        self,
+        _: &'static str,
+        index: u32,
+        _: &'static str,
+        _: usize,
+    ) -> Result<Self, Never> {
         self.put(&[0xfb, index as u8]);
         Ok(self)
     }

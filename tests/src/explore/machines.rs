@@ -49,7 +49,8 @@ impl World {
             Action::Device(order) => self.order(host, &order),
             Action::Workload { id, act } => self.workload(host, id, act),
             // No watchdog is configured, and what is on its way to a BMC cannot be called back.
-            Action::CancelDevice(_) | Action::ArmWatchdog | Action::FeedWatchdog | Action::DisarmWatchdog => {}
+            Action::CancelDevice(_) | Action::ArmWatchdog | Action::FeedWatchdog | Action::DisarmWatchdog => {
+            }
             Action::Exit(kind) => self.exited(host, kind),
         }
     }
@@ -74,8 +75,13 @@ impl World {
 
     pub(super) fn lose_power(&mut self, host: usize) {
         let machine = &mut self.body.machines[host];
-        let kept = super::world::Machine { boots: machine.boots, processes: machine.processes, ..Default::default() };
-        *machine = super::world::Machine { late_off: machine.late_off, late_answer: machine.late_answer, ..kept };
+        let kept = super::world::Machine {
+            boots: machine.boots,
+            processes: machine.processes,
+            ..Default::default()
+        };
+        *machine =
+            super::world::Machine { late_off: machine.late_off, late_answer: machine.late_answer, ..kept };
         self.engines[host] = None;
         self.forget_inputs_of(host);
         let of_machine = |later: &Later| {
@@ -120,14 +126,18 @@ impl World {
             boot_id,
             machine: self.cluster.host(id).expect("configured").machine().bytes(),
             first_seq: super::fingerprint::first_seq(host, machine.processes),
-            saved: machine.run_dir.clone().map_or(SavedState::Absent, |saved| SavedState::Found(Box::new(saved))),
+            saved: machine
+                .run_dir
+                .clone()
+                .map_or(SavedState::Absent, |saved| SavedState::Found(Box::new(saved))),
             journal_says_admitted: machine.journal_says_admitted,
         };
         match awaken(&birth) {
             Awakening::Live { me, saved, resumed } => {
                 machine.me = Some(me);
                 self.tell(|| format!("{}: agent starts as {}", NAMES[host], name(me)));
-                self.engines[host] = Some(Engine::new(Arc::clone(&self.cluster), &birth, me, *saved, resumed, now));
+                self.engines[host] =
+                    Some(Engine::new(Arc::clone(&self.cluster), &birth, me, *saved, resumed, now));
                 self.drain(host);
                 self.look(host);
             }
@@ -183,13 +193,24 @@ impl World {
         {
             self.after_steps(late, Later::BmcActs { by, order: order.id, host, command });
             // A slow device acknowledges at once.
-            return self.queue.push_back(Input::BmcSays { to: by, order: order.id, answer: Ok(Response::Acknowledged) });
+            return self.queue.push_back(Input::BmcSays {
+                to: by,
+                order: order.id,
+                answer: Ok(Response::Acknowledged),
+            });
         }
         self.bmc_acts(by, order.id, host, command, true);
     }
 
     /// A BMC carries a command out: the moment of truth.
-    pub(super) fn bmc_acts(&mut self, by: usize, order: OrderId, host: usize, command: Command, answers: bool) {
+    pub(super) fn bmc_acts(
+        &mut self,
+        by: usize,
+        order: OrderId,
+        host: usize,
+        command: Command,
+        answers: bool,
+    ) {
         let power = self.body.machines[host].power;
         let answer = match command {
             Command::PowerOff => {
@@ -204,7 +225,9 @@ impl World {
                 self.give_power(host);
                 Response::Acknowledged
             }
-            Command::ReadPower | Command::Prove => Response::Power(if power { Power::On } else { Power::Off }),
+            Command::ReadPower | Command::Prove => {
+                Response::Power(if power { Power::On } else { Power::Off })
+            }
         };
         if !answers {
             return;

@@ -103,7 +103,8 @@ pub fn replay(scene: &Scene, path: &[(u64, usize)]) -> (Vec<String>, Option<Stri
     let mut steps = 0;
     while world.failure.is_none() {
         let at = world.body.steps - began;
-        let deviation = path.iter().find(|(when, _)| *when == at).and_then(|(_, index)| scene.kinds.get(*index));
+        let deviation =
+            path.iter().find(|(when, _)| *when == at).and_then(|(_, index)| scene.kinds.get(*index));
         world.step(deviation.copied());
         check_cuts(scene, &mut world);
         if at < last {

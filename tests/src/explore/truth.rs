@@ -70,13 +70,21 @@ impl World {
             // P: a proof of death is never about a live incarnation.
             let believer = self.engines.iter().flatten().find(|engine| engine.dead().any(|who| who == me));
             if let Some(believer) = believer {
-                broken = Some(format!("P: {} holds a proof that {} is dead, and it lives", name(believer.me()), name(me)));
+                broken = Some(format!(
+                    "P: {} holds a proof that {} is dead, and it lives",
+                    name(believer.me()),
+                    name(me)
+                ));
             }
             // I0: every live admitted incarnation is in E of every other live admitted incarnation.
             for other in (0..self.hosts()).filter(|other| *other != host) {
                 let Some(them) = living[other] else { continue };
                 if self.is_admitted(host) && self.is_admitted(other) && !self.counts(host, them) {
-                    broken = Some(format!("I0: {} does not count {}, and both live and are admitted", name(me), name(them)));
+                    broken = Some(format!(
+                        "I0: {} does not count {}, and both live and are admitted",
+                        name(me),
+                        name(them)
+                    ));
                 }
             }
         }
@@ -102,7 +110,8 @@ impl World {
         let view = ask.view.iter().collect();
         self.body.leases.push(WitnessLease { holder: ask.from, view, until });
         if let Some(holder) = conflict {
-            let what = format!("I3: the witness supports {} while it supports {}", name(ask.from), name(holder));
+            let what =
+                format!("I3: the witness supports {} while it supports {}", name(ask.from), name(holder));
             self.fail(what);
         }
     }
@@ -144,10 +153,16 @@ impl World {
             }
             let (view, counted) = (engine.view().iter().copied(), engine.counted().iter().copied());
             if !view.clone().eq(all.iter().copied()) || !counted.clone().eq(all.iter().copied()) {
-                return Some(format!("{} stands with {} and counts {}", name(engine.me()), names(view), names(counted)));
+                return Some(format!(
+                    "{} stands with {} and counts {}",
+                    name(engine.me()),
+                    names(view),
+                    names(counted)
+                ));
             }
         }
-        let runs = |id: &WorkloadId| self.body.machines.iter().filter(|machine| machine.runs.contains(id)).count();
+        let runs =
+            |id: &WorkloadId| self.body.machines.iter().filter(|machine| machine.runs.contains(id)).count();
         let lost = self.cluster.workloads().iter().find(|workload| runs(&workload.id()) != 1)?;
         Some(format!("{} runs nowhere", lost.name()))
     }

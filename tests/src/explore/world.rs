@@ -232,7 +232,14 @@ impl World {
                 self.drain_queue();
             }
         }
-        for way in self.body.ways.iter_mut().flatten().chain(&mut self.body.ask_ways).chain(&mut self.body.answer_ways) {
+        for way in self
+            .body
+            .ways
+            .iter_mut()
+            .flatten()
+            .chain(&mut self.body.ask_ways)
+            .chain(&mut self.body.answer_ways)
+        {
             if matches!(way, Way::Late(_)) {
                 *way = Way::Open;
             }
@@ -260,7 +267,8 @@ impl World {
 
     fn run_agenda(&mut self) {
         let now = self.body.now;
-        let due: Vec<Later> = self.body.agenda.extract_if(.., |(at, _)| *at <= now).map(|(_, later)| later).collect();
+        let due: Vec<Later> =
+            self.body.agenda.extract_if(.., |(at, _)| *at <= now).map(|(_, later)| later).collect();
         for later in due {
             match later {
                 Later::Input(input) => self.queue.push_back(input),
@@ -298,8 +306,12 @@ impl World {
                     self.with_engine(to, |engine, now| engine.handle_heartbeat(heartbeat, now));
                 }
                 Input::Ask(ask) => self.witness_hears(&ask),
-                Input::Answer { to, answer } => self.with_engine(to, |engine, now| engine.handle_answer(&answer, now)),
-                Input::Durable { to, ticket } => self.with_engine(to, |engine, now| engine.handle_durable(ticket, now)),
+                Input::Answer { to, answer } => {
+                    self.with_engine(to, |engine, now| engine.handle_answer(&answer, now))
+                }
+                Input::Durable { to, ticket } => {
+                    self.with_engine(to, |engine, now| engine.handle_durable(ticket, now))
+                }
                 Input::Done { to, id, report } => {
                     self.with_engine(to, |engine, now| engine.handle_workload(id, report, now));
                 }
@@ -368,7 +380,14 @@ impl World {
         let now = self.body.now;
         let Some(witness) = &mut self.body.witness else { return };
         let Ok(verdict) = witness.handle(ask, now) else { return };
-        self.tell(|| format!("witness: {:?} of {} for {}: {verdict:?}", ask.kind, name(ask.from), names(ask.view.iter())));
+        self.tell(|| {
+            format!(
+                "witness: {:?} of {} for {}: {verdict:?}",
+                ask.kind,
+                name(ask.from),
+                names(ask.view.iter())
+            )
+        });
         if verdict == palisade_proto::Verdict::Granted {
             self.witness_granted(ask);
         }
