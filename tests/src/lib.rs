@@ -4,6 +4,7 @@
 //!
 //! Nothing here decides anything for the cluster: the lab gives power, links and knobs, and reads what the hosts wrote down.
 
+pub mod explore;
 pub mod lab;
 pub mod measure;
 pub mod scenario;

@@ -6,6 +6,7 @@
 use core::fmt;
 
 use heapless::Vec;
+use serde::Serialize;
 
 use crate::mutant::{self, Mutant};
 use crate::time::voter_length;
@@ -22,7 +23,7 @@ pub type SmallArbiter = Arbiter<4, 6>;
 pub type LargeArbiter = Arbiter<{ crate::MAX_HOSTS }, { 2 * crate::MAX_HOSTS }>;
 
 /// The witness of one cluster of up to `HOSTS` hosts; it remembers `LIVES` incarnations at once.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Arbiter<const HOSTS: usize, const LIVES: usize> {
     lease: Duration,
     drift: Drift,
@@ -33,7 +34,7 @@ pub struct Arbiter<const HOSTS: usize, const LIVES: usize> {
 }
 
 /// The last that an incarnation asked.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 struct Heard {
     from: Incarnation,
     seq: Seq,

@@ -106,6 +106,9 @@ impl Engine {
         if !heartbeat.electorate.contains(self.me) || heartbeat.found.is_none() {
             return;
         }
+        if self.found != heartbeat.found && !self.may_follow_elsewhere(heartbeat) {
+            return;
+        }
         // "3. While locked on (d, epoch), h joins [...] no found other than (d, epoch). A self-locked host may join anything; it
         // drops its lock first."
         if !self.cold.may_join(self.me, heartbeat.found) {
@@ -114,6 +117,7 @@ impl Engine {
         let before = (self.electorate.counted().len(), self.electorate.deaths().len());
         if self.found != heartbeat.found {
             self.found = heartbeat.found;
+            self.found_from = self.next_seq;
             self.electorate.clear_counted();
             self.dirty = true;
         }
@@ -134,6 +138,17 @@ impl Engine {
             }
         }
         self.dirty |= before != (self.electorate.counted().len(), self.electorate.deaths().len());
+    }
+
+    /// A lineage that this life has begun to join may have gone on with it: "a grant from x is itself the evidence", and so is what x
+    /// says of its E. It turns to another only on the word of a host that lives: one that has heard it since. A delayed word of a
+    /// dead lineage cannot have (I0).
+    fn may_follow_elsewhere(&self, heartbeat: &Heartbeat) -> bool {
+        let echo = heartbeat.echo_of(self.me.host);
+        let answers = echo.is_some_and(|echo| {
+            echo.of == self.me && echo.seq >= self.found_from && echo.seq < self.next_seq
+        });
+        self.found.is_none() || answers
     }
 
     /// "3. x is admitted when **every** other member of E(x), with equal found, has said x in its E, and one of them is

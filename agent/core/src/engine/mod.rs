@@ -88,6 +88,8 @@ pub struct Engine {
     next_seq: Seq,
     presence: Presence,
     found: Option<Founding>,
+    /// A heartbeat that echoes at least this seq was built after `found` became what it is.
+    found_from: Seq,
     electorate: Electorate,
     cold: Cold,
     /// Whom a cold start's ask for consent names, while one is wanted.
@@ -194,6 +196,7 @@ impl Engine {
             next_seq: birth.first_seq,
             presence,
             found: saved.found,
+            found_from: birth.first_seq,
             electorate: Electorate::restore(&saved.electorate, &saved.dead, &saved.cut),
             cold: Cold::restore(saved.lock),
             cold_ask: None,

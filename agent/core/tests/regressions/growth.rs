@@ -37,6 +37,42 @@ fn a_locked_host_is_not_admitted_into_a_lineage_it_was_joining() {
     assert!(!bench.engine.admitted() && bench.engine.lock() == lock);
 }
 
+/// I0: a host that another lineage counts does not follow the delayed word of a dead one, only that of a host that has heard it
+/// since. Found by exploration: c is counted by a's cold start and has heard that from a alone; a loses its power and comes back,
+/// which ends c's lock; then a word of b's dead life arrives, from before the cold start, and c was admitted beside b's new life.
+#[test]
+fn a_counted_newcomer_turns_to_another_lineage_only_on_a_fresh_word() {
+    let (b, c) = (life(1, 1), life(2, 1));
+    let me = Bench::new(3, "", &[]).me();
+    let (dead, newer) = (Founding { decider: b, epoch: 7 }, Founding { decider: c, epoch: 9 });
+    let mut saved = Saved::new(0);
+    saved.found = Some(newer);
+    saved.electorate = vec![me, life(1, 2), c];
+    let mut bench = Bench::start(cluster(3, ""), SavedState::Found(Box::new(saved)), BEGIN);
+    bench.wait(400);
+    let begun = bench.sent.first().unwrap().seq;
+    let word = |bench: &Bench, echoed: Option<u64>| {
+        let mut word = bench.word(b, bench.now * 1000, &[b]);
+        (word.found, word.electorate) = (Some(dead), [b, me].into_iter().collect());
+        word.echo = echoed.map(|seq| Echo { of: me, seq }).into_iter().collect();
+        word
+    };
+    // The life that is dead now was the last that was heard of its host.
+    let mut earlier = word(&bench, Some(begun));
+    (earlier.presence, earlier.electorate) = (Presence::Joining, Names::new());
+    bench.hear(earlier);
+    for echoed in [None, Some(begun - 1)] {
+        bench.wait(50);
+        bench.hear(word(&bench, echoed));
+        bench.wait(50);
+        assert_eq!((bench.engine.found(), bench.engine.admitted()), (Some(newer), false));
+    }
+    let answer = word(&bench, Some(bench.last_seq()));
+    bench.hear(answer);
+    bench.wait(50);
+    assert_eq!((bench.engine.found(), bench.engine.admitted()), (Some(dead), true));
+}
+
 /// PROTOCOL, "Growing": "not admitted within `join_timeout`" counts from when a member was counted, not from when the process
 /// of the one who counts began: hosts may boot minutes apart.
 #[test]

@@ -1,0 +1,54 @@
+//! The exploration as tests: every scene with few deviations, gone through to its end. The program `explore` goes further.
+
+use palisade_tests::explore::{Bounds, Failure, run, scenes};
+
+/// Every history of a scene with at most so many deviations keeps the invariants; there are at least so many states.
+fn holds(name: &str, deviations: u8, least: u64) {
+    let scenes = scenes();
+    let scene = scenes.iter().find(|scene| scene.name == name).expect("a scene of this name");
+    let outcome = run(scene, Bounds { deviations, states: 200_000, threads: 2 });
+    if let Some(Failure { what, path }) = outcome.failure {
+        let path: Vec<String> = path.iter().map(|(at, index)| format!("{at}:{index}")).collect();
+        panic!("{what}; whole: explore {name} --path {}", path.join(","));
+    }
+    assert!(outcome.exhausted, "{name} was not gone through to its end");
+    assert!(outcome.states >= least, "{name} has {} states only", outcome.states);
+}
+
+macro_rules! scenes {
+    ($($test:ident $name:literal $deviations:literal $least:literal)*) => {
+        $(
+            /// I0, P, I1, I2, I3, I4, SAFE-2, SAFE-9 in every history of this scene within the bound.
+            #[test]
+            fn $test() {
+                holds($name, $deviations, $least);
+            }
+        )*
+    };
+}
+
+scenes! {
+    two_and_witness "two-and-witness" 1 300
+    two_deep "two-deep" 1 300
+    three "three" 1 300
+    three_deep "three-deep" 1 300
+    three_and_witness "three-and-witness" 1 300
+    growth_three "growth-three" 1 300
+    growth_deep "growth-deep" 1 300
+    cold_two_witness "cold-two-witness" 1 300
+    cold_three "cold-three" 1 300
+    old_lineage "old-lineage" 1 300
+    old_lock "old-lock" 1 300
+    leaving "leaving" 1 300
+    harmless_two "harmless-two" 1 50
+    harmless_three "harmless-three" 1 50
+}
+
+/// Nothing but the adversary's choice decides: the number of states is the same however the work is shared out.
+#[test]
+fn one_thread_finds_what_two_find() {
+    let scenes = scenes();
+    let scene = scenes.iter().find(|scene| scene.name == "three").expect("a scene of this name");
+    let states = |threads| run(scene, Bounds { deviations: 1, states: 200_000, threads }).states;
+    assert_eq!(states(1), states(2));
+}
