@@ -1,5 +1,7 @@
 //! The exploration as tests: every scene with few deviations, gone through to its end. The program `explore` goes further.
 
+#![allow(clippy::expect_used, clippy::panic, reason = "a scene that is not there or fails is a failed test")]
+
 use palisade_tests::explore::{Bounds, Failure, run, scenes};
 
 /// Every history of a scene with at most so many deviations keeps the invariants; there are at least so many states.

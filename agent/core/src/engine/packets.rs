@@ -124,7 +124,11 @@ impl Engine {
                 peer.armed_since = peer.armed_since.or(Some(now))
             }
             Presence::Admitted => peer.armed_since = None,
-            Presence::Joining | Presence::Left => {}
+            // An un-admitted host that hears nobody is about to restart: it is as much `away` as a member.
+            Presence::Joining => {
+                peer.away_since = peer.away_since.or(Some(now)).filter(|_| heartbeat.heard.is_empty());
+            }
+            Presence::Left => {}
         }
         peer.accepted = Some(Accepted { heartbeat: Arc::clone(&heartbeat), at: now, steady_since });
         self.cold.heard(from.host);

@@ -107,7 +107,12 @@ impl Engine {
             fenced,
             cut: self.electorate.cut().iter().copied().collect(),
             view: self.view.iter().copied().collect(),
-            heard: self.heard().map(|accepted| accepted.heartbeat.from).collect(),
+            // Whoever is about to restart hears nobody any more: an un-admitted host has no other word for it.
+            heard: self
+                .heard()
+                .filter(|_| !self.is_parting())
+                .map(|accepted| accepted.heartbeat.from)
+                .collect(),
             echo: self.peers.values().filter_map(|peer| peer.last_seen).collect(),
             grants: grants.filter(|_| speaks_as_voter).collect(),
             lock: self.cold.lock(),

@@ -5,7 +5,7 @@ use palisade_core::standing::SavedState;
 use palisade_proto::WorkloadId;
 use palisade_proto::message::{Grant, Names, Presence};
 
-use crate::common::{BEGIN, Bench, cluster, life};
+use crate::common::{BEGIN, Bench, cluster, life, unadmitted_host};
 
 /// Words of both members that ask for an answer, every few milliseconds, as a live cluster has them.
 fn hear_busily(bench: &mut Bench, ms: u64) {
@@ -146,4 +146,43 @@ fn a_look_does_not_end_a_stop() {
     bench.report(WorkloadReport::StopFailed("it hangs".to_owned()));
     bench.report(WorkloadReport::Seen(Seen::Stopped));
     assert!(bench.saved.left);
+}
+
+/// I4: a host that restarts its agent before it is a member says so by hearing nobody. It is not counted then, and whoever has
+/// just counted it waits for it. Found by exploration: it was counted while its agent was away, and lost its power.
+#[test]
+fn a_restart_before_the_admission_costs_no_power() {
+    let (b, c) = (life(1, 1), life(2, 1));
+    let joins = |bench: &mut Bench, ms: u64| {
+        for _ in 0..ms / 50 {
+            bench.live(50, &[b]);
+            let mut word = bench.word(b, bench.now * 1000 + 1, &[b]);
+            word.heard = [bench.me(), c].into_iter().collect();
+            bench.hear(word);
+            let mut word = unadmitted_host(bench, c, None);
+            word.heard = [bench.me(), b].into_iter().collect();
+            bench.hear(word);
+        }
+    };
+    let restarts = |bench: &mut Bench| {
+        let mut word = unadmitted_host(bench, c, None);
+        (word.seq, word.heard) = (word.seq + 2, Names::new());
+        bench.hear(word);
+    };
+    // Before it is counted.
+    let mut bench = Bench::new(3, "", &[b]);
+    joins(&mut bench, 9_000);
+    restarts(&mut bench);
+    bench.live(2_500, &[b]);
+    assert_eq!((bench.engine.counted().len(), bench.looks(2)), (2, 0));
+    // After that, and in time again.
+    let mut bench = Bench::new(3, "", &[b]);
+    joins(&mut bench, 12_000);
+    assert!(bench.engine.counted().contains(&c));
+    restarts(&mut bench);
+    bench.live(3_000, &[b]);
+    assert_eq!(bench.looks(2), 0);
+    // After that, and never again.
+    bench.live(4_000, &[b]);
+    assert!(bench.looks(2) > 0);
 }
