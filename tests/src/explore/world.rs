@@ -151,7 +151,7 @@ pub(super) fn setup(hosts: usize, witness: bool) -> Setup {
         rejoin_hold: 500,
         join_timeout: 1000,
         boot_wait: 200,
-        restart_hold: 1200,
+        restart_hold: 2400,
         grace: 1000,
         budget: 31,
         deadline: 500,
