@@ -57,6 +57,11 @@ else
     echo "NOT CHECKED dependencies: advisories (the advisory database cannot be reached)"
 fi
 check "release binaries" cargo build --quiet --release --locked -p palisade -p palisade-witness -p palisade-tests
+check "simulation: build" cargo build --quiet --locked --profile sim -p palisade-tests --bin sim --bin explore
+check "simulation: 20000 histories" "$target/sim/sim" --seeds 0..20000
+count "exploration" "$target/sim/explore"
+check "mutants: build" cargo build --quiet --locked --profile sim -p palisade-tests --features mutants --bin mutants
+count "mutants" "$target/sim/mutants"
 count "unit, simulation and device tests" cargo nextest run --locked --workspace --no-fail-fast --status-level fail --final-status-level fail
 count "fuzzing" sh tests/fuzz.sh 5
 check "documentation's examples" cargo test --quiet --locked --workspace --doc

@@ -8,7 +8,7 @@ use std::time::Instant;
 use clap::Parser;
 use palisade_proto::mutant::{Mutant, break_rule};
 use palisade_tests::sim::Plot;
-use palisade_tests::sim::hunt::{Hunt, hunt, hunts};
+use palisade_tests::sim::hunt::{Hunt, hunt, hunts, unseen};
 
 /// Breaks one rule at a time; each must be caught within its number of seeds.
 #[derive(Parser)]
@@ -55,6 +55,10 @@ fn main() -> ExitCode {
                 );
             }
         }
+    }
+    if arguments.names.is_empty() {
+        let unseen: Vec<&str> = unseen().iter().map(|mutant| mutant.name()).collect();
+        println!("not hunted, no history has shown them yet: {}", unseen.join(", "));
     }
     println!("{caught} passed, {survived} failed");
     if survived == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
