@@ -1,6 +1,6 @@
 //! The exploration as tests: every scene with few deviations, gone through to its end. The program `explore` goes further.
 
-#![allow(clippy::expect_used, clippy::panic, reason = "a scene that is not there or fails is a failed test")]
+#![allow(clippy::expect_used, clippy::panic, reason = "a test may panic")]
 
 use palisade_tests::explore::{Bounds, Failure, run, scenes};
 
@@ -30,20 +30,21 @@ macro_rules! scenes {
 }
 
 scenes! {
-    two_and_witness "two-and-witness" 1 300
-    two_deep "two-deep" 1 300
-    three "three" 1 300
-    three_deep "three-deep" 1 300
-    three_and_witness "three-and-witness" 1 300
-    growth_three "growth-three" 1 300
-    growth_deep "growth-deep" 1 300
-    cold_two_witness "cold-two-witness" 1 300
-    cold_three "cold-three" 1 300
-    old_lineage "old-lineage" 1 300
-    old_lock "old-lock" 1 300
-    leaving "leaving" 1 300
-    harmless_two "harmless-two" 1 50
-    harmless_three "harmless-three" 1 50
+    two_and_witness "two-and-witness" 2 60_000
+    two_deep "two-deep" 2 13_000
+    three "three" 1 700
+    three_deep "three-deep" 2 25_000
+    three_and_witness "three-and-witness" 2 19_000
+    growth_three "growth-three" 1 7_000
+    growth_deep "growth-deep" 1 3_000
+    cold_two_witness "cold-two-witness" 1 3_000
+    cold_three "cold-three" 1 7_000
+    old_lineage "old-lineage" 1 3_000
+    old_lock "old-lock" 1 3_000
+    leaving "leaving" 1 11_000
+    old_ask "old-ask" 1 6_000
+    harmless_two "harmless-two" 2 5_000
+    harmless_three "harmless-three" 2 10_000
 }
 
 /// Nothing but the adversary's choice decides: the number of states is the same however the work is shared out.

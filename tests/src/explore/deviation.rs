@@ -17,7 +17,7 @@ pub(super) const LONG: u64 = 20;
 pub enum Deviation {
     /// From now on hosts of different groups do not reach each other.
     Part([u8; 3]),
-    /// One way loses everything for [`BRIEF`].
+    /// One way loses everything for a few steps.
     Deaf(usize, usize),
     /// One way loses everything until it is mended or released.
     Cut(usize, usize),
@@ -29,7 +29,7 @@ pub enum Deviation {
     Release(usize, usize),
     /// Only the first packet that was kept arrives now; the way stays as it is.
     Leak(usize, usize),
-    /// A host does not reach the witness for [`BRIEF`].
+    /// A host does not reach the witness for a few steps.
     NoWitness(usize),
     /// What a host asks the witness in this step arrives so many steps later.
     LateAsk(usize, u64),

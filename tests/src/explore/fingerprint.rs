@@ -4,7 +4,8 @@
 //! Times become distances from now, and beyond [`OLD_MS`] in the past all are one. Seqs become their rank among those of their
 //! owner (only their order is ever looked at). Lives are named in the order in which they appear. Left out: what is only shown
 //! (alarms, answers of the witness, records), counters that only name, and what no scene reaches: the fence budget, and the
-//! beacons (a cold start's consent waits ten minutes).
+//! beacons (a cold start's consent waits ten minutes). A beacon takes a seq, though: with a witness, which of two such worlds
+//! stands for both depends on the order of the work, and the number of states varies by about one in a thousand.
 
 use core::fmt;
 use std::collections::BTreeMap;

@@ -175,7 +175,7 @@ impl Search<'_> {
                     break;
                 }
                 world.restore(&job.snapshot);
-                if !world.can_deviate(*deviation) {
+                if !self.scene.allows(*deviation, &world) {
                     continue;
                 }
                 let at = world.body.steps - self.scene.begins_at();

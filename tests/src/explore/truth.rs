@@ -55,9 +55,16 @@ impl World {
         }
     }
 
-    pub(super) fn is_admitted(&self, host: usize) -> bool {
+    fn is_admitted(&self, host: usize) -> bool {
         let admitted = self.engines[host].as_ref().map(palisade_core::Engine::admitted);
         self.living(host).is_some_and(|(_, saved)| admitted.unwrap_or(saved.admitted))
+    }
+
+    /// Whether a host is a member that every running agent stands with.
+    pub(super) fn stands(&self, host: usize) -> bool {
+        let me = self.body.machines[host].me;
+        self.is_admitted(host)
+            && self.engines.iter().flatten().all(|engine| me.is_some_and(|me| engine.view().contains(&me)))
     }
 
     /// What can be seen between two steps: I0 and P.
