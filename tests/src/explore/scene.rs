@@ -49,8 +49,8 @@ impl Scene {
         world
     }
 
-    /// Whether this may happen now. A harmless scene restarts only who stands in every view: a newcomer that falls silent once
-    /// it is counted, or a second restart beyond the hold of the first, is fenced as the protocol says.
+    /// Whether this may happen now. A harmless scene restarts only who stands in every view: a second restart beyond the
+    /// hold of the first is fenced as the protocol says.
     pub(super) fn allows(&self, deviation: D, world: &World) -> bool {
         let unheld = matches!(deviation, D::Restart(host, _) if self.harmless && !world.stands(host));
         !unheld && world.can_deviate(deviation)
