@@ -50,6 +50,8 @@ check "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked 
 check "protocol without std, on a Cortex-M4" \
     cargo build --quiet --locked -p palisade-proto --no-default-features --target thumbv7em-none-eabihf
 check "dependencies: licences, sources, bans" cargo deny --locked check bans licenses sources
+check "dependencies of the fuzzing" \
+    cargo deny --manifest-path tests/fuzz/Cargo.toml --locked check bans licenses sources
 # The advisory database is fetched from the network; a machine that cannot reach it says so and is not counted.
 if cargo deny --locked fetch db >/dev/null 2>&1; then
     check "dependencies: advisories" cargo deny --locked check advisories

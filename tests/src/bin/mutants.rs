@@ -1,16 +1,21 @@
-//! `mutants [NAME...]`: breaks one rule of the shipped code at a time and looks for the first seed that sees it.
+//! `mutants [NAME...]`: breaks one rule of the shipped code at a time and looks for the first seed, or for the scene of the
+//! exploration, that sees it.
 //!
-//! A mutant that survives is a hole in the checks of the simulation. Prints the table of `tests/README.md`.
+//! A mutant that survives is a hole in the checks. Prints the tables of `tests/README.md`.
 
 use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
 use palisade_proto::mutant::{Mutant, break_rule};
-use palisade_tests::sim::Plot;
-use palisade_tests::sim::hunt::{Hunt, hunt, hunts, unseen};
+use palisade_tests::explore::{self, Bounds, SEEN, scenes};
+use palisade_tests::sim::hunt::{Hunt, hunts, unseen};
+use palisade_tests::sim::{self, Plot};
 
-/// Breaks one rule at a time; each must be caught within its number of seeds.
+/// Where the exploration of a broken rule gives up.
+const MOST_STATES: u64 = 500_000;
+
+/// Breaks one rule at a time; each must be caught within its number of seeds, or by its scene.
 #[derive(Parser)]
 struct Arguments {
     /// These only.
@@ -27,41 +32,62 @@ fn main() -> ExitCode {
         eprintln!("mutants: there is none called `{name}`; all are: {}", names());
         return ExitCode::FAILURE;
     }
-    let chosen = |hunt: &&Hunt| {
-        arguments.names.is_empty() || arguments.names.iter().any(|name| name == hunt.mutant.name())
+    let chosen = |mutant: Mutant| {
+        arguments.names.is_empty() || arguments.names.iter().any(|name| name == mutant.name())
     };
     let (mut caught, mut survived) = (0, 0);
-    let hunts = hunts();
     println!("| mutant | what is broken | caught by | plot | seed | within |");
     println!("|---|---|---|---|---|---|");
-    for hunt_for in hunts.iter().filter(chosen) {
-        let began = Instant::now();
-        break_rule(Some(hunt_for.mutant));
-        let found = hunt(hunt_for, arguments.times);
-        break_rule(None);
-        let (name, words) = (hunt_for.mutant.name(), hunt_for.mutant.words().trim());
-        let within = hunt_for.within;
-        let plot = hunt_for.plot.map_or("any", Plot::name);
-        match found {
-            Some(found) => {
-                caught += 1;
-                println!("| {name} | {words} | {} | {plot} | {} | {within} |", found.invariant, found.seed);
-            }
-            None => {
-                survived += 1;
-                println!(
-                    "| {name} | {words} | **survived** | {plot} | {:.0} s | {within} |",
-                    began.elapsed().as_secs_f64()
-                );
-            }
-        }
+    for hunt in hunts().iter().filter(|hunt| chosen(hunt.mutant)) {
+        if by_a_history(hunt, arguments.times) { caught += 1 } else { survived += 1 }
+    }
+    println!("\n| mutant | what is broken | caught by | scene | states until then |");
+    println!("|---|---|---|---|---|");
+    for (mutant, scene) in SEEN.into_iter().filter(|(mutant, _)| chosen(*mutant)) {
+        if by_a_scene(mutant, scene) { caught += 1 } else { survived += 1 }
     }
     if arguments.names.is_empty() {
-        let unseen: Vec<&str> = unseen().iter().map(|mutant| mutant.name()).collect();
-        println!("not hunted, no history has shown them yet: {}", unseen.join(", "));
+        let nor_in_a_scene = |mutant: &Mutant| !SEEN.iter().any(|(seen, _)| seen == mutant);
+        let unseen = unseen().into_iter().filter(nor_in_a_scene).map(Mutant::name);
+        println!("\nnot hunted, nothing has shown them yet: {}", unseen.collect::<Vec<_>>().join(", "));
     }
     println!("{caught} passed, {survived} failed");
     if survived == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn by_a_history(hunt: &Hunt, times: u64) -> bool {
+    let began = Instant::now();
+    break_rule(Some(hunt.mutant));
+    let found = sim::hunt::hunt(hunt, times);
+    break_rule(None);
+    let (name, words) = (hunt.mutant.name(), hunt.mutant.words().trim());
+    let (plot, within) = (hunt.plot.map_or("any", Plot::name), hunt.within);
+    match &found {
+        Some(found) => {
+            println!("| {name} | {words} | {} | {plot} | {} | {within} |", found.invariant, found.seed);
+        }
+        None => {
+            let took = began.elapsed().as_secs_f64();
+            println!("| {name} | {words} | **survived** | {plot} | {took:.0} s | {within} |");
+        }
+    }
+    found.is_some()
+}
+
+fn by_a_scene(mutant: Mutant, name: &str) -> bool {
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let scenes = scenes();
+    let Some(scene) = scenes.iter().find(|scene| scene.name == name) else {
+        println!("| {} | | **there is no scene {name}** | | |", mutant.name());
+        return false;
+    };
+    break_rule(Some(mutant));
+    let outcome = explore::run(scene, Bounds { deviations: scene.deviations, states: MOST_STATES, threads });
+    break_rule(None);
+    let what = outcome.failure.as_ref().map(|failure| failure.what.split(':').next().unwrap_or_default());
+    let (words, by) = (mutant.words().trim(), what.unwrap_or("**survived**"));
+    println!("| {} | {words} | {by} | {name} | {} |", mutant.name(), outcome.states);
+    outcome.failure.is_some()
 }
 
 fn names() -> String {

@@ -13,6 +13,8 @@
     reason = "a simulated world that contradicts itself should stop at once"
 )]
 
+use palisade_proto::mutant::Mutant;
+
 mod deviation;
 mod fingerprint;
 mod machines;
@@ -59,3 +61,12 @@ pub struct Failure {
     /// Which deviation of the scene's list, at which step of the scene.
     pub path: Vec<(u64, usize)>,
 }
+
+/// Rules whose loss a scene shows within its own bounds and random histories do not: which rule, and the scene.
+pub const SEEN: [(Mutant, &str); 5] = [
+    (Mutant::LockedJoinsAnyone, "old-lineage"),
+    (Mutant::LockReleasedOnSilence, "old-lineage"),
+    (Mutant::ColdStartUnconfirmed, "old-lock"),
+    (Mutant::WitnessLeasesByHost, "old-ask"),
+    (Mutant::OldLeftCounts, "leaving"),
+];

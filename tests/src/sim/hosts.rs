@@ -264,8 +264,8 @@ impl World {
         self.trace(|| format!("{}: operator asks {request:?}: {said:?}", NAMES[on]));
     }
 
-    /// At the end somebody lets run what was stopped, switches on what a fence left off, and confirms the host that stays dead, wherever nobody can know
-    /// it by proof.
+    /// At the end somebody lets run what was stopped or failed, switches on what a fence left off, and confirms the host that
+    /// stays dead, wherever nobody can know it by proof.
     pub(super) fn operator_walks_round(&mut self, healed: Micros) {
         let passed = (self.now - healed) / 1000;
         if passed < 5_000 || passed % 5000 >= 250 {

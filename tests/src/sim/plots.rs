@@ -120,7 +120,9 @@ impl Plot {
         line: &mut Timeline,
     ) {
         let plot = match self {
-            Self::Mix | Self::Harmless => mix,
+            Self::Mix => mix,
+            // It has a length of its own.
+            Self::Harmless => return,
             Self::Flapping => flapping,
             Self::WitnessInASplit => witness_in_a_split,
             Self::Halves => halves,

@@ -318,8 +318,9 @@ impl World {
     }
 
     /// SAFE-8: so many victims within the window, and no more, of the fences that a host ordered in this boot and of those that
-    /// it was told of. A fence that nobody is left to tell of cannot be counted; operators' orders and a cold start's are not. One victim is one life as the orderer counts it: an off that a device executes twice is one fence, and one that was sent to a host without power
-    /// and executes after its next boot is none.
+    /// it was told of. A fence that nobody is left to tell of cannot be counted; operators' orders and a cold start's are not.
+    /// One victim is one life as the orderer counts it: an off that a device executes twice is one fence, and one that was sent
+    /// to a host without power and executes after its next boot is none.
     pub(super) fn check_cut(&mut self, host: usize, by: usize, given: Given) {
         if self.is_well_since(given.at) && !self.truth.by_operator.contains(&host) {
             self.fail(format!("I4: {} was fenced by {} though all was well", NAMES[host], NAMES[by]));

@@ -140,9 +140,10 @@ impl Engine {
         self.dirty |= before != (self.electorate.counted().len(), self.electorate.deaths().len());
     }
 
-    /// A lineage that this life has begun to join may have gone on with it: "a grant from x is itself the evidence", and so is what x
-    /// says of its E. It turns to another only on the word of a host that lives: one that has heard it since. A delayed word of a
-    /// dead lineage cannot have (I0).
+    /// A lineage that this life has begun to join may have gone on with it: "a grant from x is itself the evidence", and so is
+    /// what x says of its E. It turns to another only on the word of a host that lives: one that has heard it since. A delayed
+    /// word of a dead lineage cannot have (I0). PROTOCOL, "Growing" 2, lacks this condition; the trace that needs it is told at
+    /// the test `a_counted_newcomer_turns_to_another_lineage_only_on_a_fresh_word`.
     fn may_follow_elsewhere(&self, heartbeat: &Heartbeat) -> bool {
         let echo = heartbeat.echo_of(self.me.host);
         let answers = echo.is_some_and(|echo| {

@@ -124,7 +124,8 @@ impl Engine {
                 peer.armed_since = peer.armed_since.or(Some(now))
             }
             Presence::Admitted => peer.armed_since = None,
-            // An un-admitted host that hears nobody is about to restart: it is as much `away` as a member.
+            // PROTOCOL, "Leaving and restarting", has `away` for members alone. An un-admitted host that hears nobody is about
+            // to restart: it is held for as long (I4).
             Presence::Joining => {
                 peer.away_since = peer.away_since.or(Some(now)).filter(|_| heartbeat.heard.is_empty());
             }

@@ -33,7 +33,7 @@ fn a_newcomer_counts_the_fences_it_learns_of() {
     }
 }
 
-/// Who came back is dead by its own word. When a member says later that a fence had cut its power, that counts (found by the
+/// SAFE-8: "counted on every host from gossiped deaths". Who came back is dead by its own word. When a member says later that a fence had cut its power, that counts (found by the
 /// simulation, seed 12558).
 #[test]
 fn a_fence_that_is_heard_of_after_its_victim_counts() {
