@@ -59,7 +59,8 @@ impl Electorate {
     }
 
     pub(crate) fn is_dead(&self, who: Incarnation) -> bool {
-        self.dead.iter().any(|death| death.who == who)
+        let of_host = |death: &SavedDeath| mutant::on(Mutant::LivesAreOne) && death.who.host == who.host;
+        self.dead.iter().any(|death| death.who == who || of_host(death))
     }
 
     /// Somebody says that a fence cut the power of `who`, whose death is known. True if that is news.

@@ -137,7 +137,12 @@ pub fn awaken(birth: &Birth) -> Awakening {
     match &birth.saved {
         SavedState::Found(saved) if saved.left => {
             let (desired_version, stopped) = (saved.desired_version, saved.stopped.clone());
-            live(Saved { desired_version, stopped, ..Saved::new(saved.life.saturating_add(1)) }, false)
+            // SAFE-8: the budget is the host's, whichever of its lives has spent it.
+            let fences = saved.fences.clone();
+            live(
+                Saved { desired_version, stopped, fences, ..Saved::new(saved.life.saturating_add(1)) },
+                false,
+            )
         }
         SavedState::Found(saved) => live(Saved::clone(saved), true),
         SavedState::Absent if birth.journal_says_admitted => Awakening::MustReboot {

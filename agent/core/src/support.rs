@@ -130,9 +130,7 @@ impl Support {
         let running: Vec<(Incarnation, Time)> = self
             .grants
             .iter()
-            .filter(|(voter, expires)| {
-                now < **expires && (electorate.contains(voter) || mutant::on(Mutant::StrangersVote))
-            })
+            .filter(|(voter, expires)| now < **expires && electorate.contains(voter))
             .map(|(voter, expires)| (*voter, *expires))
             .collect();
         let counted = electorate.len();

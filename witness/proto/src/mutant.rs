@@ -86,7 +86,7 @@ mutants! {
     LeftByHost,
     /// Counterexample 15: `left` is said before it is written.
     LeftUnwritten,
-    /// Counterexample 15: a life that has left goes on granting.
+    /// Counterexample 15: a life that leaves has dropped its leases and goes on granting.
     LeftLifeGrants,
     /// Counterexample 16: who announces a restart keeps the grants it holds.
     AwayKeepsGrants,
@@ -110,17 +110,13 @@ mutants! {
     HalfIsQuorum,
     /// Un-admitted hosts vote.
     UnadmittedVote,
-    /// Votes of hosts that are not counted count.
-    StrangersVote,
     /// Most members suffice for an admission.
     AdmittedByMost,
     /// A newcomer holds others dead by its own observation.
     NewcomerBuries,
-    /// The coordinator takes a new life in while an old one of its host is counted.
-    TakenInBesideOldLife,
     /// The coordinator takes hosts in though members are missing.
     TakenInWithoutAll,
-    /// The last word of a host's other life passes for its present one's.
+    /// Lives are not told apart: a death is its host's, not its life's.
     LivesAreOne,
     /// The witness keys its leases by host.
     WitnessLeasesByHost,

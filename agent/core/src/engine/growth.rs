@@ -56,8 +56,7 @@ impl Engine {
                 && x.lease == self.timing().lease()
                 && x.drift == self.timing().drift()
                 && x.health != HealthClass::Failed
-                && (self.electorate.of_host(x.from.host).next().is_none()
-                    || (!self.electorate.counts(x.from) && mutant::on(Mutant::TakenInBesideOldLife)))
+                && self.electorate.of_host(x.from.host).next().is_none()
                 && !self.electorate.is_dead(x.from)
                 && self.is_linked_with_all(x);
             if !fit {

@@ -31,6 +31,9 @@ impl Engine {
             self.leaving =
                 Some(Leaving { how: ExitKind::Left, why: why.to_owned(), said: 0, next: self.now });
             self.record(Event::Left { why: why.to_owned() });
+            if mutant::on(Mutant::LeftLifeGrants) {
+                self.voter.clear();
+            }
         }
         self.settle();
     }
@@ -93,9 +96,7 @@ impl Engine {
             self.presence = Presence::Left;
             self.support.void();
             self.voter.clear();
-            if !mutant::on(Mutant::LeftLifeGrants) {
-                self.peers.values_mut().for_each(|peer| peer.granted = None);
-            }
+            self.peers.values_mut().for_each(|peer| peer.granted = None);
             self.cold.clear();
             self.view.clear();
             self.place.clear();

@@ -295,9 +295,8 @@ impl Engine {
         self.support.void();
         self.voter =
             Voter::new(silent_from(self.now, self.timing().voter_lease()), self.timing().voter_lease());
-        if self.quorum_until.take().is_some() {
-            self.quorate_since = None;
-            self.lost_since = Some(self.now);
+        if self.quorum_until.is_some() {
+            self.end_quorum(self.now);
         }
         self.begin(now);
         self.settle();
@@ -329,12 +328,10 @@ impl Engine {
     /// before it acts on anything.
     fn begin(&mut self, now: Time) {
         self.now = self.now.max(now);
-        if self.quorum_until.is_some_and(|until| now >= until) && !mutant::on(Mutant::WatchdogGapForgotten) {
+        if let Some(until) = self.quorum_until.filter(|until| now >= *until) {
             // PROTOCOL, "Death and shrinking": "A gap is any instant past the expiry of h's quorum, also one that passed
             // while h was frozen."
-            self.lost_since = self.quorum_until;
-            self.quorum_until = None;
-            self.quorate_since = None;
+            self.end_quorum(until);
         }
         self.refresh_view();
     }
@@ -417,7 +414,7 @@ impl Engine {
     /// The last heartbeat accepted from exactly this incarnation.
     fn heartbeat_of(&self, who: Incarnation) -> Option<&Heartbeat> {
         let said = self.accepted(who.host).map(|accepted| &*accepted.heartbeat);
-        said.filter(|heartbeat| heartbeat.from == who || mutant::on(Mutant::LivesAreOne))
+        said.filter(|heartbeat| heartbeat.from == who)
     }
 
     /// PROTOCOL, "Views": "h hears p if it accepted a heartbeat within `suspect`".

@@ -47,6 +47,9 @@ impl Engine {
         let reborn = known != Some(from);
         if reborn {
             if !self.is_fresh(&heartbeat) && !mutant::on(Mutant::DeadBootsSpeak) {
+                if mutant::on(Mutant::LeftByHost) && heartbeat.presence == Presence::Left {
+                    self.bury_host(from.host);
+                }
                 return;
             }
         } else if self
@@ -146,10 +149,6 @@ impl Engine {
                     self.bury(proof);
                 }
             }
-        }
-        if mutant::on(Mutant::LeftByHost) && heartbeat.presence == Presence::Left && self.is_admitted() {
-            let others: Vec<Incarnation> = self.electorate.of_host(from.host).collect();
-            others.into_iter().for_each(|other| self.bury(Proof::left(other, now)));
         }
         if mutant::on(Mutant::HoldEndsWhenHeard)
             && heartbeat.presence != Presence::Away
@@ -254,6 +253,12 @@ impl Engine {
         }
     }
 
+    /// Buries every life of a host: what no rule does (see [`Mutant::LeftByHost`]).
+    fn bury_host(&mut self, host: HostId) {
+        let all: Vec<Incarnation> = self.electorate.of_host(host).collect();
+        all.into_iter().for_each(|who| self.bury(Proof::left(who, self.now)));
+    }
+
     /// Removes from E whose time has come.
     pub(super) fn shrink(&mut self) {
         let voter_lease = self.timing().voter_lease();
@@ -276,15 +281,14 @@ impl Engine {
     /// The grant rule for an accepted ask: conditions 1 and 2 are the voter's, 3 is a host's.
     fn grant(&mut self, ask: &Heartbeat) {
         // "3. Ls and drift equal v's; if v is a host: v is admitted, same found, h in E(v)\D(v), h in V(v), v in V."
+        let stands = self.is_admitted() && self.view.contains(&ask.from) && ask.view.contains(self.me);
         let allowed = ask.presence == Presence::Admitted
-            && (self.is_admitted() || mutant::on(Mutant::UnadmittedVote))
+            && (stands || (self.presence == Presence::Joining && mutant::on(Mutant::UnadmittedVote)))
             && !self.is_ending()
             && ask.lease == self.timing().lease()
             && ask.drift == self.timing().drift()
             && ask.found == self.found
-            && self.electorate.is_living(ask.from)
-            && (self.view.contains(&ask.from) || mutant::on(Mutant::UnadmittedVote))
-            && ask.view.contains(self.me);
+            && self.electorate.is_living(ask.from);
         if !allowed {
             return;
         }

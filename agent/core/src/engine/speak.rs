@@ -83,9 +83,7 @@ impl Engine {
             .filter(|death| dead.contains(death.who))
             .map(|death| death.who)
             .collect();
-        let speaks_as_voter = self.is_admitted()
-            || mutant::on(Mutant::UnadmittedVote)
-            || (mutant::on(Mutant::LeftLifeGrants) && self.presence == Presence::Left);
+        let speaks_as_voter = self.is_admitted() || mutant::on(Mutant::UnadmittedVote);
         let grants = self.peers.values().filter_map(|peer| {
             let (grant, seen) = (peer.granted?, peer.last_seen?);
             (seen.of == grant.to).then_some(Grant { to: grant.to, seq: grant.seq })
@@ -107,10 +105,12 @@ impl Engine {
             fenced,
             cut: self.electorate.cut().iter().copied().collect(),
             view: self.view.iter().copied().collect(),
-            // Whoever is about to restart hears nobody any more: an un-admitted host has no other word for it.
+            // Whoever is about to restart hears nobody any more: an un-admitted host has no other word for it. And whoever said
+            // that it restarts is not heard before it speaks again: else it is back in a view by what was said of its last
+            // process, and out of it, its hold over, at the next word (I4; a quorum is lost by it, too).
             heard: self
                 .heard()
-                .filter(|_| !self.is_parting())
+                .filter(|accepted| !self.is_parting() && accepted.heartbeat.presence != Presence::Away)
                 .map(|accepted| accepted.heartbeat.from)
                 .collect(),
             echo: self.peers.values().filter_map(|peer| peer.last_seen).collect(),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use palisade_ladder::Proof;
 use palisade_proto::message::{HealthClass, Presence};
 use palisade_proto::mutant::{self, Mutant};
-use palisade_proto::{Heartbeat, Incarnation, MAX_HOSTS};
+use palisade_proto::{Heartbeat, Incarnation, MAX_HOSTS, Time};
 
 use super::Engine;
 use crate::action::Action;
@@ -29,9 +29,7 @@ impl Engine {
         self.support.view_changed(grows);
         if !grows && self.quorum_until.is_some() {
             // The quorum was one for the view that is no more: nothing may act on it in between.
-            self.quorum_until = None;
-            self.quorate_since = None;
-            self.lost_since = Some(self.now);
+            self.end_quorum(self.now);
         }
         let gone: Vec<Incarnation> = self.view.difference(&view).copied().collect();
         let lost = gone
@@ -100,13 +98,10 @@ impl Engine {
         let until = if self.is_admitted() { tally.until } else { None };
         match (self.quorum_until.is_some(), until.is_some()) {
             (false, true) => {
-                self.quorate_since = Some(self.now);
+                self.quorate_since.get_or_insert(self.now);
                 self.lost_since = None;
             }
-            (true, false) => {
-                self.quorate_since = None;
-                self.lost_since = Some(self.now);
-            }
+            (true, false) => self.end_quorum(self.now),
             (true, true) | (false, false) => {}
         }
         self.quorum_until = until;
@@ -126,6 +121,15 @@ impl Engine {
             self.record(Event::Standing { quorate, votes, witness: tally.witness, needed });
         }
         self.prove_by_watchdog();
+    }
+
+    /// The quorum ended at `at`.
+    pub(super) fn end_quorum(&mut self, at: Time) {
+        self.quorum_until = None;
+        self.lost_since = Some(at);
+        if !mutant::on(Mutant::WatchdogGapForgotten) {
+            self.quorate_since = None;
+        }
     }
 
     /// SAFE-3: a host that is not quorate kills its workloads within `grace`.
@@ -228,11 +232,9 @@ impl Engine {
         let absent: Vec<Incarnation> =
             self.electorate.living().filter(|who| *who != self.me && !self.view.contains(who)).collect();
         for who in absent {
-            let Some(bound) =
-                self.heartbeat_of(who).map(|heartbeat| heartbeat.watchdog_bound).filter(|bound| bound.0 > 0)
-            else {
-                continue;
-            };
+            let said =
+                self.heartbeat_of(who).map(|heartbeat| heartbeat.watchdog_bound).filter(|bound| bound.0 > 0);
+            let Some(bound) = said.or_else(|| self.unsaid_bound()) else { continue };
             // Silence it must be: a host that still speaks has a watchdog that did not fire.
             if self.hears(who).is_some() {
                 continue;
@@ -242,7 +244,11 @@ impl Engine {
             else {
                 continue;
             };
-            let Some(outside) = self.outside_since.get(&who).copied() else { continue };
+            let outside = self.outside_since.get(&who).copied();
+            let Some(outside) = outside.or_else(|| mutant::on(Mutant::WatchdogNeverArmed).then_some(since))
+            else {
+                continue;
+            };
             let spoke = self.accepted(who.host).map_or(armed, |last| last.at);
             let from = since.max(outside).max(armed).max(spoke);
             let bound = match self.cluster.watchdog() {
@@ -254,6 +260,12 @@ impl Engine {
                 None => self.wake_at(from.after(bound)),
             }
         }
+    }
+
+    /// What no host has said: that it may be taken to have armed a watchdog like ours.
+    fn unsaid_bound(&self) -> Option<palisade_proto::Duration> {
+        let ours = self.cluster.watchdog().filter(|_| mutant::on(Mutant::WatchdogNeverArmed))?;
+        Some(ours.bound(self.timing().drift()))
     }
 
     /// PROTOCOL, "Witness": "the half that ranks worse as last known (health, then running workloads, then lowest index)
