@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use palisade_proto::mutant::{Mutant, break_rule};
-use palisade_tests::explore::{self, Bounds, SEEN, scenes};
+use palisade_tests::explore::{self, Bounds, SEEN, Scene, scenes};
 use palisade_tests::sim::hunt::{Hunt, hunts, unseen};
 use palisade_tests::sim::{self, Plot};
 
@@ -23,6 +23,12 @@ struct Arguments {
     /// Look this many times as far as the stated number of seeds.
     #[arg(long, default_value_t = 1)]
     times: u64,
+    /// Look for the named ones in every plot, in so many seeds of each, and in every scene: where is each seen soonest?
+    #[arg(long, value_name = "SEEDS")]
+    everywhere: Option<u64>,
+    /// Look in these plots and scenes only.
+    #[arg(long = "in", value_name = "PLOT-OR-SCENE", requires = "everywhere")]
+    places: Vec<String>,
 }
 
 fn main() -> ExitCode {
@@ -31,6 +37,13 @@ fn main() -> ExitCode {
     if let Some(name) = arguments.names.iter().find(unknown) {
         eprintln!("mutants: there is none called `{name}`; all are: {}", names());
         return ExitCode::FAILURE;
+    }
+    if let Some(within) = arguments.everywhere {
+        let named = |mutant: &&Mutant| arguments.names.iter().any(|name| name == mutant.name());
+        let wanted =
+            |place: &str| arguments.places.is_empty() || arguments.places.iter().any(|name| name == place);
+        Mutant::ALL.iter().filter(named).for_each(|mutant| everywhere(*mutant, within, wanted));
+        return ExitCode::SUCCESS;
     }
     let chosen = |mutant: Mutant| {
         arguments.names.is_empty() || arguments.names.iter().any(|name| name == mutant.name())
@@ -55,6 +68,34 @@ fn main() -> ExitCode {
     if survived == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+fn everywhere(mutant: Mutant, within: u64, wanted: impl Fn(&str) -> bool) {
+    println!("{}: {}", mutant.name(), mutant.words().trim());
+    break_rule(Some(mutant));
+    let plots = Plot::NAMES.iter().map(|(name, plot)| (*name, Some(*plot)));
+    for (name, plot) in std::iter::once(("any", None)).chain(plots).filter(|(name, _)| wanted(name)) {
+        let found = sim::hunt::hunt(&Hunt { mutant, plot, within }, 1);
+        if let Some(found) = found {
+            println!("  {name}, seed {}: {}", found.seed, found.invariant);
+        }
+    }
+    break_rule(None);
+    for scene in scenes().into_iter().filter(|scene| wanted(scene.name)) {
+        if let Some((what, states)) = explore_broken(mutant, &scene) {
+            println!("  {}, {states} states: {what}", scene.name);
+        }
+    }
+}
+
+/// The first failure of a scene under a broken rule, and after how many states.
+fn explore_broken(mutant: Mutant, scene: &Scene) -> Option<(String, u64)> {
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    break_rule(Some(mutant));
+    let outcome = explore::run(scene, Bounds { deviations: scene.deviations, states: MOST_STATES, threads });
+    break_rule(None);
+    let invariant = outcome.failure?.what.split(':').next().unwrap_or_default().to_owned();
+    Some((invariant, outcome.states))
+}
+
 fn by_a_history(hunt: &Hunt, times: u64) -> bool {
     let began = Instant::now();
     break_rule(Some(hunt.mutant));
@@ -75,19 +116,15 @@ fn by_a_history(hunt: &Hunt, times: u64) -> bool {
 }
 
 fn by_a_scene(mutant: Mutant, name: &str) -> bool {
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let scenes = scenes();
     let Some(scene) = scenes.iter().find(|scene| scene.name == name) else {
         println!("| {} | | **there is no scene {name}** | | |", mutant.name());
         return false;
     };
-    break_rule(Some(mutant));
-    let outcome = explore::run(scene, Bounds { deviations: scene.deviations, states: MOST_STATES, threads });
-    break_rule(None);
-    let what = outcome.failure.as_ref().map(|failure| failure.what.split(':').next().unwrap_or_default());
-    let (words, by) = (mutant.words().trim(), what.unwrap_or("**survived**"));
-    println!("| {} | {words} | {by} | {name} | {} |", mutant.name(), outcome.states);
-    outcome.failure.is_some()
+    let found = explore_broken(mutant, scene);
+    let (by, states) = found.clone().unwrap_or(("**survived**".to_owned(), MOST_STATES));
+    println!("| {} | {} | {by} | {name} | {states} |", mutant.name(), mutant.words().trim());
+    found.is_some()
 }
 
 fn names() -> String {

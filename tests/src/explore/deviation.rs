@@ -7,6 +7,8 @@ use palisade_core::Engine;
 
 use crate::sim::NAMES;
 
+/// The group of a host that the scene does not have.
+pub(super) const NONE: u8 = u8::MAX;
 /// How long a short trouble lasts, in steps: longer than `suspect`, so that a view changes.
 pub(super) const BRIEF: u64 = 6;
 /// How long a long one lasts: longer than a fence, a boot and a return take together.
@@ -16,11 +18,13 @@ pub(super) const LONG: u64 = 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deviation {
     /// From now on hosts of different groups do not reach each other.
-    Part([u8; 3]),
+    Part([u8; 4]),
     /// One way loses everything for a few steps.
     Deaf(usize, usize),
     /// One way loses everything until it is mended or released.
     Cut(usize, usize),
+    /// A way is open again.
+    Mend(usize, usize),
     /// What is sent on one way in this step arrives so many steps later.
     Late(usize, usize, u64),
     /// What is sent on one way is kept from now on, the first three packets.
@@ -55,6 +59,8 @@ pub enum Deviation {
     LateOff(usize, u64),
     /// The host's BMC answers the next order or reading so many steps late.
     LateReading(usize, u64),
+    /// The host's BMC neither does nor answers anything for so many steps.
+    NoBmc(usize, u64),
 }
 
 impl World {
@@ -71,6 +77,7 @@ impl World {
             | Deviation::Cut(from, to)
             | Deviation::Late(from, to, _)
             | Deviation::Hold(from, to) => body.ways[from][to] == Way::Open && body.machines[from].up,
+            Deviation::Mend(from, to) => body.ways[from][to] == Way::Cut,
             Deviation::Release(from, to) | Deviation::Leak(from, to) => {
                 body.machines[to].up && body.held.iter().any(|(f, t, _)| (*f, *t) == (from, to))
             }
@@ -88,6 +95,7 @@ impl World {
             Deviation::Freeze(host, _) => body.machines[host].up && !body.machines[host].frozen,
             Deviation::LateOff(host, _) => body.machines[host].late_off.is_none(),
             Deviation::LateReading(host, _) => body.machines[host].late_answer.is_none(),
+            Deviation::NoBmc(host, _) => !body.machines[host].no_bmc,
         }
     }
 
@@ -99,6 +107,7 @@ impl World {
                 self.after_steps(BRIEF, Later::WayBack { from, to });
             }
             Deviation::Cut(from, to) => self.body.ways[from][to] = Way::Cut,
+            Deviation::Mend(from, to) => self.body.ways[from][to] = Way::Open,
             Deviation::Late(from, to, steps) => self.body.ways[from][to] = Way::Late(steps),
             Deviation::Hold(from, to) => self.body.ways[from][to] = Way::Held,
             Deviation::Release(from, to) => {
@@ -145,6 +154,10 @@ impl World {
             }
             Deviation::LateOff(host, steps) => self.body.machines[host].late_off = Some(steps),
             Deviation::LateReading(host, steps) => self.body.machines[host].late_answer = Some(steps),
+            Deviation::NoBmc(host, steps) => {
+                self.body.machines[host].no_bmc = true;
+                self.after_steps(steps, Later::BmcBack(host));
+            }
         }
     }
 
@@ -165,6 +178,7 @@ impl World {
         for host in 0..self.hosts() {
             self.body.machines[host].late_off = None;
             self.body.machines[host].late_answer = None;
+            self.body.machines[host].no_bmc = false;
             let booting =
                 self.body.agenda.iter().any(|(_, later)| matches!(later, Later::Boot(of) if *of == host));
             if !self.body.machines[host].power && !booting {
@@ -184,10 +198,10 @@ impl World {
             && ways.into_iter().all(|way| *way == Way::Open)
             && body.held.is_empty()
             && (body.witness.is_some() || self.cluster.witness().is_none())
-            && body
-                .machines
-                .iter()
-                .all(|machine| machine.up && machine.late_off.is_none() && machine.late_answer.is_none())
+            && body.machines.iter().all(|machine| {
+                let bmc = machine.late_off.is_none() && machine.late_answer.is_none() && !machine.no_bmc;
+                machine.up && bmc
+            })
             && self.engines.iter().all(Option::is_some)
     }
 }
@@ -199,13 +213,14 @@ impl fmt::Display for Deviation {
         match *self {
             Self::Part(groups) => {
                 f.write_str("part ")?;
-                (0..3u8).try_for_each(|group| {
-                    let members: String = (0..3).filter(|host| groups[*host] == group).map(n).collect();
+                (0..4u8).try_for_each(|group| {
+                    let members: String = (0..4).filter(|host| groups[*host] == group).map(n).collect();
                     if members.is_empty() { Ok(()) } else { write!(f, "{members}|") }
                 })
             }
             Self::Deaf(from, to) => write!(f, "deaf {}>{} for {BRIEF}", n(from), n(to)),
             Self::Cut(from, to) => write!(f, "cut {}>{}", n(from), n(to)),
+            Self::Mend(from, to) => write!(f, "mend {}>{}", n(from), n(to)),
             Self::Late(from, to, steps) => write!(f, "late {}>{} by {steps}", n(from), n(to)),
             Self::Hold(from, to) => write!(f, "hold {}>{}", n(from), n(to)),
             Self::Release(from, to) => write!(f, "release {}>{}", n(from), n(to)),
@@ -222,6 +237,7 @@ impl fmt::Display for Deviation {
             Self::Leave(host, steps) => write!(f, "leave {}, back after {steps}", n(host)),
             Self::Freeze(host, steps) => write!(f, "freeze {} for {steps}", n(host)),
             Self::LateOff(host, steps) => write!(f, "off of {} late by {steps}", n(host)),
+            Self::NoBmc(host, steps) => write!(f, "no BMC of {} for {steps}", n(host)),
             Self::LateReading(host, steps) => write!(f, "BMC of {} answers late by {steps}", n(host)),
         }
     }

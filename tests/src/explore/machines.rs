@@ -6,10 +6,10 @@ use palisade_core::Engine;
 use palisade_core::action::{Act, Action, DeviceOrder, ExitKind, OrderId, Seen, WorkloadReport};
 use palisade_core::record::Event as Record;
 use palisade_core::standing::{Awakening, Birth, SavedState, awaken};
-use palisade_ladder::{Command, Power, Response};
+use palisade_ladder::{Command, Failure, Power, Response};
 use palisade_proto::{HostId, Time, WorkloadId};
 
-use super::world::{Input, Later, World, name};
+use super::world::{Input, Later, STEP_MS, World, name};
 use crate::sim::NAMES;
 
 /// From power to a running agent, in steps.
@@ -80,8 +80,12 @@ impl World {
             processes: machine.processes,
             ..Default::default()
         };
-        *machine =
-            super::world::Machine { late_off: machine.late_off, late_answer: machine.late_answer, ..kept };
+        *machine = super::world::Machine {
+            late_off: machine.late_off,
+            late_answer: machine.late_answer,
+            no_bmc: machine.no_bmc,
+            ..kept
+        };
         self.engines[host] = None;
         self.forget_inputs_of(host);
         let of_machine = |later: &Later| {
@@ -188,6 +192,12 @@ impl World {
         self.tell(|| format!("{}: orders {command:?} of {}", NAMES[by], NAMES[host]));
         self.check_order(by, order);
         let machine = &mut self.body.machines[host];
+        if machine.no_bmc {
+            let waited_ms = order.deadline.since(self.body.now).0;
+            let answer = Err(Failure::NoAnswer { waited_ms });
+            let none = Later::Input(Input::BmcSays { to: by, order: order.id, answer });
+            return self.after_steps(waited_ms.div_ceil(STEP_MS), none);
+        }
         if command == Command::PowerOff
             && let Some(late) = machine.late_off.take()
         {
@@ -216,7 +226,7 @@ impl World {
             Command::PowerOff => {
                 if power {
                     self.tell(|| format!("{}: power is cut", NAMES[host]));
-                    self.body.cuts += 1;
+                    self.body.cut[host] = true;
                     self.lose_power(host);
                 }
                 Response::Acknowledged

@@ -63,10 +63,14 @@ pub struct Failure {
 }
 
 /// Rules whose loss a scene shows within its own bounds and random histories do not: which rule, and the scene.
-pub const SEEN: [(Mutant, &str); 5] = [
+pub const SEEN: [(Mutant, &str); 9] = [
     (Mutant::LockedJoinsAnyone, "old-lineage"),
     (Mutant::LockReleasedOnSilence, "old-lineage"),
     (Mutant::ColdStartUnconfirmed, "old-lock"),
     (Mutant::WitnessLeasesByHost, "old-ask"),
     (Mutant::OldLeftCounts, "leaving"),
+    (Mutant::LockReleasedOnOldPacket, "old-unlocked"),
+    (Mutant::NewcomerBuries, "lost-word"),
+    (Mutant::OldReadingCounts, "old-reading"),
+    (Mutant::WitnessServesAnyone, "split"),
 ];

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use palisade_core::config::Cluster;
 
-use super::deviation::{BRIEF, Deviation as D, LONG};
+use super::deviation::{BRIEF, Deviation as D, LONG, NONE};
 use super::world::World;
 
-const ALL: [u8; 3] = [0, 0, 0];
-const A_BC: [u8; 3] = [0, 1, 1];
-const B_AC: [u8; 3] = [1, 0, 1];
-const C_AB: [u8; 3] = [0, 0, 1];
-const ALONE: [u8; 3] = [0, 1, 2];
+const ALL: [u8; 4] = [0, 0, 0, NONE];
+const A_BC: [u8; 4] = [0, 1, 1, NONE];
+const B_AC: [u8; 4] = [1, 0, 1, NONE];
+const C_AB: [u8; 4] = [0, 0, 1, NONE];
+const ALONE: [u8; 4] = [0, 1, 2, NONE];
 
 /// How a scene begins: what is done, and how many steps pass after it.
 type Prelude = Vec<(Option<D>, u64)>;
@@ -27,8 +27,8 @@ pub struct Scene {
     pub hosts: usize,
     /// Whether there is a witness.
     pub witness: bool,
-    /// Nothing that may happen costs anybody his power.
-    pub harmless: bool,
+    /// Whose power nothing that may happen costs.
+    pub spared: Vec<usize>,
     /// What may happen, at any step.
     pub kinds: Vec<D>,
     /// The bound that the program explores to.
@@ -45,14 +45,15 @@ impl Scene {
             world.step(*deviation);
             (1..*steps).for_each(|_| world.step(None));
         }
-        world.body.cuts = 0;
+        world.body.cut.fill(false);
         world
     }
 
     /// Whether this may happen now. A harmless scene restarts only who stands in every view: a second restart beyond the
     /// hold of the first is fenced as the protocol says.
     pub(super) fn allows(&self, deviation: D, world: &World) -> bool {
-        let unheld = matches!(deviation, D::Restart(host, _) if self.harmless && !world.stands(host));
+        let unheld =
+            matches!(deviation, D::Restart(host, _) if !self.spared.is_empty() && !world.stands(host));
         !unheld && world.can_deviate(deviation)
     }
 
@@ -103,7 +104,7 @@ fn scene(
         words,
         hosts,
         witness: hosts == 2,
-        harmless: false,
+        spared: Vec::new(),
         kinds: kinds.concat(),
         deviations,
         prelude,
@@ -118,7 +119,7 @@ fn slow_bmcs(hosts: usize) -> Prelude {
 /// Every scene.
 #[must_use]
 pub fn scenes() -> Vec<Scene> {
-    [standing(), growing(), cold(), old_packets(), harmless()].concat()
+    [standing(), growing(), cold(), old_packets(), old_answers(), harmless()].concat()
 }
 
 /// Clusters that stand well when trouble begins.
@@ -196,7 +197,24 @@ fn standing() -> Vec<Scene> {
             vec![parts(3), each(3, |host| D::Reboot(host, 1))],
         )
     };
-    vec![two, two_deep, three, three_deep, three_and_witness]
+    // a has the witness and cannot fence b yet: whatever becomes of the witness, b must not get it and fence a in turn.
+    let no_bmcs = vec![(Some(D::NoBmc(0, 40)), 1), (Some(D::NoBmc(1, 40)), 1), (Some(D::Part(ALONE)), 12)];
+    let split = Scene {
+        spared: vec![0],
+        ..scene(
+            "split",
+            "two hosts are split, one has the witness, and no BMC answers for a while",
+            2,
+            2,
+            [formed(), no_bmcs].concat(),
+            vec![
+                vec![D::WitnessRestart(3)],
+                each(2, |host| D::LateAsk(host, 2)),
+                each(2, |host| D::LateAnswer(host, 2)),
+            ],
+        )
+    };
+    vec![two, two_deep, three, three_deep, three_and_witness, split]
 }
 
 /// A third host joins an electorate of two.
@@ -283,6 +301,31 @@ fn old_packets() -> Vec<Scene> {
             ],
         )
     };
+    // b and d count c; d's word of it and one of b's are under way when both are gone. So is a's first word of its new life, from
+    // before it locked on itself.
+    let before_lock: Prelude = vec![
+        (None, 40),
+        (Some(D::Part([0, 1, 2, 1])), 20),
+        (Some(D::Part([0, 1, 1, 1])), 5),
+        (Some(D::Late(3, 2, 18)), 1),
+        (Some(D::PowerLoss(3)), 1),
+        (Some(D::Late(1, 2, 16)), 1),
+        (Some(D::PowerLoss(1)), 1),
+        (Some(D::Part([0, 0, 0, 0])), 1),
+        (Some(D::Reboot(0, 1)), 3),
+        (Some(D::Late(0, 2, 9)), 1),
+    ];
+    let old_unlocked = Scene {
+        witness: true,
+        ..scene(
+            "old-unlocked",
+            "a decider's word from before it decided is under way to one that is locked on it",
+            4,
+            2,
+            before_lock,
+            vec![vec![D::Deaf(0, 2), D::Crash(2, 1), D::Crash(0, 1)]],
+        )
+    };
     // c locks on a, its word of it does not arrive; c then begins a new life and joins b.
     let locked: Prelude = vec![
         (Some(D::Part(B_AC)), 6),
@@ -352,7 +395,64 @@ fn old_packets() -> Vec<Scene> {
             vec![D::WitnessRestart(1)],
         ],
     );
-    vec![old_lineage, old_lock, leaving, old_ask]
+    vec![old_lineage, old_unlocked, old_lock, leaving, old_ask]
+}
+
+/// What was so once is no more: words and readings that were true when they were said.
+fn old_answers() -> Vec<Scene> {
+    // a counts c and tells c alone before it is lost; b counts a's next life instead, and c hears nobody.
+    let counted_by_one: Prelude = vec![
+        (None, 40),
+        (Some(D::Reboot(2, 1)), 8),
+        (Some(D::Cut(0, 1)), 1),
+        (Some(D::PowerLoss(0)), 1),
+        (Some(D::Part(C_AB)), 12),
+        (Some(D::Mend(0, 1)), 18),
+    ];
+    let lost_word = Scene {
+        witness: true,
+        ..scene(
+            "lost-word",
+            "a host was counted by one that is lost, and the others go on without its word",
+            3,
+            2,
+            counted_by_one,
+            vec![
+                parts(3),
+                each(3, |host| D::Reboot(host, 1)),
+                each(3, |host| D::Crash(host, 1)),
+                each(3, D::PowerLoss),
+            ],
+        )
+    };
+    // a reads c off, then c has power and joins b, and a hears neither.
+    let read_off: Prelude = vec![
+        (None, 40),
+        (Some(D::Part(C_AB)), 16),
+        (Some(D::Part(ALONE)), 1),
+        (Some(D::PowerLoss(0)), 20),
+        (Some(D::PowerLoss(2)), 12),
+        (Some(D::PowerOn(2)), 1),
+        (Some(D::Part(A_BC)), 12),
+    ];
+    let old_reading = Scene {
+        witness: true,
+        ..scene(
+            "old-reading",
+            "a host was read off by one that hears nobody, and is a member elsewhere since",
+            3,
+            2,
+            read_off,
+            vec![
+                parts(3),
+                each(3, |host| D::Reboot(host, 1)),
+                each(3, |host| D::Crash(host, 1)),
+                each(3, D::PowerLoss),
+                each(3, D::PowerOn),
+            ],
+        )
+    };
+    vec![lost_word, old_reading]
 }
 
 /// What must never cost anybody his power: restarts, leaves, packets late by less than `suspect`.
@@ -366,7 +466,7 @@ fn harmless() -> Vec<Scene> {
             vec![D::WitnessRestart(1)],
         ]
     };
-    let harmless = |scene| Scene { harmless: true, ..scene };
+    let harmless = |scene: Scene| Scene { spared: (0..scene.hosts).collect(), ..scene };
     vec![
         harmless(scene(
             "harmless-two",

@@ -14,6 +14,7 @@ use super::fingerprint::Scratch;
 use super::scene::Scene;
 use super::world::{Snapshot, World, setup};
 use super::{Bounds, Failure, Outcome};
+use crate::sim::NAMES;
 
 /// The most steps from one deviation to a state that was seen, and from a mended world to its being well.
 const MAX_CHAIN: u64 = 1500;
@@ -119,10 +120,13 @@ pub fn replay(scene: &Scene, path: &[(u64, usize)]) -> (Vec<String>, Option<Stri
     (world.told.take().unwrap_or_default(), world.failure)
 }
 
-/// Where nothing may cost anybody his power, nothing did.
+/// Nobody was fenced whom the scene spares.
 fn check_cuts(scene: &Scene, world: &mut World) {
-    if scene.harmless && world.body.cuts > 0 {
-        world.fail("I4: a host was fenced though every one stood well".to_owned());
+    if let Some(host) = scene.spared.iter().find(|host| world.body.cut[**host]) {
+        world.fail(format!(
+            "I4: {} was fenced, and nothing that happened should cost it its power",
+            NAMES[*host]
+        ));
     }
 }
 

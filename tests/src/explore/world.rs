@@ -67,6 +67,7 @@ pub(super) enum Later {
     WitnessStarts,
     WitnessWayBack(usize),
     WayBack { from: usize, to: usize },
+    BmcBack(usize),
     BmcActs { by: usize, order: OrderId, host: usize, command: Command },
 }
 
@@ -99,6 +100,8 @@ pub(super) struct Machine {
     pub(super) late_off: Option<u64>,
     /// Its BMC answers the next off or reading so many steps late.
     pub(super) late_answer: Option<u64>,
+    /// Its BMC is not there.
+    pub(super) no_bmc: bool,
     #[serde(skip)]
     pub(super) boots: u64,
     #[serde(skip)]
@@ -122,7 +125,7 @@ pub(super) struct Body {
     #[serde(skip)]
     pub(super) steps: u64,
     #[serde(skip)]
-    pub(super) cuts: u64,
+    pub(super) cut: Vec<bool>,
 }
 
 /// A world, put down.
@@ -176,7 +179,7 @@ impl World {
                 agenda: Vec::new(),
                 leases: Vec::new(),
                 steps: 0,
-                cuts: 0,
+                cut: vec![false; hosts],
             },
             engines: (0..hosts).map(|_| None).collect(),
             cluster: Arc::clone(cluster),
@@ -280,6 +283,7 @@ impl World {
                     self.body.ask_ways[host] = Way::Open;
                     self.body.answer_ways[host] = Way::Open;
                 }
+                Later::BmcBack(host) => self.body.machines[host].no_bmc = false,
                 Later::WayBack { from, to } => self.body.ways[from][to] = Way::Open,
                 Later::BmcActs { by, order, host, command } => self.bmc_acts(by, order, host, command, false),
             }

@@ -53,7 +53,10 @@ impl World {
     fn act(&mut self, host: usize, action: Action) {
         match action {
             Action::Save(saved) => self.machines[host].run_dir = Some(*saved),
-            Action::Send(heartbeat) => self.send(host, &heartbeat),
+            Action::Send(heartbeat) => {
+                self.check_first_word(host);
+                self.send(host, &heartbeat);
+            }
             Action::Ask(ask) => self.send_ask(host, *ask),
             Action::Record { ticket, event } => {
                 self.trace(|| format!("{}: {event}", NAMES[host]));
@@ -71,8 +74,12 @@ impl World {
                         Record::StartIntended { workload, .. } => Some(Intent::Start(workload.id)),
                         _ => None,
                     };
+                    let fences = matches!(intent, Some(Intent::Order(..)));
                     process.intents.extend(intent.map(|intent| (ticket, intent)));
                     let event = Event::Durable { host, process: process.id, ticket };
+                    if fences && let Some(length) = self.machines[host].freezes_at_intent.take() {
+                        self.freeze(host, length);
+                    }
                     let slow = if !self.is_measuring() && self.rng.chance(20) { ms(400) } else { 1500 };
                     let after = self.rng.range(200, slow);
                     self.queue.push(self.now + after, event);
@@ -143,8 +150,10 @@ impl World {
             Act::Stop => (Phase::Stopping, ms(self.rng.scale(5, 2000))),
             Act::Kill => (Phase::Stopping, ms(self.rng.scale(1, 50))),
         };
-        if act == Act::Start || self.machines[host].runs.contains_key(&id) {
-            self.machines[host].runs.insert(id, Run { phase, step });
+        let runs = self.machines[host].runs.get(&id).copied();
+        if act == Act::Start || runs.is_some() {
+            let stray = act != Act::Start && runs.is_some_and(|run| run.stray);
+            self.machines[host].runs.insert(id, Run { phase, step, stray });
         }
         let fails = act == Act::Start && self.machines[host].starts_fail;
         self.queue.push(self.now + takes, Event::WorkloadDone { host, boot, id, step, fails });
@@ -197,10 +206,13 @@ impl World {
         self.check_order(by, &order);
         let deadline = self.machines[by].clock.when(order.deadline).max(self.now);
         let victim = order.host.index();
+        // Whoever read off just before has spent nothing, also if the power came back in between.
+        let machine = &self.machines[victim];
+        let on_for_long = machine.power && self.now >= machine.power_since + ms(self.setup.deadline);
         let given = Given {
             at: self.now,
             by_boot: self.machines[by].boot,
-            victim_boot: self.machines[victim].power.then_some(self.machines[victim].boot),
+            victim_boot: on_for_long.then_some(self.machines[victim].boot),
             victim: self.counted_life(by, victim).or(self.machines[victim].me),
         };
         let mode = self.machines[victim].bmc.mode;

@@ -127,6 +127,20 @@ pub enum Fault {
         /// For how long.
         length: Micros,
     },
+    /// The whole host stands still while its journal writes that it is about to fence.
+    FreezeAtIntent {
+        /// Which host.
+        host: usize,
+        /// For how long.
+        length: Micros,
+    },
+    /// Whenever the machine boots, something starts a workload on it that nobody guards: an init script, a hypervisor's autostart.
+    Autostart {
+        /// Which host.
+        host: usize,
+        /// Which, by position.
+        workload: usize,
+    },
     /// For a while, whatever a host says comes a second time, late: also what it said to nobody over a cut link.
     Echo {
         /// Which host.

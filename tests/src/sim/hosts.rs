@@ -9,7 +9,7 @@ use palisade_proto::{HostId, Time};
 
 use super::event::Event;
 use super::faults::BmcMode;
-use super::machine::{Phase, Process};
+use super::machine::{Phase, Process, Run};
 use super::world::{World, name, names};
 use super::{Clock, Micros, NAMES, ms};
 
@@ -27,6 +27,9 @@ impl World {
         machine.knows_fenced.clear();
         machine.clock = Clock::new(self.now, machine.clock.ppm);
         let boot = machine.boot;
+        if let Some(id) = machine.autostarts {
+            machine.runs.insert(id, Run { phase: Phase::Running, step: 0, stray: true });
+        }
         self.trace(|| format!("{}: boots ({boot})", NAMES[host]));
         let after = self.rng.scale(1000, ms(300));
         self.queue.push(self.now + after, Event::StartAgent { host, boot });
@@ -44,6 +47,7 @@ impl World {
     pub(super) fn give_power(&mut self, host: usize, boots_after: Micros) {
         if !self.machines[host].broken && !self.machines[host].power {
             self.machines[host].power = true;
+            self.machines[host].power_since = self.now;
             self.queue.push(self.now + boots_after, Event::Boot { host });
         }
     }
@@ -91,7 +95,10 @@ impl World {
                     durable: None,
                 });
                 self.trace(|| format!("{}: agent starts as {}", NAMES[host], name(me)));
-                let look = self.now + self.rng.scale(500, ms(30));
+                // A look through a hanging hypervisor or mount takes its time.
+                let slow = !self.is_measuring() && self.rng.chance(50);
+                let takes = if slow { self.rng.scale(ms(30), ms(3000)) } else { self.rng.scale(500, ms(30)) };
+                let look = self.now + takes;
                 self.queue.push(look, Event::Look { host, process: self.next_process });
                 self.drain(host);
             }

@@ -89,9 +89,7 @@ fn place(mutant: Mutant) -> Option<(Option<Plot>, u64)> {
         | M::LeftByHost
         | M::LeftLifeGrants
         | M::UnadmittedVote
-        | M::StrangersVote
         | M::NewcomerBuries
-        | M::TakenInBesideOldLife
         | M::TakenInWithoutAll
         | M::LivesAreOne
         | M::WitnessLeasesByHost

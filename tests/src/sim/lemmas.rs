@@ -45,6 +45,7 @@ impl World {
             self.counted_twice(host, engine, &votes)
                 .or_else(|| self.vote_of_the_uncounted(host, engine, &news))
                 .or_else(|| if same_voters { None } else { self.uncounts_a_vote(host, engine) })
+                .or_else(|| self.grows_without_all(host, engine, &old.voters))
                 .or_else(|| news.iter().find_map(|vote| self.without_lease(host, engine, *vote)))
         });
         if !same_view {
@@ -53,6 +54,7 @@ impl World {
         if !same_voters {
             old.voters = engine.counted().clone();
         }
+        self.truth.ever_counted.extend(&old.voters);
         self.truth.counted[host] = Counted { votes, ..old };
         if let Some(failure) = failure.flatten() {
             self.fail(failure);
@@ -108,6 +110,24 @@ impl World {
             }
         }
         None
+    }
+
+    /// PROTOCOL, "Growing" 1: who first counts a newcomer stands with everybody whom it counted until then. (Else a quorum of
+    /// those who are there becomes a minority of those who are counted.)
+    fn grows_without_all(
+        &self,
+        host: usize,
+        mine: &Engine,
+        before: &BTreeSet<Incarnation>,
+    ) -> Option<String> {
+        let new = mine.counted().difference(&self.truth.ever_counted).find(|who| **who != mine.me())?;
+        let absent = before.iter().find(|who| mine.counted().contains(who) && !mine.view().contains(who))?;
+        Some(format!(
+            "Growth: {} counts {} though {} is not in its view",
+            NAMES[host],
+            name(*new),
+            name(*absent)
+        ))
     }
 
     /// Whoever's vote is counted is bound by a lease that lasts as long, and that excludes nobody whom the view does not.

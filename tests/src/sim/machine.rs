@@ -25,6 +25,8 @@ pub(super) struct Run {
     pub(super) phase: Phase,
     /// Which order's end is awaited.
     pub(super) step: u64,
+    /// The machine started it by itself: what else runs at the same time is not the agents' doing.
+    pub(super) stray: bool,
 }
 
 pub(super) struct Process {
@@ -63,6 +65,8 @@ pub(super) struct Bmc {
 /// One machine.
 pub(super) struct Machine {
     pub(super) power: bool,
+    /// Since when.
+    pub(super) power_since: Micros,
     /// Its board is beyond repair: it never has power again.
     pub(super) broken: bool,
     /// Counts boots; names the boot id.
@@ -75,6 +79,10 @@ pub(super) struct Machine {
     pub(super) echo: Option<(Micros, Micros)>,
     /// It freezes for so long when it is about to feed its watchdog.
     pub(super) freezes_at_feed: Option<Micros>,
+    /// It freezes for so long while the intent of its next fence is written.
+    pub(super) freezes_at_intent: Option<Micros>,
+    /// What every boot of it starts, whatever the agent thinks of it.
+    pub(super) autostarts: Option<WorkloadId>,
     /// The feed that it was about to do comes when it thaws.
     pub(super) feeds_at_thaw: bool,
     /// What waits for a thaw.
@@ -106,6 +114,7 @@ impl Machine {
     pub(super) fn new(ppm: i64) -> Self {
         Self {
             power: false,
+            power_since: 0,
             broken: false,
             boot: 0,
             clock: Clock::new(0, ppm),
@@ -113,6 +122,8 @@ impl Machine {
             frozen: false,
             echo: None,
             freezes_at_feed: None,
+            freezes_at_intent: None,
+            autostarts: None,
             feeds_at_thaw: false,
             deferred: VecDeque::new(),
             run_dir: None,

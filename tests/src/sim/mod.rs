@@ -13,6 +13,7 @@
 #![allow(clippy::wildcard_enum_match_arm, reason = "the world acts on the few events that it knows")]
 
 mod act;
+mod calm;
 mod clock;
 mod event;
 mod faults;
@@ -92,5 +93,9 @@ fn world(history: History, happens: impl Fn(usize) -> bool, tracing: bool) -> Wo
     // The end of all faults is none.
     let kept = faults.filter(|(at, (_, fault))| happens(*at) || matches!(fault, Fault::Heal { .. }));
     let timeline = kept.map(|(_, fault)| fault).collect();
-    World::new(setup, &boots, timeline, rng, tracing)
+    let mut world = World::new(setup, &boots, timeline, rng, tracing);
+    if history.plot == Some(Plot::Harmless) {
+        world.expect_unbroken_quorum();
+    }
+    world
 }

@@ -33,13 +33,17 @@ pub enum Plot {
     OldWords,
     /// A host is cut off from some while it is being taken in.
     LateJoin,
+    /// A host comes back while another is lost and no fence of it succeeds.
+    JoinBesideLoss,
+    /// Machines start workloads by themselves when they boot.
+    Strays,
     /// Nothing that could cost a host its power: any cut is a failure.
     Harmless,
 }
 
 impl Plot {
     /// From which a seed draws its own; the more often, the more of them there are.
-    pub(super) const DRAWN: [Self; 22] = [
+    pub(super) const DRAWN: [Self; 24] = [
         Self::Flapping,
         Self::Flapping,
         Self::WitnessInASplit,
@@ -54,6 +58,8 @@ impl Plot {
         Self::Seesaw,
         Self::OldWords,
         Self::LateJoin,
+        Self::JoinBesideLoss,
+        Self::Strays,
         Self::Mix,
         Self::Mix,
         Self::Mix,
@@ -65,7 +71,7 @@ impl Plot {
     ];
 
     /// All, with their names on the command line.
-    pub const NAMES: [(&str, Self); 14] = [
+    pub const NAMES: [(&str, Self); 16] = [
         ("mix", Self::Mix),
         ("flapping", Self::Flapping),
         ("witness-in-a-split", Self::WitnessInASplit),
@@ -79,6 +85,8 @@ impl Plot {
         ("seesaw", Self::Seesaw),
         ("old-words", Self::OldWords),
         ("late-join", Self::LateJoin),
+        ("join-beside-loss", Self::JoinBesideLoss),
+        ("strays", Self::Strays),
         ("harmless", Self::Harmless),
     ];
 
@@ -95,6 +103,10 @@ impl Plot {
             Self::Halves => setup.witness && setup.hosts.is_multiple_of(2) && (4..=6).contains(&setup.hosts),
             Self::WatchdogAlone => setup.watchdog.is_some(),
             Self::Seesaw => setup.watchdog.is_some() && setup.hosts == 3,
+            // Whoever remains is a quorum of those who were, and none of those who would be with one more.
+            Self::JoinBesideLoss => setup.hosts == 4 || (setup.hosts == 3 && setup.witness),
+            // Beyond the bound a healthy host may look silent.
+            Self::Harmless => !setup.wild,
             _ => true,
         }
     }
@@ -105,7 +117,9 @@ impl Plot {
         match self {
             // A watchdog's bound is three time-outs and a margin.
             Self::WatchdogAlone | Self::Seesaw => length.max(ms(timeout * 6000)),
-            Self::LateJoin => length.max(ms(setup.rejoin_hold * 2 + 4000)),
+            Self::LateJoin | Self::JoinBesideLoss => {
+                length.max(ms(timeout * 5000 + setup.rejoin_hold * 2 + 4000))
+            }
             _ => length,
         }
     }
@@ -135,6 +149,8 @@ impl Plot {
             Self::Seesaw => seesaw,
             Self::OldWords => old_words,
             Self::LateJoin => late_join,
+            Self::JoinBesideLoss => join_beside_loss,
+            Self::Strays => strays,
         };
         plot(rng, setup, begin, length, line);
     }
@@ -144,6 +160,10 @@ impl Plot {
 /// that restarts, on a network with nothing wrong. Returns when it is over.
 pub(super) fn harmless(rng: &mut Rng, setup: &Setup, formed: Micros, line: &mut Timeline) -> Micros {
     let mut at = formed;
+    if rng.chance(300) {
+        // An ask, the wait for the next heartbeat and the answer take less than a lease together.
+        line.push((0, Fault::Weather(Weather { delay: (100, ms(setup.heartbeat)), ..Weather::CALM })));
+    }
     for _ in 0..rng.range(1, 6) {
         let host = rng.index(setup.hosts);
         let quick = ms(rng.scale(5, setup.lease / 4));
@@ -273,8 +293,14 @@ fn cold_chaos(rng: &mut Rng, setup: &Setup, length: Micros, line: &mut Timeline)
 fn frozen_hosts(rng: &mut Rng, setup: &Setup, begin: Micros, length: Micros, line: &mut Timeline) {
     for _ in 0..rng.range(1, 4) {
         let at = begin + rng.below(length);
-        let host = rng.index(setup.hosts);
-        line.push((at, Fault::Freeze { host, length: ms(rng.scale(setup.lease / 2, setup.lease * 12)) }));
+        let (host, lost) = two(rng, setup);
+        let length = ms(rng.scale(setup.lease / 2, setup.lease * 12));
+        if rng.chance(250) {
+            line.push((at, Fault::FreezeAtIntent { host, length }));
+            isolate(setup, at, at + length, lost, line);
+        } else {
+            line.push((at, Fault::Freeze { host, length }));
+        }
         let other = rng.pick(&[0, 1, 2, 3, 4, 10, 10]);
         let later = at + ms(rng.below(setup.lease * 2));
         draw_fault(rng, setup, later, other, line);
@@ -456,6 +482,38 @@ fn late_join(rng: &mut Rng, setup: &Setup, begin: Micros, length: Micros, line: 
         let (at, kind) = (joins + ms(rng.below(setup.lease * 4)), rng.pick(&[1, 2, 3, 4, 6, 7, 11]));
         draw_fault(rng, setup, at, kind, line);
     }
+}
+
+/// A host has left and comes back about when another is lost, whose BMC is lost with it for the while.
+fn join_beside_loss(rng: &mut Rng, setup: &Setup, begin: Micros, length: Micros, line: &mut Timeline) {
+    let (joins, lost) = two(rng, setup);
+    line.push((begin, Fault::Leave { host: joins, back: Some(ms(rng.scale(50, 1000))) }));
+    let taken_in = begin + ms(setup.lease * 2 + setup.rejoin_hold);
+    let at = (taken_in + rng.below(ms(setup.rejoin_hold))).saturating_sub(ms(setup.lease * 2));
+    let mode = rng.pick(&[BmcMode::Dead, BmcMode::Refusing]);
+    line.push((at, Fault::Bmc { host: lost, mode }));
+    if rng.chance(500) {
+        line.push((at, Fault::PowerLoss { host: lost, back: None }));
+    } else {
+        isolate(setup, at, begin + length, lost, line);
+        line.push((at, Fault::WitnessWay { host: lost, cut: true }));
+    }
+}
+
+/// Machines are lost and come back with workloads running that no agent started.
+fn strays(rng: &mut Rng, setup: &Setup, begin: Micros, length: Micros, line: &mut Timeline) {
+    for host in 0..setup.hosts {
+        if rng.chance(600) {
+            line.push((0, Fault::Autostart { host, workload: rng.index(setup.workloads) }));
+        }
+    }
+    deaths_in_a_row(rng, setup, begin, length, line);
+}
+
+/// Two different hosts.
+fn two(rng: &mut Rng, setup: &Setup) -> (usize, usize) {
+    let one = rng.index(setup.hosts);
+    (one, (one + 1 + rng.index(setup.hosts - 1)) % setup.hosts)
 }
 
 /// Nothing goes either way.

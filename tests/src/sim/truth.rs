@@ -47,6 +47,8 @@ pub(super) struct Truth {
     quorums: Vec<Option<Quorum>>,
     /// What each host counts.
     pub(super) counted: Vec<Counted>,
+    /// Who was ever counted by an admitted host.
+    pub(super) ever_counted: BTreeSet<Incarnation>,
     /// Deaths that were already judged, by the host that holds them.
     judged: Vec<BTreeSet<Incarnation>>,
     witness_leases: Vec<WitnessLease>,
@@ -66,6 +68,7 @@ impl Truth {
         Self {
             quorums: (0..hosts).map(|_| None).collect(),
             counted: (0..hosts).map(|_| Counted::default()).collect(),
+            ever_counted: BTreeSet::new(),
             judged: vec![BTreeSet::new(); hosts],
             witness_leases: Vec::new(),
             by_operator: BTreeSet::new(),
@@ -139,6 +142,11 @@ impl Truth {
         Some((&lease.view, lease.until))
     }
 
+    /// Whether the witness is bound to nobody.
+    pub(super) fn witness_is_free(&self, now: Micros) -> bool {
+        self.witness_leases.iter().all(|lease| lease.until <= now)
+    }
+
     /// The witness heard that an electorate lives.
     pub(super) fn note_alive(&mut self, now: Micros, life: u64) {
         self.alive = Some((now, life));
@@ -192,6 +200,7 @@ impl World {
         self.check_votes(host);
         self.check_deaths(host);
         self.check_grace(host);
+        self.check_calm(host);
     }
 
     /// Whether what rests on the drift bound can be expected: clocks that keep none take quorum, leases and grace with them.
@@ -298,8 +307,9 @@ impl World {
 
     /// I2, SAFE-1, SAFE-9: before a start.
     pub(super) fn check_start(&mut self, host: usize, id: WorkloadId) {
-        let elsewhere = (0..self.machines.len())
-            .find(|other| *other != host && self.machines[*other].runs.contains_key(&id));
+        let elsewhere = (0..self.machines.len()).find(|other| {
+            *other != host && self.machines[*other].runs.get(&id).is_some_and(|run| !run.stray)
+        });
         if let Some(other) = elsewhere {
             self.fail(format!("I2: {} starts w{id} while it runs on {}", NAMES[host], NAMES[other]));
         }
@@ -314,6 +324,18 @@ impl World {
         }
         if self.machines[host].runs.contains_key(&id) {
             self.fail(format!("SAFE-1: {} starts w{id} though it runs there already", NAMES[host]));
+        }
+    }
+
+    /// SAFE-9: a life that is not admitted speaks only when every workload was looked at and what ran is dead.
+    pub(super) fn check_first_word(&mut self, host: usize) {
+        let machine = &self.machines[host];
+        let joins = machine
+            .process
+            .as_ref()
+            .is_some_and(|process| !process.engine.admitted() && !process.engine.is_leaving());
+        if let Some(id) = machine.runs.keys().next().filter(|_| joins) {
+            self.fail(format!("SAFE-9: {} speaks un-admitted while w{id} runs on it", NAMES[host]));
         }
     }
 

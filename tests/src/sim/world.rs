@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use palisade_core::config::Cluster;
-use palisade_proto::{Answer, Arbiter, Ask, AskKind, Drift, Duration, Heartbeat, Incarnation};
+use palisade_proto::{Answer, Arbiter, Ask, AskKind, Drift, Duration, Heartbeat, Incarnation, WorkloadId};
 
+use super::calm::Calm;
 use super::event::{Event, Queue};
 use super::faults::{Fault, Timeline, Weather};
 use super::machine::Machine;
@@ -64,6 +65,8 @@ pub struct World {
     witness_seq: u64,
     healed: Option<Micros>,
     measuring: bool,
+    /// Who may be without quorum since the last fault, in a history in which nobody else may be.
+    pub(super) calm: Option<Calm>,
     /// Every engine is read back from a snapshot of itself after each input.
     through_snapshots: bool,
     pub(super) tracing: bool,
@@ -98,6 +101,7 @@ impl World {
             witness_seq: 0,
             healed: None,
             measuring: false,
+            calm: None,
             through_snapshots: false,
             tracing,
             report: Report { faults, ..Report::default() },
@@ -136,6 +140,15 @@ impl World {
     /// Measures the time from the first loss of power to all that ran there running elsewhere, and ends the history then.
     pub fn measure_recovery(&mut self) {
         self.measuring = true;
+    }
+
+    pub(super) fn is_calm(&self) -> bool {
+        self.weather.delay == Weather::CALM.delay
+    }
+
+    /// Lets no fault cost any host its quorum but the one that it strikes.
+    pub fn expect_unbroken_quorum(&mut self) {
+        self.calm = Some(Calm::default());
     }
 
     /// Replaces every engine by its own snapshot after each input: nothing may change by it.
@@ -368,6 +381,7 @@ impl World {
     // Faults.
 
     pub(super) fn strike(&mut self, fault: Fault) {
+        self.note_calm(&fault);
         match fault {
             Fault::Weather(weather) => self.weather = weather,
             Fault::Broker(weather) => self.broker = weather,
@@ -388,6 +402,10 @@ impl World {
             Fault::Freeze { host, length } => self.freeze(host, length),
             Fault::Echo { host, length, late } => self.machines[host].echo = Some((self.now + length, late)),
             Fault::FreezeAtFeed { host, length } => self.machines[host].freezes_at_feed = Some(length),
+            Fault::FreezeAtIntent { host, length } => self.machines[host].freezes_at_intent = Some(length),
+            Fault::Autostart { host, workload } => {
+                self.machines[host].autostarts = Some(WorkloadId(workload as u8));
+            }
             Fault::WitnessRestart { down } => {
                 if self.witness.take().is_some() {
                     self.queue.push(self.now + down, Event::WitnessStarts);
