@@ -52,8 +52,7 @@ impl Scene {
     /// Whether this may happen now. A harmless scene restarts only who stands in every view: a second restart beyond the
     /// hold of the first is fenced as the protocol says.
     pub(super) fn allows(&self, deviation: D, world: &World) -> bool {
-        let unheld =
-            matches!(deviation, D::Restart(host, _) if !self.spared.is_empty() && !world.stands(host));
+        let unheld = matches!(deviation, D::Restart(host, _) if !self.spared.is_empty() && !world.stands(host) && !world.joins(host));
         !unheld && world.can_deviate(deviation)
     }
 
@@ -461,13 +460,32 @@ fn harmless() -> Vec<Scene> {
         vec![
             ways(hosts, |from, to| D::Late(from, to, 2)),
             each(hosts, |host| D::Restart(host, 1)),
+            each(hosts, |host| D::Restart(host, 8)),
             each(hosts, |host| D::Restart(host, 3)),
             each(hosts, |host| D::Leave(host, 2)),
             vec![D::WitnessRestart(1)],
         ]
     };
     let harmless = |scene: Scene| Scene { spared: (0..scene.hosts).collect(), ..scene };
+    // d has booted and is about to be counted.
+    let joins: Prelude = vec![(None, 40), (Some(D::Reboot(3, 1)), 4)];
+    let joining = Scene {
+        witness: true,
+        ..harmless(scene(
+            "harmless-join",
+            "a fourth host joins three, of whom the coordinator's agent restarts and hears it late",
+            4,
+            2,
+            joins,
+            vec![
+                each(4, |host| D::Restart(host, 1)),
+                vec![D::Late(3, 0, 2), D::Late(3, 0, 3)],
+                (0..3).map(|host| D::Late(host, 3, 2)).collect(),
+            ],
+        ))
+    };
     vec![
+        joining,
         harmless(scene(
             "harmless-two",
             "nothing happens to two that should cost a host its power",

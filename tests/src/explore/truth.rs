@@ -60,11 +60,16 @@ impl World {
         self.living(host).is_some_and(|(_, saved)| admitted.unwrap_or(saved.admitted))
     }
 
-    /// Whether a host is a member that every running agent stands with.
+    /// Whether a host is a member that every running agent of a member stands with.
     pub(super) fn stands(&self, host: usize) -> bool {
         let me = self.body.machines[host].me;
-        self.is_admitted(host)
-            && self.engines.iter().flatten().all(|engine| me.is_some_and(|me| engine.view().contains(&me)))
+        let mut members = self.engines.iter().flatten().filter(|engine| engine.admitted());
+        self.is_admitted(host) && members.all(|engine| me.is_some_and(|me| engine.view().contains(&me)))
+    }
+
+    /// Whether a host runs and is no member yet.
+    pub(super) fn joins(&self, host: usize) -> bool {
+        self.engines[host].is_some() && !self.is_admitted(host)
     }
 
     /// What can be seen between two steps: I0 and P.

@@ -97,7 +97,7 @@ fn place(mutant: Mutant) -> Option<(Option<Plot>, u64)> {
         | M::NewLifeLooksAway
         | M::OldLeftCounts
         | M::OldReadingCounts
-        | M::NewcomersUnheard => return None,
+        | M::UnknownsFenced => return None,
     })
 }
 

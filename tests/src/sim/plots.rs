@@ -167,20 +167,34 @@ pub(super) fn harmless(rng: &mut Rng, setup: &Setup, formed: Micros, line: &mut 
     for _ in 0..rng.range(1, 6) {
         let host = rng.index(setup.hosts);
         let quick = ms(rng.scale(5, setup.lease / 4));
-        line.push((
-            at,
-            match rng.below(5) {
-                0 => Fault::AgentRestart { host, down: ms(rng.scale(5, setup.restart_hold / 2)) },
-                1 => Fault::AgentCrash { host, down: quick, after_actions: rng.index(6) },
-                2 => Fault::Leave { host, back: Some(ms(rng.scale(5, 5000))) },
-                3 => Fault::WitnessRestart { down: quick },
-                _ => Fault::Freeze { host, length: quick },
-            },
-        ));
+        if rng.chance(150) {
+            upgrade(rng, setup, at, line);
+        } else {
+            line.push((
+                at,
+                match rng.below(5) {
+                    0 => Fault::AgentRestart { host, down: ms(rng.scale(5, setup.restart_hold / 2)) },
+                    1 => Fault::AgentCrash { host, down: quick, after_actions: rng.index(6) },
+                    2 => Fault::Leave { host, back: Some(ms(rng.scale(5, 5000))) },
+                    3 => Fault::WitnessRestart { down: quick },
+                    _ => Fault::Freeze { host, length: quick },
+                },
+            ));
+        }
         // Until everybody is back and every vote counts again.
         at += ms(setup.restart_hold + setup.rejoin_hold + setup.lease * 6 + 10_000);
     }
     at
+}
+
+/// Agents of several hosts are restarted together, each once.
+fn upgrade(rng: &mut Rng, setup: &Setup, at: Micros, line: &mut Timeline) {
+    for host in 0..setup.hosts {
+        if rng.chance(700) {
+            let (after, down) = (rng.below(setup.restart_hold / 2), rng.scale(5, setup.restart_hold / 2));
+            line.push((at + ms(after), Fault::AgentRestart { host, down: ms(down) }));
+        }
+    }
 }
 
 /// Partitions that change within a lease, so that old votes and old views are still about.

@@ -150,8 +150,8 @@ mutants! {
     ConsentWhileAlive,
     /// The hold of an announced restart is ignored.
     HoldIgnored,
-    /// Whoever has just been counted is fenced before it can be heard.
-    NewcomersUnheard,
+    /// A process fences whom it has never stood with, without waiting for one that may be restarting.
+    UnknownsFenced,
 }
 
 /// Whether `mutant` is the one that is broken now.

@@ -95,23 +95,25 @@ impl Engine {
         if self.view.iter().any(|member| member.host == who.host) {
             return false;
         }
-        let counted_since = self.counted_since(who);
-        // A process that has just begun, or just learned of a member, has not had the time to hear it: silence says nothing.
-        if self.accepted(who.host).is_none()
-            && self.now < counted_since.after(self.timing().suspect())
-            && !mutant::on(Mutant::NewcomersUnheard)
-        {
-            return false;
-        }
-        let joining = self.hears(who).is_some_and(|heartbeat| heartbeat.presence == Presence::Joining)
-            && self.now < counted_since.after(self.timing().join_timeout());
-        let away = self.heartbeat_of(who).is_some()
-            && self
-                .peers
-                .get(&who.host)
-                .and_then(|peer| peer.away_since)
-                .is_some_and(|since| self.now < since.after(self.timing().restart_hold()));
-        !joining && (!away || mutant::on(Mutant::HoldIgnored))
+        let timely = self.now < self.counted_since(who).after(self.timing().join_timeout());
+        !(timely && self.hears_joining(who)) && self.hold_ends(who).is_none_or(|end| self.now >= end)
+    }
+
+    fn hears_joining(&self, who: Incarnation) -> bool {
+        self.hears(who).is_some_and(|heartbeat| heartbeat.presence == Presence::Joining)
+    }
+
+    /// "The coordinator does not fence x until restart_hold [...] after it first accepted `away`". A process in whose view a
+    /// member has never stood cannot know whether that has said `away`: agents that are restarted together, as an upgrade
+    /// does, miss one another's word. So it waits as long from its own beginning on.
+    fn hold_ends(&self, who: Incarnation) -> Option<Time> {
+        let away = self.peers.get(&who.host).and_then(|peer| peer.away_since);
+        let said = away.filter(|_| self.heartbeat_of(who).is_some() && !mutant::on(Mutant::HoldIgnored));
+        let unknown = !self.outside_since.contains_key(&who)
+            && !self.hears_joining(who)
+            && !mutant::on(Mutant::UnknownsFenced);
+        let since = said.max(unknown.then(|| self.counted_since(who)))?;
+        Some(since.after(self.timing().restart_hold()))
     }
 
     /// Since when this process has counted a member: since it learned of it, or since it began.
@@ -140,13 +142,8 @@ impl Engine {
             };
             self.record(Event::Withheld { what, why });
         }
-        let holds = self.electorate.living().filter(|who| !self.view.contains(who)).filter_map(|who| {
-            let away = self.peers.get(&who.host).and_then(|peer| peer.away_since)?;
-            Some(away.after(self.timing().restart_hold()))
-        });
-        let unheard =
-            self.electorate.living().map(|who| self.counted_since(who).after(self.timing().suspect()));
-        let holds: Vec<Time> = holds.chain(unheard).filter(|end| *end > self.now).collect();
+        let outside = self.electorate.living().filter(|who| !self.view.contains(who));
+        let holds: Vec<Time> = outside.filter_map(|who| self.hold_ends(who)).collect();
         holds.into_iter().for_each(|end| self.wake_at(end));
     }
 
@@ -275,7 +272,7 @@ impl Engine {
 
     fn why_fence(&self, who: Incarnation) -> String {
         match self.accepted(who.host).filter(|accepted| accepted.heartbeat.from == who) {
-            None => "it is counted and this host has never heard it".to_owned(),
+            None => "it is counted and this process has never heard it".to_owned(),
             Some(accepted) if self.hears(who).is_none() => {
                 format!("not heard for {} ms", self.now.since(accepted.at).0)
             }
