@@ -186,3 +186,21 @@ fn a_restart_before_the_admission_costs_no_power() {
     bench.live(4_000, &[b]);
     assert!(bench.looks(2) > 0);
 }
+
+/// I4: whoever returns from an announced restart comes back into a view when its new process is heard, not when peers say that
+/// they have heard its last one: the view would flicker, and every flicker costs the quorum (found by the simulation).
+#[test]
+fn whoever_is_away_is_not_said_to_be_heard() {
+    let (b, c) = (life(1, 1), life(2, 1));
+    let mut bench = Bench::new(3, "", &[b, c]);
+    bench.live(2_500, &[b, c]);
+    let says_heard = |bench: &Bench| bench.sent.last().unwrap().heard.contains(c);
+    assert!(says_heard(&bench));
+    let mut word = bench.word(c, bench.now * 1000 + 1, &[]);
+    (word.presence, word.view, word.heard) = (Presence::Away, Names::new(), Names::new());
+    bench.hear(word);
+    bench.live(150, &[b]);
+    assert!(bench.cluster.timing().suspect().0 > 150 && !says_heard(&bench));
+    bench.live(150, &[b, c]);
+    assert!(says_heard(&bench));
+}
