@@ -9,7 +9,7 @@ use std::time::Instant;
 use clap::Parser;
 use palisade_proto::mutant::{Mutant, break_rule};
 use palisade_tests::explore::{self, Bounds, SEEN, Scene, scenes};
-use palisade_tests::sim::hunt::{Hunt, hunts, unseen};
+use palisade_tests::sim::hunt::{Hunt, hunts};
 use palisade_tests::sim::{self, Plot};
 
 /// Where the exploration of a broken rule gives up.
@@ -58,11 +58,6 @@ fn main() -> ExitCode {
     println!("|---|---|---|---|---|");
     for (mutant, scene) in SEEN.into_iter().filter(|(mutant, _)| chosen(*mutant)) {
         if by_a_scene(mutant, scene) { caught += 1 } else { survived += 1 }
-    }
-    if arguments.names.is_empty() {
-        let nor_in_a_scene = |mutant: &Mutant| !SEEN.iter().any(|(seen, _)| seen == mutant);
-        let unseen = unseen().into_iter().filter(nor_in_a_scene).map(Mutant::name);
-        println!("\nnot hunted, nothing has shown them yet: {}", unseen.collect::<Vec<_>>().join(", "));
     }
     println!("{caught} passed, {survived} failed");
     if survived == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }

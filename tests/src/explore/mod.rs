@@ -62,8 +62,8 @@ pub struct Failure {
     pub path: Vec<(u64, usize)>,
 }
 
-/// Rules whose loss a scene shows within its own bounds and random histories do not: which rule, and the scene.
-pub const SEEN: [(Mutant, &str); 9] = [
+/// Rules whose loss a scene shows within its own bounds and random histories do not, or late: which rule, and the scene.
+pub const SEEN: [(Mutant, &str); 10] = [
     (Mutant::LockedJoinsAnyone, "old-lineage"),
     (Mutant::LockReleasedOnSilence, "old-lineage"),
     (Mutant::ColdStartUnconfirmed, "old-lock"),
@@ -73,4 +73,20 @@ pub const SEEN: [(Mutant, &str); 9] = [
     (Mutant::NewcomerBuries, "lost-word"),
     (Mutant::OldReadingCounts, "old-reading"),
     (Mutant::WitnessServesAnyone, "split"),
+    (Mutant::UnknownsFenced, "harmless-two"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::hunt::hunts;
+
+    #[test]
+    fn every_rule_is_hunted_in_one_place() {
+        for mutant in Mutant::ALL {
+            let places = hunts().iter().filter(|hunt| hunt.mutant == mutant).count()
+                + SEEN.iter().filter(|(seen, _)| *seen == mutant).count();
+            assert_eq!(places, 1, "{}", mutant.name());
+        }
+    }
+}

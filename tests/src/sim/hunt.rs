@@ -28,8 +28,8 @@ pub struct Found {
     pub seed: u64,
 }
 
-/// Every rule that can be broken and whose loss the histories show: where it is seen soonest, and within how many seeds, at
-/// least twice as many as it took when this was written. The others are told by [`unseen`].
+/// Every rule whose loss the histories show: where it is seen soonest, and within how many seeds, at least twice as many as it
+/// took when this was written. The others are seen by the exploration ([`crate::explore::SEEN`]).
 #[must_use]
 pub fn hunts() -> Vec<Hunt> {
     let hunt = |mutant: &Mutant| {
@@ -39,21 +39,24 @@ pub fn hunts() -> Vec<Hunt> {
     Mutant::ALL.iter().filter_map(hunt).collect()
 }
 
-/// Rules whose loss no history has shown yet, within thousands of seeds: holes in the simulation.
-#[must_use]
-pub fn unseen() -> Vec<Mutant> {
-    Mutant::ALL.iter().copied().filter(|mutant| place(*mutant).is_none()).collect()
-}
-
 fn place(mutant: Mutant) -> Option<(Option<Plot>, u64)> {
     use Mutant as M;
     Some(match mutant {
-        M::DeadBootsSpeak => (Some(Plot::OldWords), 100),
-        M::WitnessTakesOldAsks => (Some(Plot::Halves), 500),
+        M::DeadBootsSpeak | M::LeftByHost => (Some(Plot::OldWords), 100),
+        M::WitnessTakesOldAsks => (Some(Plot::Halves), 1500),
+        M::BudgetIgnored | M::FencesUntold => (Some(Plot::Halves), 300),
+        M::LeftLifeGrants => (Some(Plot::Flapping), 6000),
         M::WatchdogBoundOnce | M::WatchdogFedUnasked => (Some(Plot::WatchdogAlone), 200),
+        M::WatchdogGapForgotten => (Some(Plot::Seesaw), 100),
+        M::WatchdogNeverArmed => (Some(Plot::LateJoin), 100),
+        M::TakenInWithoutAll => (Some(Plot::JoinBesideLoss), 100),
+        M::StaleStanding => (Some(Plot::FrozenHosts), 1000),
+        M::NewLifeLooksAway => (Some(Plot::Strays), 100),
         M::LockNeverReleased | M::ColdOffUnasked | M::ConsentWhileAlive => (Some(Plot::ColdChaos), 200),
-        M::HoldIgnored | M::HoldEndsWhenHeard => (Some(Plot::Harmless), 100),
-        M::ProofNamesTheLiving | M::ClaimsUnwritten | M::ClaimUnawaited => (None, 1500),
+        M::HoldIgnored | M::HoldEndsWhenHeard | M::SpeaksAtOnce | M::SilentCountAsVoters => {
+            (Some(Plot::Harmless), 100)
+        }
+        M::ProofNamesTheLiving | M::ClaimsUnwritten | M::ClaimUnawaited => (None, 2000),
         M::DeathsKeptInEOnly | M::WitnessSkipsSilence => (None, 6000),
         M::DeadLeaveAtOnce
         | M::OldPacketsCount
@@ -74,27 +77,16 @@ fn place(mutant: Mutant) -> Option<(Option<Plot>, u64)> {
         | M::OrderUnintended
         | M::ClaimAwaitsViewOnly
         | M::StartUnintended
-        | M::BudgetIgnored
-        | M::FencesUntold
-        | M::LoserRunsOn => (None, 300),
-        M::WatchdogGapForgotten
-        | M::WatchdogNeverArmed
-        | M::ColdStartUnconfirmed
+        | M::LoserRunsOn
+        | M::UnadmittedVote
+        | M::LivesAreOne => (None, 300),
+        M::ColdStartUnconfirmed
         | M::LockedJoinsAnyone
         | M::LockReleasedOnSilence
         | M::LockReleasedOnOldPacket
         | M::WitnessServesAnyone
-        | M::SpeaksAtOnce
-        | M::SilentCountAsVoters
-        | M::LeftByHost
-        | M::LeftLifeGrants
-        | M::UnadmittedVote
         | M::NewcomerBuries
-        | M::TakenInWithoutAll
-        | M::LivesAreOne
         | M::WitnessLeasesByHost
-        | M::StaleStanding
-        | M::NewLifeLooksAway
         | M::OldLeftCounts
         | M::OldReadingCounts
         | M::UnknownsFenced => return None,
