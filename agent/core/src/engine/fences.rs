@@ -77,12 +77,31 @@ struct Flight {
 
 impl Engine {
     pub(super) fn run_fences(&mut self) {
-        if self.is_quorate(self.now) {
-            std::mem::take(&mut self.power_owed).into_iter().for_each(|host| self.give_back_power(host));
-        }
         self.give_up_unwanted();
+        self.return_owed_power();
         self.start_fences();
         self.drive_fences();
+    }
+
+    /// A host that lost its power to an order of ours and has no fence any more gets it back, unless it is still to be fenced or
+    /// has left since: nobody powers on what is in maintenance.
+    fn return_owed_power(&mut self) {
+        if self.power_owed.is_empty() || !self.is_quorate(self.now) {
+            return;
+        }
+        let wanted = |host: HostId| {
+            let outside = self.electorate.living().filter(|who| !self.view.contains(who));
+            outside.chain(self.fences.running.keys().copied()).any(|who| who.host == host)
+        };
+        let (later, now): (Vec<HostId>, Vec<HostId>) =
+            self.power_owed.iter().partition(|host| wanted(**host));
+        self.power_owed = later;
+        for host in now {
+            let left = self.accepted(host).is_some_and(|last| last.heartbeat.presence == Presence::Left);
+            if !left {
+                self.give_back_power(host);
+            }
+        }
     }
 
     /// PROTOCOL, "Acting": "The coordinator of a quorate view fences every member of E\D not in V (except un-admitted ones it
@@ -158,6 +177,9 @@ impl Engine {
         let Some(running) = self.fences.running.remove(&who) else { return };
         if running.fence.has_cut() && !running.fence.has_proven() {
             self.spend_budget(who);
+            if !self.power_owed.contains(&who.host) {
+                self.power_owed.push(who.host);
+            }
         }
         let abandoned = running.fence.abandon();
         self.fences

@@ -123,7 +123,8 @@ pub struct Engine {
     fences: Fences,
     /// Which lives lost their power by a fence, and when (SAFE-8).
     fence_times: Vec<(Incarnation, Time)>,
-    /// Hosts whose power a cold start of this life's cut: it comes back once there is a quorum.
+    /// Hosts whose power an order of this life cut, or may have, and no fence is to give back: a cold start's, and those of a
+    /// fence that ended otherwise. It comes back once there is a quorum.
     power_owed: Vec<HostId>,
     here: BTreeMap<WorkloadId, Here>,
     unseen: WorkloadSet,

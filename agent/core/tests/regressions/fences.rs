@@ -246,3 +246,26 @@ fn whoever_may_be_restarting_unheard_is_not_fenced() {
     bench.live(1_300, &[b]);
     assert!(bench.looks(2) > 0);
 }
+
+/// I4: an off is under way when its victim speaks as a new life: that life loses its power to it. The fence is over then, and
+/// whoever ordered the off gives the power back (found by exploration: nobody did) - but not to a host that has left.
+#[test]
+fn power_that_a_fence_cut_in_vain_comes_back() {
+    for (presence, powered_on) in [(Presence::Joining, true), (Presence::Left, false)] {
+        let (b, c, reborn) = (life(1, 1), life(2, 1), life(2, 2));
+        let mut bench = Bench::new(3, "", &[b, c]);
+        bench.live(2_500, &[b, c]);
+        bench.live(1_300, &[b]);
+        let look = *bench.orders.last().unwrap();
+        bench.answer(&look, Response::Power(Power::On));
+        assert_eq!(bench.offs(), [2]);
+        let mut word = bench.word(reborn, 5, &[]);
+        word.presence = presence;
+        bench.hear(word);
+        bench.live(300, &[b]);
+        assert!(bench.is_dead(c) && bench.engine.is_quorate(Time(bench.now)));
+        let on =
+            bench.orders.iter().any(|order| order.command == Command::PowerOn && order.host.number() == 2);
+        assert_eq!(on, powered_on);
+    }
+}
