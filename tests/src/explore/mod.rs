@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn every_rule_is_hunted_in_one_place() {
-        for mutant in Mutant::ALL {
+        for mutant in Mutant::ALL.iter().copied() {
             let places = hunts().iter().filter(|hunt| hunt.mutant == mutant).count()
                 + SEEN.iter().filter(|(seen, _)| *seen == mutant).count();
             assert_eq!(places, 1, "{}", mutant.name());
