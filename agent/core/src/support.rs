@@ -33,8 +33,8 @@ struct SentAsk {
 /// What of a quorum is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Tally {
-    /// The voters whose grants run.
-    pub(crate) votes: BTreeSet<Incarnation>,
+    /// The voters whose grants run, in their order.
+    pub(crate) votes: Vec<Incarnation>,
     /// Whether the witness's does.
     pub(crate) witness: bool,
     /// n: how many are counted.
@@ -127,14 +127,10 @@ impl Support {
 
     /// PROTOCOL, "Quorum": hosts > n/2, or n even and hosts == n/2 and the witness.
     pub(crate) fn tally(&self, electorate: &BTreeSet<Incarnation>, now: Time) -> Tally {
-        let running: Vec<(Incarnation, Time)> = self
-            .grants
-            .iter()
-            .filter(|(voter, expires)| now < **expires && electorate.contains(voter))
-            .map(|(voter, expires)| (*voter, *expires))
-            .collect();
+        let running = self.grants.iter().filter(|(voter, until)| now < **until && electorate.contains(voter));
+        let (votes, mut expiries): (Vec<Incarnation>, Vec<Time>) =
+            running.map(|(voter, until)| (*voter, *until)).unzip();
         let counted = electorate.len();
-        let mut expiries: Vec<Time> = running.iter().map(|(_, expires)| *expires).collect();
         expiries.sort_unstable_by(|a, b| b.cmp(a));
         let witness_until = self.witness_until.filter(|until| now < *until);
         // The quorum lasts as long as the last-but-(k-1) of its k votes.
@@ -144,12 +140,7 @@ impl Support {
             .then(|| expiries.get(counted / 2 - 1).copied().zip(witness_until))
             .flatten()
             .map(|(hosts, witness)| hosts.min(witness));
-        Tally {
-            votes: running.into_iter().map(|(voter, _)| voter).collect(),
-            witness: witness_until.is_some(),
-            counted,
-            until: by_hosts.max(by_half),
-        }
+        Tally { votes, witness: witness_until.is_some(), counted, until: by_hosts.max(by_half) }
     }
 }
 

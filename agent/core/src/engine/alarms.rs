@@ -44,6 +44,10 @@ impl Alarms {
         }
     }
 
+    pub(crate) fn any(&self) -> bool {
+        !self.standing.is_empty()
+    }
+
     pub(crate) fn all(&self) -> impl Iterator<Item = &str> {
         self.standing.values().map(String::as_str)
     }

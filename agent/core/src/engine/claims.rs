@@ -63,7 +63,9 @@ impl Engine {
             let id = workload.id();
             if self.desired.stopped.contains(id) || self.someone_busy(id) {
                 self.place.remove(&id);
-                self.alarms.clear(&mut self.actions, &format!("place {id}"));
+                if self.alarms.any() {
+                    self.alarms.clear(&mut self.actions, &format!("place {id}"));
+                }
                 continue;
             }
             let standing = self.place.get(&id).copied().filter(|on| self.may_place(workload, *on));

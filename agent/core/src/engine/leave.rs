@@ -52,6 +52,7 @@ impl Engine {
                 self.save();
                 self.presence = Presence::Away;
                 self.view.clear();
+                self.candidates.clear();
             }
             self.record(Event::Away);
         }
@@ -99,6 +100,7 @@ impl Engine {
             self.peers.values_mut().for_each(|peer| peer.granted = None);
             self.cold.clear();
             self.view.clear();
+            self.candidates.clear();
             self.place.clear();
             self.save();
             // Whatever was last heard of it: a device whose feed has failed runs all the same.

@@ -31,6 +31,7 @@ use crate::electorate::Electorate;
 use crate::record::{Event, What, Who};
 use crate::standing::{Birth, Saved};
 use crate::support::Support;
+use crate::view::Candidate;
 
 use alarms::Alarms;
 use claims::Here;
@@ -101,6 +102,9 @@ pub struct Engine {
     voter: Voter<MAX_LEASES, { palisade_proto::MAX_HOSTS }>,
     support: Support,
     view: BTreeSet<Incarnation>,
+    /// What the view was last computed from: it changes only with this.
+    #[serde(skip)]
+    candidates: Vec<Candidate>,
     view_since: Time,
     /// Since when each member of E has not been in the view.
     outside_since: BTreeMap<Incarnation, Time>,
@@ -206,6 +210,7 @@ impl Engine {
             voter: Voter::new(silent_from(now, timing.voter_lease()), timing.voter_lease()),
             support: Support::new(timing.lease()),
             view: BTreeSet::new(),
+            candidates: Vec::new(),
             view_since: now,
             outside_since: BTreeMap::new(),
             quorum_until: None,

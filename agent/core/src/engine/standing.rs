@@ -21,7 +21,15 @@ const FEEDS_PER_TIMEOUT: u64 = 4;
 impl Engine {
     /// PROTOCOL, "Views": the best clique of links among admitted p in E\D with h in E(p).
     pub(super) fn refresh_view(&mut self) {
-        let view = if self.is_admitted() { self.compute_view() } else { BTreeSet::new() };
+        let candidates = if self.is_admitted() { self.candidates() } else { Vec::new() };
+        if candidates == self.candidates {
+            return;
+        }
+        let view = match candidates.is_empty() {
+            true => BTreeSet::new(),
+            false => best_clique(self.me, &candidates).into_iter().collect(),
+        };
+        self.candidates = candidates;
         if view == self.view {
             return;
         }
@@ -63,33 +71,35 @@ impl Engine {
         }
     }
 
-    fn compute_view(&mut self) -> BTreeSet<Incarnation> {
-        let me = self.me;
-        let members: Vec<&Heartbeat> = self
-            .heard()
-            .map(|accepted| &*accepted.heartbeat)
-            .filter(|heartbeat| {
-                heartbeat.presence == Presence::Admitted
-                    && self.electorate.is_living(heartbeat.from)
-                    && heartbeat.electorate.contains(me)
-            })
-            .collect();
+    /// This host and everybody who may stand in a view with it.
+    fn candidates(&mut self) -> Vec<Candidate> {
+        let (me, suspect) = (self.me, self.timing().suspect());
+        let mut next_silence = None::<Time>;
+        let mut members: Vec<&Heartbeat> = Vec::with_capacity(self.peers.len());
+        for accepted in self.heard() {
+            let (heartbeat, silence) = (&*accepted.heartbeat, accepted.at.after(suspect));
+            next_silence = Some(next_silence.map_or(silence, |earlier| earlier.min(silence)));
+            if heartbeat.presence == Presence::Admitted
+                && self.electorate.is_living(heartbeat.from)
+                && heartbeat.electorate.contains(me)
+            {
+                members.push(heartbeat);
+            }
+        }
         let health = members.iter().map(|heartbeat| (heartbeat.from, heartbeat.health));
-        let health = health.chain([(me, self.own_health())]);
         let links = links(me, &members);
-        let candidates: Vec<Candidate> = health
+        let candidates = health
+            .chain([(me, self.own_health())])
             .map(|(who, health)| Candidate {
                 who,
                 health: weight(health),
                 links: links.get(who.host.index()).copied().unwrap_or(0),
             })
             .collect();
-        let next_silence = self.heard().map(|accepted| accepted.at.after(self.timing().suspect())).min();
-        let view = best_clique(me, &candidates).into_iter().collect();
         if let Some(at) = next_silence {
             self.wake_at(at);
         }
-        view
+        candidates
     }
 
     /// Recounts the quorum after whatever changed.
@@ -110,9 +120,10 @@ impl Engine {
             self.wake_at(until);
         }
         let quorate = until.is_some();
-        let voted = (tally.votes.clone(), tally.witness);
-        let other_votes = self.told_votes != voted;
-        self.told_votes = voted;
+        let other_votes = self.told_votes.1 != tally.witness || !self.told_votes.0.iter().eq(&tally.votes);
+        if other_votes {
+            self.told_votes = (tally.votes.iter().copied().collect(), tally.witness);
+        }
         if quorate != self.told_quorate || (!quorate && self.is_admitted() && other_votes) {
             self.dirty |= quorate != self.told_quorate;
             self.told_quorate = quorate;
