@@ -5,15 +5,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use palisade_core::action::OrderId;
-use palisade_core::config::{CipherSuite, Cluster, Device, DeviceKind, Ipmi, Privilege};
-use palisade_devices::ipmi::{self, IpmiConfig};
-use palisade_devices::{DeviceHandle, Reprove, Secret, Warrant};
+use palisade_core::config::{Cluster, Device};
+use palisade_devices::{DeviceHandle, Reprove, Warrant};
 use palisade_ladder::{Command, DeviceId, Failure, Proven, Response};
 use palisade_proto::HostId;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use crate::secret;
+pub(crate) use access::Access;
 
 /// Orders and cancellations that may wait for their device. A fence has one order a device under way.
 pub(crate) const WORK_MAX: usize = 128;
@@ -66,47 +65,15 @@ pub(crate) struct Known {
     own: bool,
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum Access {
-    Ipmi(Box<IpmiConfig>),
-}
-
 /// The devices of `cluster` in its order, each with its secrets, as `me` uses them.
 ///
 /// Fails with the device's name and what is wrong with it.
 pub(crate) fn known(cluster: &Cluster, me: HostId) -> Result<Vec<Known>, String> {
     let one = |device: &Device| {
-        let DeviceKind::Ipmi(ipmi) = device.kind();
-        let config = ipmi_config(ipmi).map_err(|error| format!("device `{}`: {error}", device.name()))?;
-        Ok(Known {
-            device: device.clone(),
-            access: Access::Ipmi(Box::new(config)),
-            own: device.fences() == me,
-        })
+        let access = Access::to(device).map_err(|error| format!("device `{}`: {error}", device.name()))?;
+        Ok(Known { device: device.clone(), access, own: device.fences() == me })
     };
     cluster.devices().iter().map(one).collect()
-}
-
-/// How to speak to a BMC, its secrets read from where the configuration says.
-pub(crate) fn ipmi_config(ipmi: &Ipmi) -> Result<IpmiConfig, String> {
-    let load = |reference| {
-        secret::load(reference)
-            .map(|secret| Secret::new(secret.into_bytes()))
-            .map_err(|error| error.to_string())
-    };
-    let password = load(ipmi.password())?;
-    let kg = ipmi.kg().map(load).transpose()?;
-    let suite = match ipmi.cipher_suite() {
-        CipherSuite::Suite3 => ipmi::Suite::Three,
-        CipherSuite::Suite17 => ipmi::Suite::Seventeen,
-    };
-    let privilege = match ipmi.privilege() {
-        Privilege::Operator => ipmi::Privilege::Operator,
-        Privilege::Administrator => ipmi::Privilege::Administrator,
-    };
-    let user = ipmi.user().to_owned();
-    IpmiConfig::new(ipmi.address(), user, password, kg, suite, privilege, &ipmi.guid().0)
-        .map_err(|error| error.to_string())
 }
 
 /// Serves the devices until `work` closes.
@@ -165,13 +132,8 @@ impl Fences {
             let id = DeviceId(u16::try_from(index).unwrap_or(u16::MAX));
             let same = old.iter().position(|held| held.device == known.device && held.access == known.access);
             let handle = same.map(|at| old.swap_remove(at).handle.clone());
-            let handle = handle.unwrap_or_else(|| {
-                let Access::Ipmi(config) = &known.access;
-                palisade_devices::spawn(
-                    ipmi::Ipmi::new(IpmiConfig::clone(config)),
-                    Some(self.reprove(&known.device, known.own)),
-                )
-            });
+            let handle =
+                handle.unwrap_or_else(|| known.access.spawn(Some(self.reprove(&known.device, known.own))));
             let watch = tokio::spawn(pass_on(id, handle.clone(), self.replies.clone())).abort_handle();
             self.devices.push(Held {
                 device: known.device,
@@ -236,5 +198,6 @@ async fn pass_on(id: DeviceId, device: DeviceHandle, replies: mpsc::Sender<Reply
     }
 }
 
+mod access;
 #[cfg(test)]
 mod tests;

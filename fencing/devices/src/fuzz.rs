@@ -3,3 +3,4 @@
 
 pub use crate::ipmi::fuzz::dialogue::ipmi_dialogue;
 pub use crate::ipmi::fuzz::ipmi_reply;
+pub use crate::redfish::fuzz::redfish_reply;

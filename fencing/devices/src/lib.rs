@@ -10,6 +10,7 @@ pub mod fault;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 pub mod ipmi;
+pub mod redfish;
 mod secret;
 mod warrant;
 

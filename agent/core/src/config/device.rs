@@ -1,6 +1,7 @@
 //! Fence devices: what the configuration says about each.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 use palisade_ladder::Identity;
 use palisade_proto::{Duration, HostId};
@@ -61,6 +62,19 @@ impl Device {
 pub enum DeviceKind {
     /// A BMC by IPMI 2.0 over LAN (RMCP+).
     Ipmi(Ipmi),
+    /// A BMC by Redfish (DSP0266).
+    Redfish(Redfish),
+}
+
+impl DeviceKind {
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        match self {
+            Self::Ipmi(ipmi) => ipmi.address,
+            Self::Redfish(redfish) => redfish.address,
+        }
+    }
 }
 
 /// A BMC by IPMI over LAN.
@@ -148,4 +162,91 @@ pub enum Privilege {
     Operator,
     /// For BMCs that do not let an operator switch power.
     Administrator,
+}
+
+/// A BMC by Redfish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redfish {
+    pub(super) address: SocketAddr,
+    pub(super) tls: Option<Tls>,
+    pub(super) user: String,
+    pub(super) password: SecretRef,
+    pub(super) auth: RedfishAuth,
+    pub(super) system: Option<String>,
+    pub(super) uuid: Identity,
+}
+
+impl Redfish {
+    /// Where the service listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// How the service shows that it is the right one. `None`: plain HTTP, as the configuration says in so many words.
+    #[must_use]
+    pub fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
+    }
+
+    /// The login's name.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// Where the login's password lies.
+    #[must_use]
+    pub fn password(&self) -> &SecretRef {
+        &self.password
+    }
+
+    /// How to log in.
+    #[must_use]
+    pub fn auth(&self) -> RedfishAuth {
+        self.auth
+    }
+
+    /// The path of the ComputerSystem, where the service has several and the UUID is not enough.
+    #[must_use]
+    pub fn system(&self) -> Option<&str> {
+        self.system.as_deref()
+    }
+
+    /// ComputerSystem.UUID, pinned: 32 lower-case hexadecimal digits; the host's machine UUID unless written.
+    #[must_use]
+    pub fn uuid(&self) -> &Identity {
+        &self.uuid
+    }
+}
+
+/// Whose certificates are accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    pub(super) ca: PathBuf,
+    pub(super) name: String,
+}
+
+impl Tls {
+    /// The file with the CA's certificates, PEM.
+    #[must_use]
+    pub fn ca(&self) -> &Path {
+        &self.ca
+    }
+
+    /// The name that the certificate must carry: the address, unless another one is written.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// How to log in to a Redfish service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RedfishAuth {
+    /// With a session and its token.
+    #[default]
+    Session,
+    /// With user and password in each request.
+    Basic,
 }

@@ -5,7 +5,7 @@
 
 use sha2::{Digest, Sha256};
 
-use super::{CipherSuite, Cluster, Device, DeviceKind, Host, OnQuorumLoss, Privilege, Workload};
+use super::{CipherSuite, Cluster, Device, DeviceKind, Host, OnQuorumLoss, Privilege, RedfishAuth, Workload};
 
 /// The version of the encoding below; a change of it makes every digest differ.
 const VERSION: u8 = 1;
@@ -128,6 +128,25 @@ impl Canonical {
                 self.number(match privilege {
                     Privilege::Operator => 3,
                     Privilege::Administrator => 4,
+                });
+            }
+            DeviceKind::Redfish(super::Redfish {
+                address,
+                tls,
+                user: _,
+                password: _,
+                auth,
+                system,
+                uuid,
+            }) => {
+                self.text("redfish");
+                self.text(&address.to_string());
+                self.text(&uuid.0);
+                self.text(system.as_deref().unwrap_or_default());
+                self.text(tls.as_ref().map_or("", |tls| &tls.name));
+                self.number(match auth {
+                    RedfishAuth::Session => 0,
+                    RedfishAuth::Basic => 1,
                 });
             }
         }

@@ -120,14 +120,20 @@ pub(super) struct RawDevice {
     pub(super) level: Option<Number>,
     pub(super) deadline: Option<Text>,
     pub(super) retries: Option<Number>,
-    // Of kind "ipmi", the only kind so far: hence required.
-    pub(super) address: Text,
-    pub(super) user: Text,
-    pub(super) password: Spanned<RawSecret>,
+    // Each of some kinds: which ones is told in `parse_device`.
+    pub(super) address: Option<Text>,
+    pub(super) user: Option<Text>,
+    pub(super) password: Option<Spanned<RawSecret>>,
     pub(super) kg: Option<Spanned<RawSecret>>,
     pub(super) cipher_suite: Option<Number>,
     pub(super) privilege: Option<Text>,
-    pub(super) guid: Text,
+    pub(super) guid: Option<Text>,
+    pub(super) auth: Option<Text>,
+    pub(super) ca: Option<Text>,
+    pub(super) tls_name: Option<Text>,
+    pub(super) insecure_http: Option<Spanned<bool>>,
+    pub(super) system: Option<Text>,
+    pub(super) uuid: Option<Text>,
 }
 
 #[derive(Deserialize)]

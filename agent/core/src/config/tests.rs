@@ -110,7 +110,7 @@ fn a_sound_file_gives_what_it_says() {
     assert_eq!(db.start_after(), [WorkloadId(7)]);
     assert_eq!(db.stop_timeout(), Duration::secs(60));
     let device = cluster.devices_of(HostId::new(1).unwrap()).next().unwrap();
-    let DeviceKind::Ipmi(ipmi) = device.kind();
+    let DeviceKind::Ipmi(ipmi) = device.kind() else { panic!("a BMC") };
     assert_eq!(ipmi.guid().0, "a123456789abcdefa123456789abcde2");
     assert_eq!(ipmi.cipher_suite(), CipherSuite::Suite3);
     assert_eq!(ipmi.password(), &SecretRef::Credential("bmc-b".to_owned()));
@@ -244,5 +244,58 @@ proptest! {
         if let Err(error) = Cluster::parse(&text, "x") {
             prop_assert!(error.to_string().starts_with("x:"), "{}", error);
         }
+    }
+}
+
+/// The sound file with the second BMC as a Redfish service that is set so.
+fn with_redfish(settings: &str) -> Result<Cluster, super::ConfigError> {
+    let start = SOUND.find("[[device]]\nname = \"bmc-b\"").unwrap();
+    let end = start + SOUND[start..].find("[[storage]]").unwrap();
+    let device = format!(
+        "[[device]]\nname = \"bmc-b\"\nkind = \"redfish\"\nfences = \"b\"\naddress = \"10.77.1.102:443\"\n\
+         user = \"admin\"\npassword = {{ credential = \"bmc-b\" }}\n{settings}\n\n"
+    );
+    Cluster::parse(&SOUND.replacen(&SOUND[start..end], &device, 1), "cluster.toml")
+}
+
+#[test]
+fn a_redfish_service_is_bound_to_its_host_by_the_machines_uuid() {
+    let cluster = with_redfish("ca = \"/etc/palisade/bmc-ca.pem\"").unwrap_or_else(|error| panic!("{error}"));
+    let host = cluster.host_named("b").unwrap();
+    let device = cluster.devices_of(host.id()).next().unwrap();
+    let DeviceKind::Redfish(redfish) = device.kind() else { panic!("a Redfish service") };
+    let machine: String = host.machine().bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(redfish.uuid().0, machine);
+    let tls = redfish.tls().unwrap();
+    assert_eq!((tls.ca().to_str(), tls.name()), (Some("/etc/palisade/bmc-ca.pem"), "10.77.1.102"));
+    assert_eq!((redfish.auth(), redfish.system()), (RedfishAuth::Session, None));
+    let settings = "insecure_http = true\nauth = \"basic\"\nsystem = \"/redfish/v1/Systems/2\"\n\
+                    uuid = \"4C4C4544-0051-3510-8052-00000000000A\"";
+    let cluster = with_redfish(settings).unwrap_or_else(|error| panic!("{error}"));
+    let device = cluster.devices_of(host.id()).next().unwrap();
+    let DeviceKind::Redfish(redfish) = device.kind() else { panic!("a Redfish service") };
+    assert_eq!(redfish.uuid().0, "4c4c454400513510805200000000000a");
+    assert_eq!((redfish.tls(), redfish.auth()), (None, RedfishAuth::Basic));
+    assert_eq!(redfish.system(), Some("/redfish/v1/Systems/2"));
+    assert!(cluster.warnings().iter().any(|warning| warning.contains("plain HTTP")));
+}
+
+#[test]
+fn a_redfish_service_that_is_set_wrongly_is_refused() {
+    let table = [
+        ("", "device `bmc-b` has no `ca`"),
+        ("insecure_http = false", "device `bmc-b` has no `ca`"),
+        ("ca = \"/x\"\ninsecure_http = true", "contradict"),
+        ("ca = \"x\"", "`x` is no absolute path"),
+        ("ca = \"/x\"\nauth = \"digest\"", "unknown way to log in `digest`"),
+        ("ca = \"/x\"\nsystem = \"http://other/\"", "is no path of a system"),
+        ("ca = \"/x\"\nsystem = \"//other/x\"", "is no path of a system"),
+        ("ca = \"/x\"\nuuid = \"00000000-0000-0000-0000-000000000000\"", "is no system's UUID"),
+        ("ca = \"/x\"\ntls_name = \"a b\"", "cannot be the name of a TLS certificate"),
+        ("ca = \"/x\"\ncipher_suite = 3", "`cipher_suite` is no setting of a device of kind \"redfish\""),
+    ];
+    for (settings, expected) in table {
+        let error = with_redfish(settings).unwrap_err().to_string();
+        assert!(error.contains(expected) && error.contains("way out"), "{settings}: {error}");
     }
 }

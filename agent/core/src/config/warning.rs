@@ -1,6 +1,6 @@
 //! What is sound but will disappoint: printed by `palisade check config`, never a reason to refuse.
 
-use super::{Cluster, Host};
+use super::{Cluster, DeviceKind, Host};
 
 impl Cluster {
     /// One sentence each, in the operator's words.
@@ -26,6 +26,16 @@ impl Cluster {
             warnings.push(
                 "the watchdog stops while its host is frozen: it resets a hung host, but never proves a death".to_owned(),
             );
+        }
+        for device in &self.devices {
+            if let DeviceKind::Redfish(redfish) = device.kind()
+                && redfish.tls().is_none()
+            {
+                let name = device.name();
+                warnings.push(format!(
+                    "device `{name}` sends its password over plain HTTP: whoever hears it can switch the host"
+                ));
+            }
         }
         for workload in &self.workloads {
             let name = workload.name();

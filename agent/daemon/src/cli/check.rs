@@ -136,9 +136,12 @@ fn secrets(cluster: &Cluster) -> (Vec<String>, Vec<String>) {
         check("telemetry broker's password".to_owned(), login.password(), false);
     }
     for device in cluster.devices() {
-        let DeviceKind::Ipmi(ipmi) = device.kind();
-        check(format!("password of device `{}`", device.name()), ipmi.password(), false);
-        if let Some(kg) = ipmi.kg() {
+        let (password, kg) = match device.kind() {
+            DeviceKind::Ipmi(ipmi) => (ipmi.password(), ipmi.kg()),
+            DeviceKind::Redfish(redfish) => (redfish.password(), None),
+        };
+        check(format!("password of device `{}`", device.name()), password, false);
+        if let Some(kg) = kg {
             check(format!("Kg of device `{}`", device.name()), kg, false);
         }
     }

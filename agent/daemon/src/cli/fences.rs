@@ -4,13 +4,11 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use palisade_core::config::{Cluster, Device, DeviceKind};
-use palisade_devices::Device as _;
-use palisade_devices::ipmi::Ipmi;
-use palisade_ladder::{Command, Failure as DeviceFailure, Power, Proven, Response};
-use tokio::time::Instant;
+use palisade_core::config::{Cluster, Device};
+use palisade_ladder::{Failure as DeviceFailure, Power, Proven, Response};
 
 use super::{Ended, Failure, configuration, print, table};
+use crate::fences::Access;
 
 /// What the check of one device came to.
 type Verdict = Result<Proven, String>;
@@ -52,15 +50,12 @@ async fn prove_all(cluster: &Cluster) -> Vec<Verdict> {
 }
 
 async fn prove(device: Device) -> Verdict {
-    let DeviceKind::Ipmi(ipmi) = device.kind();
-    let mut bmc = Ipmi::new(crate::fences::ipmi_config(ipmi)?);
-    let length = Duration::from_millis(device.deadline().0);
-    let answer = bmc.run(Command::Prove, (Instant::now() + length).into()).await;
-    bmc.close(Instant::now() + Duration::from_secs(1)).await;
-    match answer {
+    match Access::to(&device)?.prove(Duration::from_millis(device.deadline().0)).await {
         Ok(Response::Proven(proven)) if proven.may_fence => Ok(proven),
         Ok(Response::Proven(_)) => {
-            Err("logged in, but this login may not switch the power: give it operator privilege".to_owned())
+            Err("logged in, but the power cannot be switched this way: give the login operator privilege, \
+                 and see that the device offers a forced off"
+                .to_owned())
         }
         Ok(Response::Acknowledged | Response::AlreadySo | Response::Power(_)) => {
             Err("the driver answered something else than was asked".to_owned())
@@ -72,9 +67,13 @@ async fn prove(device: Device) -> Verdict {
 /// The failure with what to do about it, where that is not in its words.
 fn hint(failure: &DeviceFailure) -> String {
     let hint = match failure {
-        DeviceFailure::NoAnswer { .. } => "; is the address right, is IPMI over LAN enabled?",
+        DeviceFailure::NoAnswer { .. } => {
+            "; is the address right, is the service (IPMI over LAN, Redfish) enabled?"
+        }
         DeviceFailure::Unreachable { .. } => "; is the address right, is there a route from here?",
-        DeviceFailure::WrongIdentity { .. } => "; correct the address, or the GUID if the board was replaced",
+        DeviceFailure::WrongIdentity { .. } => {
+            "; correct the address, or the GUID or UUID if the board was replaced"
+        }
         DeviceFailure::NoCommonCipher { .. } => "; try cipher_suite = 3",
         DeviceFailure::PrivilegeTooLow { .. } => "; give the login operator privilege in the BMC",
         DeviceFailure::LoginRefused { .. }
@@ -88,7 +87,6 @@ fn hint(failure: &DeviceFailure) -> String {
 fn report(cluster: &Cluster, verdicts: &[Verdict]) -> String {
     let mut rows = vec![["DEVICE", "FENCES", "ADDRESS", "POWER", "VERDICT"].map(str::to_owned).to_vec()];
     for (device, verdict) in cluster.devices().iter().zip(verdicts) {
-        let DeviceKind::Ipmi(ipmi) = device.kind();
         let host = cluster.host(device.fences()).map_or("?", |host| host.name());
         let (power, verdict) = match verdict {
             Ok(proven) => {
@@ -99,7 +97,7 @@ fn report(cluster: &Cluster, verdicts: &[Verdict]) -> String {
         rows.push(vec![
             device.name().to_owned(),
             host.to_owned(),
-            ipmi.address().to_string(),
+            device.kind().address().to_string(),
             power.to_owned(),
             verdict,
         ]);

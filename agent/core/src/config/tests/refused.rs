@@ -75,10 +75,10 @@ cluster.toml:10:1: duplicate key
         "user = \"admin\"\n",
         "",
         r#"
-cluster.toml:41:1: missing field `user`
-41 | [[device]]
-   | ^^^^^^^^^^
-  way out: add it
+cluster.toml:42:8: device `bmc-a` has no `user`
+42 | name = "bmc-a"
+   |        ^^^^^^^
+  way out: a device of kind "ipmi" needs one
 "#,
     );
     assert_refused(
@@ -221,12 +221,22 @@ cluster.toml:52:8: device `bmc-a` is already in line 42
     );
     assert_refused(
         "kind = \"ipmi\"",
+        "kind = \"redfisch\"",
+        r#"
+cluster.toml:43:8: unknown kind of device `redfisch`
+43 | kind = "redfisch"
+   |        ^^^^^^^^^^
+  way out: write "ipmi" or "redfish"
+"#,
+    );
+    assert_refused(
+        "kind = \"ipmi\"",
         "kind = \"redfish\"",
         r#"
-cluster.toml:43:8: unknown kind of device `redfish`
-43 | kind = "redfish"
-   |        ^^^^^^^^^
-  way out: write "ipmi"
+cluster.toml:48:8: `guid` is no setting of a device of kind "redfish"
+48 | guid = "a123456789abcdefa123456789abcde1"
+   |        ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+  way out: its own settings are: address, user, password, auth, ca, tls_name, insecure_http, system, uuid
 "#,
     );
     // SAFE-4: an identity that names nobody, or two hosts, proves nothing.
@@ -335,7 +345,7 @@ cluster.toml:47:20: invalid basic string, expected `"`
         "password = { credential = \"bmc-b\" }",
         "pasword = \"hunter2\"",
         r#"
-cluster.toml:57:1: unknown field `pasword`, expected one of `name`, `kind`, `fences`, `level`, `deadline`, `retries`, `address`, `user`, `password`, `kg`, `cipher_suite`, `privilege`, `guid`
+cluster.toml:57:1: unknown field `pasword`, expected one of `name`, `kind`, `fences`, `level`, `deadline`, `retries`, `address`, `user`, `password`, `kg`, `cipher_suite`, `privilege`, `guid`, `auth`, `ca`, `tls_name`, `insecure_http`, `system`, `uuid`
 57 | pasword
    | ^^^^^^^
   way out: correct its spelling or remove it

@@ -1,0 +1,99 @@
+//! How to reach a configured device: its settings with its secrets, and the driver of its kind.
+
+use std::time::Duration;
+
+use palisade_core::config::{
+    CipherSuite, Device, DeviceKind, Ipmi, Privilege, Redfish, RedfishAuth, SecretRef,
+};
+use palisade_devices::ipmi::{self, IpmiConfig};
+use palisade_devices::redfish::{self, RedfishConfig};
+use palisade_devices::{DeviceHandle, Reprove, Secret};
+use palisade_ladder::{Command, Failure, Response};
+use tokio::time::Instant;
+
+use crate::secret;
+
+/// For taking leave of a device that was asked once.
+const LEAVE: Duration = Duration::from_secs(1);
+
+/// What a driver needs to know of its device.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    Ipmi(Box<IpmiConfig>),
+    Redfish(Box<RedfishConfig>),
+}
+
+impl Access {
+    /// Reads the secrets and certificates from where the configuration says. Fails with what is wrong, and where.
+    pub(crate) fn to(device: &Device) -> Result<Self, String> {
+        match device.kind() {
+            DeviceKind::Ipmi(ipmi) => ipmi_config(ipmi).map(|config| Self::Ipmi(Box::new(config))),
+            DeviceKind::Redfish(redfish) => {
+                redfish_config(redfish).map(|config| Self::Redfish(Box::new(config)))
+            }
+        }
+    }
+
+    /// Proves the fence path once, and takes leave.
+    pub(crate) async fn prove(&self, within: Duration) -> Result<Response, Failure> {
+        match self {
+            Self::Ipmi(config) => prove(ipmi::Ipmi::new(IpmiConfig::clone(config)), within).await,
+            Self::Redfish(config) => prove(redfish::Redfish::new(RedfishConfig::clone(config)), within).await,
+        }
+    }
+
+    /// Gives the device a task of its own.
+    pub(crate) fn spawn(&self, reprove: Option<Reprove>) -> DeviceHandle {
+        match self {
+            Self::Ipmi(config) => {
+                palisade_devices::spawn(ipmi::Ipmi::new(IpmiConfig::clone(config)), reprove)
+            }
+            Self::Redfish(config) => {
+                palisade_devices::spawn(redfish::Redfish::new(RedfishConfig::clone(config)), reprove)
+            }
+        }
+    }
+}
+
+async fn prove(mut device: impl palisade_devices::Device, within: Duration) -> Result<Response, Failure> {
+    let answer = device.run(Command::Prove, (Instant::now() + within).into()).await;
+    device.close(Instant::now() + LEAVE).await;
+    answer
+}
+
+fn load(reference: &SecretRef) -> Result<Secret, String> {
+    secret::load(reference).map(|secret| Secret::new(secret.into_bytes())).map_err(|error| error.to_string())
+}
+
+fn ipmi_config(ipmi: &Ipmi) -> Result<IpmiConfig, String> {
+    let password = load(ipmi.password())?;
+    let kg = ipmi.kg().map(load).transpose()?;
+    let suite = match ipmi.cipher_suite() {
+        CipherSuite::Suite3 => ipmi::Suite::Three,
+        CipherSuite::Suite17 => ipmi::Suite::Seventeen,
+    };
+    let privilege = match ipmi.privilege() {
+        Privilege::Operator => ipmi::Privilege::Operator,
+        Privilege::Administrator => ipmi::Privilege::Administrator,
+    };
+    let user = ipmi.user().to_owned();
+    IpmiConfig::new(ipmi.address(), user, password, kg, suite, privilege, &ipmi.guid().0)
+        .map_err(|error| error.to_string())
+}
+
+fn redfish_config(redfish: &Redfish) -> Result<RedfishConfig, String> {
+    let tls = |tls: &palisade_core::config::Tls| {
+        let path = tls.ca().display();
+        let pem = std::fs::read(tls.ca()).map_err(|error| format!("ca {path}: {error}"))?;
+        redfish::Tls::new(&pem, tls.name()).map_err(|error| format!("ca {path}: {error}"))
+    };
+    let tls = redfish.tls().map(tls).transpose()?;
+    let auth = match redfish.auth() {
+        RedfishAuth::Session => redfish::Auth::Session,
+        RedfishAuth::Basic => redfish::Auth::Basic,
+    };
+    let (user, system) = (redfish.user().to_owned(), redfish.system().map(str::to_owned));
+    let password = load(redfish.password())?;
+    RedfishConfig::new(redfish.address(), tls, user, password, auth, system, &redfish.uuid().0)
+        .map_err(|error| error.to_string())
+}
