@@ -110,9 +110,10 @@ impl System {
     }
 }
 
-/// A JSON body of this kind.
+/// A JSON body of this kind. All of it is UTF-8 (RFC 8259 section 8.1), also what is passed over.
 pub(super) fn read<'b, T: Deserialize<'b>>(what: &str, body: &'b [u8]) -> Result<T, String> {
-    serde_json::from_slice(body).map_err(|error| format!("{what}: {error}"))
+    let text = core::str::from_utf8(body).map_err(|error| format!("{what}: {error}"))?;
+    serde_json::from_str(text).map_err(|error| format!("{what}: {error}"))
 }
 
 /// The service's own words about an error (DSP0266 section 8.6), for people.
@@ -170,6 +171,7 @@ mod tests {
             assert_eq!(system(said, "null", "").unwrap().power, power, "{said}");
         }
         assert!(system("7", "null", "").is_err());
+        assert!(System::parse(b"{\"PowerState\": \"Off\", \"Name\": \"\xff\"}").is_err());
     }
 
     #[test]
