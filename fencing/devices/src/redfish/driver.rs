@@ -74,6 +74,7 @@ impl Redfish {
             Command::PowerOn => self.order("On", Power::On, warrant).await,
             Command::Prove => {
                 let System { power, reset, .. } = self.read_system().await?;
+                // Whether the login's role may reset, no service has to tell it.
                 let may_fence = reset.is_some_and(|reset| reset.allows("ForceOff"));
                 Ok(Response::Proven(Proven { identity: self.config.uuid.clone(), may_fence, power }))
             }
