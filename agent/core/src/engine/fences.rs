@@ -177,7 +177,7 @@ impl Engine {
         let Some(running) = self.fences.running.remove(&who) else { return };
         if running.fence.has_cut() && !running.fence.has_proven() {
             self.spend_budget(who);
-            if !self.power_owed.contains(&who.host) {
+            if self.hears_another_life(who) && !self.power_owed.contains(&who.host) {
                 self.power_owed.push(who.host);
             }
         }
@@ -196,6 +196,15 @@ impl Engine {
             self.fences.flights.remove(&id);
             self.actions.push_back(Action::CancelDevice(id));
         }
+    }
+
+    /// Whether the host has come back by itself: only then is its power ours to give back. Whoever was confirmed dead by hand
+    /// may have somebody at the open machine.
+    fn hears_another_life(&self, who: Incarnation) -> bool {
+        self.accepted(who.host).is_some_and(|last| {
+            let now = last.heartbeat.from;
+            now != who && !self.electorate.is_dead(now) && last.heartbeat.presence != Presence::Left
+        })
     }
 
     fn start_fences(&mut self) {

@@ -269,3 +269,21 @@ fn power_that_a_fence_cut_in_vain_comes_back() {
         assert_eq!(on, powered_on);
     }
 }
+
+/// A host that an operator confirms dead stays off: somebody may be at the open machine.
+#[test]
+fn a_confirmation_switches_nothing_on() {
+    let (b, c) = (life(1, 1), life(2, 1));
+    let mut bench = Bench::new(3, "", &[b, c]);
+    bench.live(2_500, &[b, c]);
+    bench.live(1_300, &[b]);
+    for response in [Response::Power(Power::On), Response::Acknowledged] {
+        let order = *bench.orders.last().unwrap();
+        bench.answer(&order, response);
+    }
+    assert_eq!(bench.offs(), [2]);
+    bench.confirm(2).unwrap();
+    bench.live(1_000, &[b]);
+    assert!(bench.is_dead(c) && bench.engine.is_quorate(Time(bench.now)));
+    assert!(bench.orders.iter().all(|order| order.command != Command::PowerOn));
+}
