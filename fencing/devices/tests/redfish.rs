@@ -9,6 +9,7 @@
 
 mod redfish_peers;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use palisade_devices::redfish::{Auth, Redfish};
@@ -139,10 +140,17 @@ async fn a_refusal_counts_as_already_so_only_if_the_service_reads_so() {
     );
     fake.goes(Wrong::Refuses(403));
     assert!(matches!(run(&mut device, Command::PowerOff).await, Err(Failure::PrivilegeTooLow { .. })));
-    // A code that speaks of something else is never taken so.
+    // A code that speaks of something else is never taken so; whoever gave up midway may have passed the order on.
     fake.state().power = "Off";
-    fake.goes(Wrong::Refuses(503));
+    fake.goes(Wrong::Refuses(404));
     assert!(matches!(run(&mut device, Command::PowerOff).await, Err(Failure::Refused { .. })));
+    for status in [502, 503, 504, 408] {
+        fake.goes(Wrong::Refuses(status));
+        assert!(
+            matches!(run(&mut device, Command::PowerOff).await, Err(Failure::Garbage { .. })),
+            "{status}"
+        );
+    }
 }
 
 #[tokio::test]
@@ -170,6 +178,8 @@ async fn a_service_that_cannot_force_off_is_no_way_to_fence() {
     );
     fake.goes(Wrong::Elsewhere);
     assert!(matches!(run(&mut device, Command::PowerOff).await, Err(Failure::Garbage { .. })));
+    fake.goes(Wrong::Neighbours);
+    assert!(matches!(run(&mut device, Command::PowerOff).await, Err(Failure::Refused { .. })), "SAFE-4");
     assert!(fake.state().orders.is_empty());
 }
 
@@ -228,5 +238,17 @@ async fn safe_2_an_order_without_standing_is_not_sent() {
     standing.end();
     let warrant = Warrant { deadline: Instant::now() + DEADLINE, standing: Some(standing) };
     assert_eq!(device.run(Command::PowerOff, warrant).await, Err(Failure::Cancelled));
+    assert!(fake.state().orders.is_empty());
+    // It ends while the order's own connection is being made: it is looked at a first time when the order begins, and then
+    // when that connection stands.
+    static LOOKS: AtomicU64 = AtomicU64::new(0);
+    let fake = Fake::start().await;
+    fake.goes(Wrong::Closes);
+    let mut device = with_session(&fake);
+    assert!(run(&mut device, Command::Prove).await.is_ok());
+    let standing = Standing::new(1, || LOOKS.fetch_add(1, Ordering::Relaxed));
+    let warrant = Warrant { deadline: Instant::now() + DEADLINE, standing: Some(standing) };
+    assert_eq!(device.run(Command::PowerOff, warrant).await, Err(Failure::Cancelled));
+    assert_eq!(LOOKS.load(Ordering::Relaxed), 2);
     assert!(fake.state().orders.is_empty());
 }

@@ -14,7 +14,7 @@ use palisade_ladder::{Command, Failure, Identity, Power, Proven, Response};
 use tokio::time::{self, Instant};
 use zeroize::Zeroizing;
 
-use super::http::{Connection, Lost, Reply};
+use super::http::{Connection, Reply};
 use super::resource::{self, Collection, Root, System, clean, is_path};
 use super::{Auth, RedfishConfig};
 use crate::{Device, Warrant};
@@ -103,25 +103,27 @@ impl Redfish {
             });
         }
         let authority = self.authority().await?;
-        if !warrant.holds() {
-            return Err(Failure::Cancelled);
-        }
         let body = Bytes::from(format!("{{\"ResetType\":\"{reset_type}\"}}"));
-        let sent = self.connection.send(Method::POST, &reset.target, Some(&authority), Some(body)).await;
-        let reply = sent.map_err(Lost::failure)?;
+        // SAFE-2: asked once the connection stands, however long that took.
+        let may = || warrant.holds();
+        let reply =
+            self.connection.send_if(may, Method::POST, &reset.target, Some(&authority), Some(body)).await?;
         if reply.status.is_success() {
             return Ok(Response::Acknowledged);
         }
-        let refusal = self.refused(reset_type, &reply);
         // Services refuse an order for what is so already with codes of their own; whether that was the reason, only a reading says.
-        match reply.status {
+        let already = matches!(
+            reply.status,
             StatusCode::BAD_REQUEST | StatusCode::CONFLICT | StatusCode::INTERNAL_SERVER_ERROR
-                if self.read_system().await?.power == wanted =>
-            {
-                Ok(Response::AlreadySo)
-            }
-            _ => Err(refusal),
+        ) && self.read_system().await.is_ok_and(|system| system.power == wanted);
+        if already {
+            return Ok(Response::AlreadySo);
         }
+        if reply.status.is_server_error() || reply.status == StatusCode::REQUEST_TIMEOUT {
+            // The service, or something before it, gave up: the order may still take effect.
+            return Err(Failure::Garbage { detail: self.words(reset_type, &reply) });
+        }
+        Err(self.refused(reset_type, &reply))
     }
 
     /// The system, as it is now; it is the one with the configured UUID.
@@ -130,12 +132,15 @@ impl Redfish {
             Some(path) => path.clone(),
             None => self.find_system().await?,
         };
-        let system = self.system_at(&path).await?;
+        let mut system = self.system_at(&path).await?;
         let (expected, found) = (self.config.uuid.clone(), system.uuid.clone());
         if found.is_blank() || found != expected {
             self.system = None;
             return Err(Failure::WrongIdentity { expected, found });
         }
+        // SAFE-4: an action below another resource could be another system's.
+        let own = format!("{}/", path.trim_end_matches('/'));
+        system.reset = system.reset.filter(|reset| reset.target.starts_with(&own));
         self.system = Some(path);
         Ok(system)
     }
@@ -228,14 +233,15 @@ impl Redfish {
             .map_err(|error| Failure::Garbage { detail: format!("the login cannot be written: {error}") })?;
         let body = Zeroizing::new(body);
         let body = Bytes::from_owner(Wiped(body));
-        let reply = self.connection.send(Method::POST, &sessions, None, Some(body)).await;
-        let reply = reply.map_err(Lost::failure)?;
+        let reply = self.connection.send(Method::POST, &sessions, None, Some(body)).await?;
+        // SAFE-6: a service may repeat in its words what it was given, so none of them are passed on.
+        let said = format!("Sessions: {}", reply.status);
         match reply.status {
             status if status.is_success() => {}
             StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                return Err(Failure::LoginRefused { at: self.words("Sessions", &reply) });
+                return Err(Failure::LoginRefused { at: said });
             }
-            _ => return Err(self.refused("Sessions", &reply)),
+            _ => return Err(Failure::Refused { code: said }),
         }
         let Some(token) = reply.headers.get(TOKEN) else {
             return Err(Failure::Garbage { detail: "a new session without an X-Auth-Token".to_owned() });

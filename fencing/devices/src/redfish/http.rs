@@ -26,23 +26,6 @@ pub(super) struct Reply {
     pub(super) body: Bytes,
 }
 
-/// Why nothing came back.
-#[derive(Debug)]
-pub(super) enum Lost {
-    /// Nothing was sent.
-    Before(Failure),
-    /// The request may have arrived.
-    After(Failure),
-}
-
-impl Lost {
-    pub(super) fn failure(self) -> Failure {
-        match self {
-            Self::Before(failure) | Self::After(failure) => failure,
-        }
-    }
-}
-
 type Sender = SendRequest<Full<Bytes>>;
 
 pub(super) struct Connection {
@@ -65,8 +48,8 @@ impl Connection {
     ) -> Result<Reply, Failure> {
         let reused = self.idle.is_some();
         match self.send(Method::GET, path, authority, None).await {
-            Err(_) if reused => self.send(Method::GET, path, authority, None).await.map_err(Lost::failure),
-            other => other.map_err(Lost::failure),
+            Err(_) if reused => self.send(Method::GET, path, authority, None).await,
+            other => other,
         }
     }
 
@@ -77,15 +60,28 @@ impl Connection {
         path: &str,
         authority: Option<&(HeaderName, HeaderValue)>,
         body: Option<Bytes>,
-    ) -> Result<Reply, Lost> {
-        let mut sender = self.connect().await.map_err(Lost::Before)?;
-        let request = self.request(method, path, authority, body).map_err(Lost::Before)?;
+    ) -> Result<Reply, Failure> {
+        self.send_if(|| true, method, path, authority, body).await
+    }
+
+    /// The same, unless `may` says otherwise once the connection stands, right before the request is handed to it.
+    pub(super) async fn send_if(
+        &mut self,
+        may: impl Fn() -> bool,
+        method: Method,
+        path: &str,
+        authority: Option<&(HeaderName, HeaderValue)>,
+        body: Option<Bytes>,
+    ) -> Result<Reply, Failure> {
+        let mut sender = self.connect().await?;
+        let request = self.request(method, path, authority, body)?;
+        if !may() {
+            return Err(Failure::Cancelled);
+        }
         let response = sender.send_request(request).await.map_err(|error| broken(&error))?;
         let (head, body) = response.into_parts();
-        let body = Limited::new(body, BODY_MAX).collect().await.map_err(|error| {
-            Lost::After(Failure::Garbage {
-                detail: format!("the answer's body: {}", clean(&error.to_string())),
-            })
+        let body = Limited::new(body, BODY_MAX).collect().await.map_err(|error| Failure::Garbage {
+            detail: format!("the answer's body: {}", clean(&error.to_string())),
         })?;
         let closes = head.headers.get(CONNECTION).is_some_and(|value| value.as_bytes() == b"close");
         if head.version == Version::HTTP_11 && !closes {
@@ -163,13 +159,10 @@ fn tls_refused(error: std::io::Error) -> Failure {
     }
 }
 
-fn broken(error: &hyper::Error) -> Lost {
-    if error.is_canceled() {
-        return Lost::Before(Failure::Unreachable { error: "the connection was closed".to_owned() });
-    }
+fn broken(error: &hyper::Error) -> Failure {
     let words = clean(&error.to_string());
-    Lost::After(match error.is_parse() {
+    match error.is_parse() {
         true => Failure::Garbage { detail: format!("no HTTP: {words}") },
         false => Failure::Unreachable { error: format!("the connection broke: {words}") },
-    })
+    }
 }

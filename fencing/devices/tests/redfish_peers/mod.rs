@@ -145,6 +145,10 @@ pub(crate) enum Wrong {
     OnlyGraceful,
     /// The action is to be sent to another service.
     Elsewhere,
+    /// The action is another system's.
+    Neighbours,
+    /// Each answer closes its connection.
+    Closes,
 }
 
 pub(crate) struct State {
@@ -214,6 +218,8 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
         let wrong = state.lock().unwrap().wrong;
         let (status, headers, body) = answer(&mut state.lock().unwrap(), &request);
         let is_order = request.path == RESET;
+        let headers =
+            if wrong == Wrong::Closes { format!("{headers}Connection: close\r\n") } else { headers };
         let text = format!("HTTP/1.1 {status} Fake\r\nContent-Length: {}\r\n{headers}\r\n{body}", body.len());
         let out = match wrong {
             Wrong::Silent => std::future::pending().await,
@@ -226,7 +232,7 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
             }
             _ => text,
         };
-        if stream.write_all(out.as_bytes()).await.is_err() || wrong == Wrong::Half {
+        if stream.write_all(out.as_bytes()).await.is_err() || matches!(wrong, Wrong::Half | Wrong::Closes) {
             return;
         }
     }
@@ -276,7 +282,9 @@ fn answer(state: &mut State, request: &Request) -> (u16, String, String) {
         }
         ("POST", SESSIONS) => {
             if request.body != "{\"UserName\":\"admin\",\"Password\":\"secret\"}" {
-                return (401, none(), error("wrong user or password"));
+                // As some do, it repeats what it was given.
+                let given = request.body.replace('"', "'");
+                return (401, none(), error(&format!("wrong user or password: {given}")));
             }
             state.logins += 1;
             let token = format!("token-{}", state.logins);
@@ -300,7 +308,11 @@ fn answer(state: &mut State, request: &Request) -> (u16, String, String) {
             } else {
                 "\"On\", \"ForceOff\""
             };
-            let target = if state.wrong == Wrong::Elsewhere { "http://evil/x" } else { RESET };
+            let target = match state.wrong {
+                Wrong::Elsewhere => "http://evil/x",
+                Wrong::Neighbours => "/redfish/v1/Systems/12/Actions/ComputerSystem.Reset",
+                _ => RESET,
+            };
             let action =
                 format!("{{\"target\": \"{target}\", \"ResetType@Redfish.AllowableValues\": [{allowed}]}}");
             let (uuid, power) = (state.uuid, state.power);
