@@ -133,10 +133,9 @@ impl Redfish {
             None => self.find_system().await?,
         };
         let mut system = self.system_at(&path).await?;
-        let (expected, found) = (self.config.uuid.clone(), system.uuid.clone());
-        if found.is_blank() || found != expected {
+        if system.uuid != self.config.uuid {
             self.system = None;
-            return Err(Failure::WrongIdentity { expected, found });
+            return Err(self.not_this_one(system.uuid));
         }
         // SAFE-4: an action below another resource could be another system's.
         let own = format!("{}/", path.trim_end_matches('/'));
@@ -166,12 +165,22 @@ impl Redfish {
             }
         }
         // None of them; the last one stands for all.
-        Err(Failure::WrongIdentity { expected: self.config.uuid.clone(), found })
+        Err(self.not_this_one(found))
+    }
+
+    /// Another system for sure, or one that does not say who it is: a BMC that has just started knows no UUID yet.
+    fn not_this_one(&self, found: Identity) -> Failure {
+        if found.0.is_empty() || found.is_blank() {
+            return Failure::Refused { code: "no system here tells its UUID, or not yet".to_owned() };
+        }
+        Failure::WrongIdentity { expected: self.config.uuid.clone(), found }
     }
 
     async fn system_at(&mut self, path: &str) -> Result<System, Failure> {
         let reply = self.read(path).await?;
         if !reply.status.is_success() {
+            // Looked for anew next time: firmware and blades move systems.
+            self.system = None;
             return Err(self.refused(path, &reply));
         }
         System::parse(&reply.body).map_err(|detail| Failure::Garbage { detail: clean(&detail) })
