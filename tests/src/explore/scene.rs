@@ -473,7 +473,7 @@ fn harmless() -> Vec<Scene> {
         witness: true,
         ..harmless(scene(
             "harmless-join",
-            "a fourth host joins three, of whom the coordinator's agent restarts and hears it late",
+            "a fourth host joins three, agents are restarted, and words between it and them are late",
             4,
             2,
             joins,

@@ -93,7 +93,7 @@ impl Redfish {
         }
         let Some(reset) = self.read_system().await?.reset else {
             return Err(Failure::Refused {
-                code: "this system has no action ComputerSystem.Reset".to_owned(),
+                code: "this system has no action ComputerSystem.Reset of its own".to_owned(),
             });
         };
         if !reset.allows(reset_type) {

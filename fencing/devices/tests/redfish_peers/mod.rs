@@ -339,6 +339,11 @@ fn answer(state: &mut State, request: &Request) -> (u16, String, String) {
             }
             (204, none(), none())
         }
+        // A neighbour's, which obeys.
+        ("POST", path) if path.ends_with("/Actions/ComputerSystem.Reset") => {
+            state.orders.push(path.to_owned());
+            (204, none(), none())
+        }
         _ => (404, none(), error("nothing here")),
     }
 }
