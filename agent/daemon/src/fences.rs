@@ -154,8 +154,9 @@ impl Fences {
     }
 
     fn reprove(&self, device: &Device, own: bool) -> Reprove {
-        let every = if self.warm && !own { WARM } else { COLD };
-        Reprove { every, deadline: Duration::from_millis(device.deadline().0) }
+        let warm = self.warm && !own;
+        let every = if warm { WARM } else { COLD };
+        Reprove { every, deadline: Duration::from_millis(device.deadline().0), stays: warm }
     }
 
     fn handle(&self, device: DeviceId, host: HostId) -> Option<DeviceHandle> {

@@ -15,6 +15,9 @@ use crate::{Device, Warrant};
 const QUEUE_LEN: usize = 4;
 /// A refused login is tried again this many times more slowly at most: BMCs lock accounts, and an operator needs this one.
 const REFUSED_SLOWDOWN_MAX: u32 = 8;
+/// After so many refused logins in a row an order does not try another one before [`REFUSED_REST`] is over.
+const REFUSED_MAX: u32 = 2;
+const REFUSED_REST: Duration = Duration::from_secs(30);
 /// For taking leave when the agent ends.
 const CLOSE_WAIT: Duration = Duration::from_millis(500);
 
@@ -25,6 +28,9 @@ pub struct Reprove {
     pub every: Duration,
     /// For one proof.
     pub deadline: Duration,
+    /// Whether the device keeps its session from one proof to the next. BMCs have a handful of sessions, and only who may have to
+    /// fence needs one at hand.
+    pub stays: bool,
 }
 
 /// What is known of a fence path.
@@ -56,7 +62,7 @@ pub fn spawn<D: Device + 'static>(device: D, reprove: Option<Reprove>) -> Device
     let (orders, inbox) = mpsc::channel(QUEUE_LEN);
     let (publish, health) = watch::channel(PathHealth::default());
     let (pace, reprove) = watch::channel(reprove);
-    tokio::spawn(Actor { device, inbox, publish, reprove, slowdown: 1 }.live());
+    tokio::spawn(Actor { device, inbox, publish, reprove, slowdown: 1, refused: None }.live());
     DeviceHandle { orders, health, pace }
 }
 
@@ -101,6 +107,14 @@ struct Actor<D> {
     publish: watch::Sender<PathHealth>,
     reprove: watch::Receiver<Option<Reprove>>,
     slowdown: u32,
+    refused: Option<Refused>,
+}
+
+/// Logins refused, with none that went through since.
+struct Refused {
+    times: u32,
+    newest: Instant,
+    failure: Failure,
 }
 
 impl<D: Device> Actor<D> {
@@ -150,11 +164,18 @@ impl<D: Device> Actor<D> {
             let _ = order.reply.send(Err(Failure::Cancelled));
             return;
         }
+        if let Some(Refused { times: REFUSED_MAX.., newest, failure }) = &self.refused
+            && newest.elapsed() < REFUSED_REST
+        {
+            let _ = order.reply.send(Err(failure.clone()));
+            return;
+        }
         let outcome = tokio::select! {
             biased;
             () = order.reply.closed() => return,
             outcome = self.device.run(order.command, order.warrant) => outcome,
         };
+        self.count_refusals(&outcome);
         if order.command == Command::Prove {
             self.record(&outcome);
         }
@@ -171,8 +192,27 @@ impl<D: Device> Actor<D> {
             order = self.inbox.recv() => return Interrupted::By(order),
             outcome = self.device.run(Command::Prove, deadline.into()) => outcome,
         };
+        self.count_refusals(&outcome);
         self.record(&outcome);
-        Interrupted::No
+        if reprove.stays {
+            return Interrupted::No;
+        }
+        tokio::select! {
+            biased;
+            order = self.inbox.recv() => Interrupted::By(order),
+            () = self.device.close(Instant::now() + CLOSE_WAIT) => Interrupted::No,
+        }
+    }
+
+    fn count_refusals(&mut self, outcome: &Result<Response, Failure>) {
+        match outcome {
+            Err(failure @ Failure::LoginRefused { .. }) => {
+                let times = self.refused.take().map_or(1, |refused| refused.times.saturating_add(1));
+                self.refused = Some(Refused { times, newest: Instant::now(), failure: failure.clone() });
+            }
+            Ok(_) => self.refused = None,
+            Err(_) => {}
+        }
     }
 
     fn record(&mut self, outcome: &Result<Response, Failure>) {

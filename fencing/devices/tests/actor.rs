@@ -69,7 +69,8 @@ fn proven() -> Proven {
 }
 
 fn every(seconds: u64) -> Option<Reprove> {
-    Some(Reprove { every: Duration::from_secs(seconds), deadline: Duration::from_secs(60) })
+    let deadline = Duration::from_secs(60);
+    Some(Reprove { every: Duration::from_secs(seconds), deadline, stays: true })
 }
 
 fn soon() -> Instant {
@@ -165,6 +166,34 @@ async fn a_refused_login_is_tried_ever_more_slowly() {
     }
     let took = started.elapsed();
     assert!(took > Duration::from_secs(150), "an account must not be locked by us: {took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn orders_do_not_lock_an_account_either() {
+    let log = Log::default();
+    let refused = Failure::LoginRefused { at: "Sessions: 401".into() };
+    let device = Scripted { login: Err(refused.clone()), ..Scripted::new(&log) };
+    let handle = spawn(device, None);
+    for _ in 0..5 {
+        assert_eq!(handle.run(Command::PowerOff, soon()).await, Err(refused.clone()));
+    }
+    assert_eq!(*log.lock().unwrap(), ["off", "off"], "then it rests");
+    tokio::time::sleep(Duration::from_secs(31)).await; // paused time: the rest
+    for _ in 0..2 {
+        assert_eq!(handle.run(Command::ReadPower, soon()).await, Err(refused.clone()));
+    }
+    assert_eq!(*log.lock().unwrap(), ["off", "off", "read"], "one more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_only_looks_now_and_then_keeps_no_session() {
+    let log = Log::default();
+    let handle = spawn(Scripted::new(&log), every(10).map(|pace| Reprove { stays: false, ..pace }));
+    let mut health = handle.health();
+    health.changed().await.unwrap();
+    health.changed().await.unwrap();
+    assert_eq!(handle.run(Command::PowerOff, soon()).await, Ok(Response::Acknowledged));
+    assert_eq!(*log.lock().unwrap(), ["prove", "close", "prove", "close", "off"]);
 }
 
 #[tokio::test(start_paused = true)]

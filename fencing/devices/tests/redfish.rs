@@ -9,6 +9,7 @@
 
 mod redfish_peers;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use palisade_devices::redfish::{Auth, Redfish};
 use palisade_devices::{Device as _, Standing, Warrant};
 use palisade_ladder::{Command, Failure, Power, Response};
 use redfish_peers::{Fake, OTHER, Sushy, UUID, Wrong, device};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 const DEADLINE: Duration = Duration::from_secs(4);
@@ -58,6 +60,10 @@ async fn the_emulator_switches_the_system_of_this_uuid_over_tls_in_its_own_time(
     // It carries the name that is asked for, and no other.
     let mut named = device(sushy.address, Some(sushy.tls("bmc-a.example")), Auth::Basic, "secret", UUID);
     assert_eq!(run(&mut named, Command::ReadPower).await, Ok(Response::Power(Power::Off)));
+    // Or it is known by its very certificate, whatever name that carries.
+    let mut pinned =
+        device(sushy.address, Some(sushy.pinned_tls("bmc-b.example")), Auth::Basic, "secret", UUID);
+    assert_eq!(run(&mut pinned, Command::ReadPower).await, Ok(Response::Power(Power::Off)));
     for wrong in [sushy.tls("bmc-b.example"), sushy.strangers_tls()] {
         let mut device = device(sushy.address, Some(wrong), Auth::Basic, "secret", UUID);
         let failure = run(&mut device, Command::PowerOn).await.unwrap_err();
@@ -69,8 +75,10 @@ async fn the_emulator_switches_the_system_of_this_uuid_over_tls_in_its_own_time(
     let mut lost =
         device(sushy.address, tls(), Auth::Basic, "secret", "4c4c4544-0051-3510-8052-00000000000c");
     assert!(matches!(run(&mut lost, Command::PowerOn).await, Err(Failure::WrongIdentity { .. })), "SAFE-4");
-    // It has no sessions, and says so.
+    // It has no sessions: user and password go with each request.
     let mut session = device(sushy.address, tls(), Auth::Session, "secret", UUID);
+    assert!(matches!(run(&mut session, Command::Prove).await, Ok(Response::Proven(_))));
+    let mut session = device(sushy.address, tls(), Auth::Session, "hunter2", UUID);
     assert!(matches!(run(&mut session, Command::Prove).await, Err(Failure::LoginRefused { .. })));
 }
 
@@ -97,6 +105,107 @@ async fn a_session_that_has_ended_is_opened_anew_within_the_command() {
     fake.state().tokens.clear();
     assert_eq!(run(&mut device, Command::PowerOff).await, Ok(Response::Acknowledged));
     assert_eq!(fake.counts(), (2, 1, 1));
+}
+
+#[tokio::test]
+async fn a_login_that_outlasts_its_command_serves_the_next_one_or_is_given_back() {
+    let fake = Fake::start().await;
+    let go = Arc::new(Notify::new());
+    fake.state().slow_login = Some(Arc::clone(&go));
+    let short = Duration::from_millis(300);
+    let mut device = with_session(&fake);
+    for command in [Command::Prove, Command::ReadPower] {
+        assert!(matches!(run_within(&mut device, command, short).await, Err(Failure::NoAnswer { .. })));
+    }
+    assert_eq!(fake.counts(), (0, 1, 0), "one login is under way, not two");
+    go.notify_one();
+    assert_eq!(run(&mut device, Command::PowerOff).await, Ok(Response::Acknowledged));
+    assert_eq!(fake.counts(), (1, 1, 1));
+    // Whoever leaves in the middle of one waits for it, and gives the session back.
+    let mut device = with_session(&fake);
+    assert!(run_within(&mut device, Command::Prove, short).await.is_err());
+    go.notify_one();
+    device.close(Instant::now() + DEADLINE).await;
+    assert_eq!(fake.state().tokens, ["token-1"]);
+}
+
+#[tokio::test]
+async fn a_reading_that_outlasts_its_command_does_not_cost_the_connection() {
+    let fake = Fake::start().await;
+    let mut device = with_session(&fake);
+    assert!(run(&mut device, Command::Prove).await.is_ok());
+    let go = Arc::new(Notify::new());
+    fake.state().slow_reading = Some(Arc::clone(&go));
+    let short = Duration::from_millis(300);
+    assert!(run_within(&mut device, Command::ReadPower, short).await.is_err());
+    fake.state().slow_reading = None;
+    go.notify_one();
+    assert_eq!(run(&mut device, Command::PowerOff).await, Ok(Response::Acknowledged));
+    assert_eq!(fake.counts(), (1, 1, 1), "one login, one connection");
+    // One that was forgotten on its way is given up, within the command.
+    fake.goes(Wrong::ForgetsIdle);
+    assert!(run(&mut device, Command::ReadPower).await.is_ok());
+}
+
+#[tokio::test]
+async fn without_a_free_session_user_and_password_go_with_each_request() {
+    for status in [503, 400] {
+        let fake = Fake::start().await;
+        fake.goes(Wrong::NoSessionLeft(status));
+        let mut device = with_session(&fake);
+        assert_eq!(run(&mut device, Command::PowerOff).await, Ok(Response::Acknowledged), "{status}");
+        assert_eq!(fake.counts(), (0, 1, 1));
+    }
+}
+
+#[tokio::test]
+async fn what_real_services_do_otherwise_is_understood() {
+    // A slash at the end of everything, also of what is sent; null for absent; a place told in the body.
+    for wrong in [Wrong::Slashes, Wrong::PlaceInBody, Wrong::EmptySlot] {
+        let fake = Fake::start().await;
+        fake.goes(wrong);
+        let mut device = with_session(&fake);
+        assert_eq!(run(&mut device, Command::PowerOff).await, Ok(Response::Acknowledged), "{wrong:?}");
+        assert_eq!(run(&mut device, Command::ReadPower).await, Ok(Response::Power(Power::Off)), "{wrong:?}");
+        assert_eq!(fake.state().orders, ["ForceOff"]);
+        device.close(Instant::now() + DEADLINE).await;
+        assert!(fake.state().tokens.is_empty(), "{wrong:?}");
+        // The port is not the one that the scheme implies.
+        assert_eq!(fake.state().host, fake.address.to_string());
+    }
+    // Only what would change something is allowed.
+    let fake = Fake::start().await;
+    fake.goes(Wrong::AllowsChanges);
+    let mut device = with_session(&fake);
+    assert_eq!(run(&mut device, Command::PowerOn).await, Ok(Response::AlreadySo));
+    assert_eq!(run(&mut device, Command::PowerOff).await, Ok(Response::Acknowledged));
+    assert_eq!(run(&mut device, Command::PowerOff).await, Ok(Response::AlreadySo));
+    let Ok(Response::Proven(proven)) = run(&mut device, Command::Prove).await else { panic!("not proven") };
+    assert!(proven.may_fence && proven.power == Power::Off);
+    fake.goes(Wrong::Nulls);
+    assert_eq!(run(&mut device, Command::ReadPower).await, Ok(Response::Power(Power::Off)));
+    assert!(matches!(run(&mut device, Command::PowerOn).await, Err(Failure::Refused { .. })));
+}
+
+#[tokio::test]
+async fn safe_4_two_systems_of_one_uuid_are_neither_read_nor_switched() {
+    let fake = Fake::start().await;
+    fake.goes(Wrong::Twins);
+    let mut device = with_session(&fake);
+    let failure = run(&mut device, Command::PowerOff).await.unwrap_err();
+    assert!(matches!(&failure, Failure::Refused { code } if code.contains("Systems/2")), "{failure:?}");
+    assert!(fake.state().orders.is_empty());
+}
+
+#[tokio::test]
+async fn a_login_without_rights_is_no_wrong_password() {
+    let fake = Fake::start().await;
+    fake.goes(Wrong::NoRights);
+    let mut device = with_session(&fake);
+    fake.state().tokens.clear();
+    // The root is free to read, here too.
+    let failure = run(&mut device, Command::Prove).await.unwrap_err();
+    assert!(matches!(failure, Failure::PrivilegeTooLow { .. }), "{failure:?}");
 }
 
 #[tokio::test]

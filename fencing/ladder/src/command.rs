@@ -55,15 +55,24 @@ pub struct Proven {
     pub power: Power,
 }
 
+/// 03000200-0400-0500-0006-000700080009, as it is told in the three byte orders that are about.
+const UNSET: [&str; 3] = [
+    "03000200040005000006000700080009",
+    "00020003000400050006000700080009",
+    "09000800070006000005000400020003",
+];
+
 /// A device's own name for itself, compared with the one in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Identity(pub String);
 
 impl Identity {
-    /// An identity that says nothing: all zeros or all ones. Some BMCs ship so.
+    /// An identity that says nothing: all zeros, all ones, or the UUID that AMI's firmware gives a board whose maker set none. Many
+    /// machines ship so.
     #[must_use]
     pub fn is_blank(&self) -> bool {
-        !self.0.is_empty() && (self.0.bytes().all(|b| b == b'0') || self.0.bytes().all(|b| b == b'f'))
+        let same = |byte: u8| !self.0.is_empty() && self.0.bytes().all(|b| b == byte);
+        same(b'0') || same(b'f') || UNSET.contains(&self.0.as_str())
     }
 }
 
@@ -142,3 +151,15 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_that_many_boards_ship_with_is_none() {
+        let blank = |text: &str| Identity(text.to_owned()).is_blank();
+        assert!(blank(&"0".repeat(32)) && blank(&"f".repeat(32)) && UNSET.iter().all(|unset| blank(unset)));
+        assert!(!blank("") && !blank("a123456789abcdefa123456789abcde1"));
+    }
+}

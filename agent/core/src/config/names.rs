@@ -3,7 +3,9 @@
 use core::fmt;
 use std::path::PathBuf;
 
-/// A machine's DMI product UUID; never all zeros or all ones, which some boards ship with.
+use palisade_ladder::Identity;
+
+/// A machine's DMI product UUID; never one that many boards ship with ([`Identity::is_blank`]).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MachineId([u8; 16]);
 
@@ -53,9 +55,14 @@ pub(super) fn hex(text: &str) -> Option<[u8; 16]> {
     u128::from_str_radix(text, 16).ok().map(u128::to_be_bytes)
 }
 
-/// All zeros or all ones: a name that names nobody.
+/// A name that names nobody.
 pub(super) fn is_blank(bytes: &[u8; 16]) -> bool {
-    *bytes == [0; 16] || *bytes == [0xff; 16]
+    Identity(hex_digits(*bytes)).is_blank()
+}
+
+/// Sixteen bytes as thirty-two lower-case hexadecimal digits.
+pub(super) fn hex_digits(bytes: [u8; 16]) -> String {
+    format!("{:032x}", u128::from_be_bytes(bytes))
 }
 
 /// An MQTT broker: `mqtt://HOST[:PORT]`.

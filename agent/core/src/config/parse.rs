@@ -181,7 +181,7 @@ impl Source<'_> {
         MachineId::parse(text.get_ref()).ok_or_else(|| {
             let what = format!("`{}` is no machine's UUID", shown(text.get_ref()));
             let help = "write what /sys/class/dmi/id/product_uuid says on the host, such as \
-                        \"4c4c4544-0051-3510-8052-b4c04f4d3132\"; one of all zeros or all ones names no machine";
+                        \"4c4c4544-0051-3510-8052-b4c04f4d3132\"; one that many boards ship with (all zeros, all ones, 03000200-...) names no machine";
             self.error(text.span(), what, help)
         })
     }

@@ -10,7 +10,7 @@ use toml::Spanned;
 use super::{
     CipherSuite, Device, DeviceKind, Host, Ipmi, Privilege, Redfish, RedfishAuth, Tls,
     error::ConfigError,
-    names::{hex, is_blank},
+    names::{hex, hex_digits, is_blank},
     parse::Settings,
     raw::{RawDevice, Text},
     source::{Seen, Source, shown},
@@ -22,6 +22,8 @@ const DEVICES_MAX: usize = 128;
 const IPMI_USER_MAX: usize = 16;
 /// More than any service knows.
 const REDFISH_USER_MAX: usize = 256;
+/// The longest host name (RFC 1035 section 2.3.4).
+const NAME_MAX: usize = 253;
 /// The longest path of a system.
 const PATH_MAX: usize = 512;
 
@@ -66,7 +68,7 @@ impl Source<'_> {
             self.choice(&raw.kind, "kind of device", &[("ipmi", Kind::Ipmi), ("redfish", Kind::Redfish)])?;
         let host = self.reference(&raw.fences, "host", hosts, Host::name)?;
         let level = raw.level.as_ref().map_or(Ok(1), |level| self.number(level, 1..=9, "device level"))?;
-        let deadline = self.duration_or(raw.deadline.as_ref(), Duration::secs(4))?;
+        let deadline = self.duration_or(raw.deadline.as_ref(), kind.deadline())?;
         let retries =
             raw.retries.as_ref().map_or(Ok(3), |tries| self.number(tries, 1..=10, "device retries"))?;
         self.only_settings_of(kind, raw)?;
@@ -177,8 +179,7 @@ impl Source<'_> {
         let plain = raw.insecure_http.as_ref().filter(|plain| *plain.get_ref());
         match (&raw.ca, plain) {
             (Some(ca), None) => {
-                let name =
-                    raw.tls_name.as_ref().map(|name| self.label(name, "TLS certificate")).transpose()?;
+                let name = raw.tls_name.as_ref().map(|name| self.tls_name(name)).transpose()?;
                 let name = name.unwrap_or_else(|| address.ip().to_string());
                 Ok(Some(Tls { ca: self.absolute(ca)?, name }))
             }
@@ -196,11 +197,26 @@ impl Source<'_> {
         }
     }
 
+    /// A host name (RFC 1123 section 2.1) or an address.
+    fn tls_name(&self, text: &Text) -> Result<String, ConfigError> {
+        let name = text.get_ref();
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-:".contains(&byte);
+        let is_address = name.parse::<std::net::IpAddr>().is_ok();
+        if (1..=NAME_MAX).contains(&name.len())
+            && name.bytes().all(allowed)
+            && (is_address || !name.contains(':'))
+        {
+            return Ok(name.clone());
+        }
+        let what = format!("`{}` cannot be the name in a certificate", shown(name));
+        Err(self.error(text.span(), what, "write a host name, or an address without a port"))
+    }
+
     fn system_uuid(&self, text: &Text) -> Result<Identity, ConfigError> {
         let bytes = hex(&text.get_ref().replace('-', "")).filter(|bytes| !is_blank(bytes));
         bytes.map(|bytes| Identity(hex_digits(bytes))).ok_or_else(|| {
             let what = format!("`{}` is no system's UUID", shown(text.get_ref()));
-            let help = "write what the service says as the system's UUID; one of all zeros or all ones names no system";
+            let help = "write what the service says as the system's UUID; one that many boards ship with (all zeros, all ones, 03000200-...) names no system";
             self.error(text.span(), what, help)
         })
     }
@@ -217,7 +233,7 @@ impl Source<'_> {
         };
         // SAFE-4: an identity that says nothing cannot be bound to a host.
         if is_blank(&bytes) {
-            let what = "a GUID of all zeros or all ones does not identify a BMC";
+            let what = "a GUID that many BMCs ship with does not identify this one";
             let help =
                 "set a GUID in the BMC's own settings; without one it cannot prove whose power it reads";
             return Err(self.error(text.span(), what, help));
@@ -253,7 +269,9 @@ impl Source<'_> {
             }
             // A chassis of several systems has one service; the UUID tells them apart.
             (DeviceKind::Redfish(_), DeviceKind::Redfish(_)) => Ok(()),
-            (a, b) if a.address() == b.address() => {
+            // By two protocols one BMC listens on two ports; two BMCs behind one forwarding address differ in their ports.
+            (DeviceKind::Ipmi(a), DeviceKind::Ipmi(b)) if a.address != b.address => Ok(()),
+            (a, b) if a.address().ip() == b.address().ip() => {
                 let help = "write the address of this host's own BMC";
                 Err(self.error(place(&raw.address), what("address"), help))
             }
@@ -271,6 +289,15 @@ enum Kind {
 }
 
 impl Kind {
+    /// For one command, unless written.
+    fn deadline(self) -> Duration {
+        match self {
+            Self::Ipmi => Duration::secs(4),
+            // TLS, a login, a reading and the order take some BMCs seconds.
+            Self::Redfish => Duration::secs(6),
+        }
+    }
+
     /// Beyond those that every device has.
     fn settings(self) -> &'static [&'static str] {
         match self {
@@ -309,8 +336,4 @@ fn written(raw: &RawDevice) -> Vec<(&'static str, Range<usize>)> {
 fn is_service_path(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_graphic() && !b"\"#\\<>?".contains(&byte);
     text.starts_with('/') && !text.starts_with("//") && text.len() <= PATH_MAX && text.bytes().all(plain)
-}
-
-fn hex_digits(bytes: [u8; 16]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -249,13 +249,17 @@ proptest! {
 
 /// The sound file with the second BMC as a Redfish service that is set so.
 fn with_redfish(settings: &str) -> Result<Cluster, super::ConfigError> {
+    Cluster::parse(&with_redfish_text(settings), "cluster.toml")
+}
+
+fn with_redfish_text(settings: &str) -> String {
     let start = SOUND.find("[[device]]\nname = \"bmc-b\"").unwrap();
     let end = start + SOUND[start..].find("[[storage]]").unwrap();
     let device = format!(
         "[[device]]\nname = \"bmc-b\"\nkind = \"redfish\"\nfences = \"b\"\naddress = \"10.77.1.102:443\"\n\
          user = \"admin\"\npassword = {{ credential = \"bmc-b\" }}\n{settings}\n\n"
     );
-    Cluster::parse(&SOUND.replacen(&SOUND[start..end], &device, 1), "cluster.toml")
+    SOUND.replacen(&SOUND[start..end], &device, 1)
 }
 
 #[test]
@@ -269,6 +273,12 @@ fn a_redfish_service_is_bound_to_its_host_by_the_machines_uuid() {
     let tls = redfish.tls().unwrap();
     assert_eq!((tls.ca().to_str(), tls.name()), (Some("/etc/palisade/bmc-ca.pem"), "10.77.1.102"));
     assert_eq!((redfish.auth(), redfish.system()), (RedfishAuth::Session, None));
+    assert_eq!((device.deadline(), device.retries()), (Duration::secs(6), 3));
+    for name in ["bmc-b.lab.example", "fd00::66"] {
+        let named = with_redfish(&format!("ca = \"/x\"\ntls_name = \"{name}\"")).unwrap();
+        let device = named.devices_of(host.id()).next().unwrap().kind();
+        assert!(matches!(device, DeviceKind::Redfish(redfish) if redfish.tls().unwrap().name() == name));
+    }
     let settings = "insecure_http = true\nauth = \"basic\"\nsystem = \"/redfish/v1/Systems/2\"\n\
                     uuid = \"4C4C4544-0051-3510-8052-00000000000A\"";
     let cluster = with_redfish(settings).unwrap_or_else(|error| panic!("{error}"));
@@ -278,6 +288,14 @@ fn a_redfish_service_is_bound_to_its_host_by_the_machines_uuid() {
     assert_eq!((redfish.tls(), redfish.auth()), (None, RedfishAuth::Basic));
     assert_eq!(redfish.system(), Some("/redfish/v1/Systems/2"));
     assert!(cluster.warnings().iter().any(|warning| warning.contains("plain HTTP")));
+}
+
+/// SAFE-4: the web service and the IPMI port of one BMC are one BMC.
+#[test]
+fn a_bmc_of_two_protocols_stands_for_one_host() {
+    let text = with_redfish_text("ca = \"/x\"").replace("10.77.1.102:443", "10.77.1.101:443");
+    let error = Cluster::parse(&text, "cluster.toml").unwrap_err().to_string();
+    assert!(error.contains("device `bmc-b` has the address of `bmc-a`"), "{error}");
 }
 
 #[test]
@@ -291,7 +309,8 @@ fn a_redfish_service_that_is_set_wrongly_is_refused() {
         ("ca = \"/x\"\nsystem = \"http://other/\"", "is no path of a system"),
         ("ca = \"/x\"\nsystem = \"//other/x\"", "is no path of a system"),
         ("ca = \"/x\"\nuuid = \"00000000-0000-0000-0000-000000000000\"", "is no system's UUID"),
-        ("ca = \"/x\"\ntls_name = \"a b\"", "cannot be the name of a TLS certificate"),
+        ("ca = \"/x\"\ntls_name = \"a b\"", "cannot be the name in a certificate"),
+        ("ca = \"/x\"\ntls_name = \"10.0.0.1:443\"", "cannot be the name in a certificate"),
         ("ca = \"/x\"\ncipher_suite = 3", "`cipher_suite` is no setting of a device of kind \"redfish\""),
     ];
     for (settings, expected) in table {

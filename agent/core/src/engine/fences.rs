@@ -169,7 +169,9 @@ impl Engine {
     fn is_wanted(&self, who: Incarnation, authority: &Authority) -> bool {
         match authority {
             Authority::Coordinator => self.is_coordinator(self.now) && self.is_victim(who),
-            Authority::Operator => self.is_quorate(self.now) && self.electorate.is_living(who),
+            Authority::Operator => {
+                self.is_quorate(self.now) && !self.is_about_to_leave() && self.electorate.is_living(who)
+            }
         }
     }
 

@@ -66,6 +66,12 @@ impl Engine {
             .is_some_and(|leaving| leaving.how == ExitKind::Restart || self.presence == Presence::Left)
     }
 
+    /// Nothing of its own holds this life back any more: its last word follows in this very turn, and nobody would read what an
+    /// order of now came to.
+    pub(super) fn is_about_to_leave(&self) -> bool {
+        self.leaving.as_ref().is_some_and(|leaving| leaving.how == ExitKind::Left && self.here.is_empty())
+    }
+
     /// This life is over, and what it ran is being killed: it acts and votes no more.
     pub(super) fn is_ending(&self) -> bool {
         self.leaving.as_ref().is_some_and(|leaving| leaving.how == ExitKind::Reborn)
@@ -89,8 +95,9 @@ impl Engine {
             !self.unseen.is_empty() || (self.last_sent.is_none() && self.presence == Presence::Joining);
         if leaving.how != ExitKind::Restart && self.presence != Presence::Left {
             let running: Vec<WorkloadId> = self.here.keys().copied().collect();
-            if !running.is_empty() {
-                return running.into_iter().for_each(|id| self.stop(id, "this host leaves"));
+            running.into_iter().for_each(|id| self.stop(id, "this host leaves"));
+            if !self.here.is_empty() {
+                return;
             }
             // "... drops claims, grants and lock, writes `left`, stops its watchdog, then says `left`". That life never again
             // asks, grants, claims, locks or runs.

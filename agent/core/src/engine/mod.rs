@@ -503,7 +503,7 @@ impl Engine {
     /// Whether this host is the coordinator of a quorate view at `now`.
     #[must_use]
     pub fn is_coordinator(&self, now: Time) -> bool {
-        self.is_quorate(now) && self.view.first() == Some(&self.me) && !self.is_ending()
+        self.is_quorate(now) && self.view.first() == Some(&self.me) && !self.is_about_to_leave()
     }
 
     /// Whether this host should hold its sessions to the fence devices open: the coordinator and its deputy.

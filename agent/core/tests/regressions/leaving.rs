@@ -2,6 +2,7 @@
 
 use palisade_core::action::{Act, Action, ExitKind, Seen, WorkloadReport};
 use palisade_core::standing::SavedState;
+use palisade_ladder::{Power, Response};
 use palisade_proto::WorkloadId;
 use palisade_proto::message::{Grant, Names, Presence};
 
@@ -203,4 +204,27 @@ fn whoever_is_away_is_not_said_to_be_heard() {
     assert!(bench.cluster.timing().suspect().0 > 150 && !says_heard(&bench));
     bench.live(150, &[b, c]);
     assert!(says_heard(&bench));
+}
+
+/// SAFE-2: whoever leaves orders nothing in its last turn: it would not be there to read what came of it (found by the simulation,
+/// seed 186425).
+#[test]
+fn an_off_that_waited_for_the_disk_does_not_go_out_with_the_last_word() {
+    let (b, c) = (life(1, 1), life(2, 1));
+    for leaves in [false, true] {
+        let mut bench = Bench::new(3, "", &[b, c]);
+        bench.disk_hangs = true;
+        bench.live(2_500, &[b, c]);
+        bench.live(1_300, &[b]);
+        let look = *bench.orders.last().unwrap();
+        bench.answer(&look, Response::Power(Power::On));
+        assert_eq!(bench.waiting.len(), 2, "a claimed workload's start and the off wait for the disk");
+        if leaves {
+            bench.engine.handle_leave("test", palisade_proto::Time(bench.now));
+        }
+        bench.waiting.reverse();
+        bench.release_disk();
+        assert_eq!((bench.offs().is_empty(), bench.acts.is_empty()), (leaves, leaves));
+        assert_eq!(bench.saved.left, leaves);
+    }
 }

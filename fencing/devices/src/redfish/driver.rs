@@ -3,41 +3,31 @@
 //! Each order is preceded by a reading of the system in the same breath, so that it goes to the UUID that the configuration
 //! names (SAFE-4). An order is sent once; whether one that was not answered took effect, only a later reading tells.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue, LOCATION};
 use hyper::{Method, StatusCode};
 use palisade_ladder::{Command, Failure, Identity, Power, Proven, Response};
 use tokio::time::{self, Instant};
-use zeroize::Zeroizing;
 
+use super::RedfishConfig;
 use super::http::{Connection, Reply};
-use super::resource::{self, Collection, Root, System, clean, is_path};
-use super::{Auth, RedfishConfig};
+use super::resource::{self, Collection, Root, System, clean, path_of};
+use super::session::{Identification, Shown};
 use crate::{Device, Warrant};
 
-const ROOT: &str = "/redfish/v1/";
-/// DSP0266 section 13.3.4.
-const TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
+pub(super) const ROOT: &str = "/redfish/v1/";
 /// A chassis of blades has a few dozen systems at the most.
 const SYSTEMS_MAX: usize = 64;
 
 /// A BMC that speaks Redfish.
 pub struct Redfish {
-    config: RedfishConfig,
+    config: Arc<RedfishConfig>,
     connection: Connection,
-    session: Option<Session>,
+    login: Identification,
     /// Where the system with the configured UUID was found.
     system: Option<String>,
-}
-
-struct Session {
-    token: (HeaderName, HeaderValue),
-    /// Deleted when the agent takes its leave.
-    location: Option<String>,
 }
 
 impl Device for Redfish {
@@ -48,10 +38,7 @@ impl Device for Redfish {
     }
 
     async fn close(&mut self, deadline: Instant) {
-        let Some(Session { token, location: Some(location) }) = self.session.take() else { return };
-        // Best effort: a service forgets an idle session by itself.
-        let farewell = self.connection.send(Method::DELETE, &location, Some(&token), None);
-        drop(time::timeout_at(deadline, farewell).await);
+        drop(time::timeout_at(deadline, self.login.take_leave(&mut self.connection)).await);
     }
 }
 
@@ -63,8 +50,10 @@ impl Redfish {
     /// A service that nothing has been said to yet.
     #[must_use]
     pub fn new(config: RedfishConfig) -> Self {
+        let config = Arc::new(config);
         let connection = Connection::new(config.address, config.tls.clone());
-        Self { config, connection, session: None, system: None }
+        let login = Identification::new(Arc::clone(&config));
+        Self { config, connection, login, system: None }
     }
 
     async fn carry_out(&mut self, command: Command, warrant: &Warrant) -> Result<Response, Failure> {
@@ -74,8 +63,8 @@ impl Redfish {
             Command::PowerOn => self.order("On", Power::On, warrant).await,
             Command::Prove => {
                 let System { power, reset, .. } = self.read_system().await?;
-                // Whether the login's role may reset, no service has to tell it.
-                let may_fence = reset.is_some_and(|reset| reset.allows("ForceOff"));
+                // Some services allow only what would change something. Whether the login's role may reset, none has to tell.
+                let may_fence = reset.is_some_and(|reset| power == Power::Off || reset.allows("ForceOff"));
                 Ok(Response::Proven(Proven { identity: self.config.uuid.clone(), may_fence, power }))
             }
         }
@@ -91,23 +80,28 @@ impl Redfish {
             // SAFE-2: not even a login for an order that may not be given any more.
             return Err(Failure::Cancelled);
         }
-        let Some(reset) = self.read_system().await?.reset else {
+        let system = self.read_system().await?;
+        let Some(reset) = system.reset else {
             return Err(Failure::Refused {
                 code: "this system has no action ComputerSystem.Reset of its own".to_owned(),
             });
         };
         if !reset.allows(reset_type) {
+            if system.power == wanted {
+                return Ok(Response::AlreadySo);
+            }
             let allowed = clean(&reset.allowed.unwrap_or_default().join(", "));
             return Err(Failure::Refused {
                 code: format!("ResetType {reset_type}: only {allowed} are allowed"),
             });
         }
-        let authority = self.authority().await?;
+        let shown = self.login.show(&mut self.connection).await?;
         let body = Bytes::from(format!("{{\"ResetType\":\"{reset_type}\"}}"));
         // SAFE-2: asked once the connection stands, however long that took.
         let may = || warrant.holds();
-        let reply =
-            self.connection.send_if(may, Method::POST, &reset.target, Some(&authority), Some(body)).await?;
+        let sent =
+            self.connection.send_if(may, Method::POST, &reset.target, Some(shown.authority()), Some(body));
+        let reply = sent.await?;
         if reply.status.is_success() {
             return Ok(Response::Acknowledged);
         }
@@ -148,24 +142,35 @@ impl Redfish {
         if let Some(path) = &self.config.system {
             return Ok(path.clone());
         }
-        let authority = match self.config.auth {
-            Auth::Basic => Some(self.basic()?),
-            Auth::Session => None,
-        };
-        let root = self.root(authority.as_ref()).await?;
-        let systems = path_of("Systems", root.systems)?;
-        let reply = self.read(&systems).await?;
+        // Free to read for everybody (DSP0266 section 13.3.1); some services ask for a login all the same.
+        let reply = self.read(ROOT).await?;
+        let Root { systems, .. } = self.body("the service root", &reply)?;
+        let reply = self.read(&path_of("Systems", systems)?).await?;
         let collection: Collection = self.body("Systems", &reply)?;
-        let mut found = Identity(String::new());
+        let (mut ours, mut trouble) = (Vec::new(), None);
         for member in collection.members.into_iter().take(SYSTEMS_MAX) {
             let path = path_of("Systems", Some(member))?;
-            found = self.system_at(&path).await?.uuid;
-            if found == self.config.uuid {
-                return Ok(path);
+            match self.system_at(&path).await {
+                Ok(system) if system.uuid == self.config.uuid => ours.push(path),
+                Ok(system) => trouble = Some(self.not_this_one(system.uuid)),
+                // An empty slot of a chassis, or a broken blade: it hides no other one.
+                Err(failure @ (Failure::Refused { .. } | Failure::Garbage { .. })) => trouble = Some(failure),
+                Err(failure) => return Err(failure),
             }
         }
-        // None of them; the last one stands for all.
-        Err(self.not_this_one(found))
+        match (ours.pop(), ours.pop()) {
+            (Some(path), None) => Ok(path),
+            // SAFE-4: whose power would be cut?
+            (Some(one), Some(other)) => Err(Failure::Refused {
+                code: format!(
+                    "{other} and {one} both have this UUID: set the UUID of one of them, or write `system`"
+                ),
+            }),
+            // None of them; the last one stands for all.
+            (None, _) => {
+                Err(trouble.unwrap_or_else(|| Failure::Refused { code: "it has no system".to_owned() }))
+            }
+        }
     }
 
     /// Another system for sure, or one that does not say who it is: a BMC that has just started knows no UUID yet.
@@ -186,23 +191,20 @@ impl Redfish {
         System::parse(&reply.body).map_err(|detail| Failure::Garbage { detail: clean(&detail) })
     }
 
-    /// The service root needs no login (DSP0266 section 13.3.1); some services ask for one all the same.
-    async fn root(&mut self, authority: Option<&(HeaderName, HeaderValue)>) -> Result<Root, Failure> {
-        let reply = self.connection.get(ROOT, authority).await?;
-        self.body("the service root", &reply)
-    }
-
     /// One resource; logs in first, and anew if the session is no more.
     async fn read(&mut self, path: &str) -> Result<Reply, Failure> {
-        let had_session = self.session.is_some();
-        let authority = self.authority().await?;
-        let reply = self.connection.get(path, Some(&authority)).await?;
-        if reply.status != StatusCode::UNAUTHORIZED || !had_session {
-            return Ok(reply);
+        let mut shown = self.login.show(&mut self.connection).await?;
+        let mut reply = self.connection.get(path, Some(shown.authority())).await?;
+        if reply.status == StatusCode::UNAUTHORIZED && matches!(shown, Shown::Session(_)) {
+            self.login.forget_session();
+            shown = self.login.show(&mut self.connection).await?;
+            reply = self.connection.get(path, Some(shown.authority())).await?;
         }
-        self.session = None;
-        let authority = self.authority().await?;
-        self.connection.get(path, Some(&authority)).await
+        if reply.status == StatusCode::UNAUTHORIZED && !matches!(shown, Shown::Basic(_)) {
+            // The password was right.
+            return Err(Failure::PrivilegeTooLow { detail: self.words(path, &reply) });
+        }
+        Ok(reply)
     }
 
     fn body<T: serde::de::DeserializeOwned>(&self, what: &str, reply: &Reply) -> Result<T, Failure> {
@@ -210,61 +212,6 @@ impl Redfish {
             return Err(self.refused(what, reply));
         }
         resource::read(what, &reply.body).map_err(|detail| Failure::Garbage { detail: clean(&detail) })
-    }
-
-    async fn authority(&mut self) -> Result<(HeaderName, HeaderValue), Failure> {
-        match (self.config.auth, &self.session) {
-            (Auth::Basic, _) => self.basic(),
-            (Auth::Session, Some(session)) => Ok(session.token.clone()),
-            (Auth::Session, None) => self.login().await,
-        }
-    }
-
-    fn basic(&self) -> Result<(HeaderName, HeaderValue), Failure> {
-        let mut pair = Zeroizing::new(self.config.user.clone().into_bytes());
-        pair.push(b':');
-        pair.extend_from_slice(self.config.password.expose());
-        let encoded = Zeroizing::new(format!("Basic {}", BASE64_STANDARD.encode(&*pair)));
-        Ok((AUTHORIZATION, secret_header(&encoded)?))
-    }
-
-    /// DSP0266 section 13.3.4: a session is made at the Sessions that the root links to.
-    async fn login(&mut self) -> Result<(HeaderName, HeaderValue), Failure> {
-        let root = self.root(None).await?;
-        let Some(sessions) = root.links.sessions else {
-            let at = "the service root, which links to no Sessions; set auth = \"basic\"".to_owned();
-            return Err(Failure::LoginRefused { at });
-        };
-        let sessions = path_of("Sessions", Some(sessions))?;
-        let password = core::str::from_utf8(self.config.password.expose()).unwrap_or_default();
-        let login = Login { user: &self.config.user, password };
-        let body = serde_json::to_string(&login)
-            .map_err(|error| Failure::Garbage { detail: format!("the login cannot be written: {error}") })?;
-        let body = Zeroizing::new(body);
-        let body = Bytes::from_owner(Wiped(body));
-        let reply = self.connection.send(Method::POST, &sessions, None, Some(body)).await?;
-        // SAFE-6: a service may repeat in its words what it was given, so none of them are passed on.
-        let said = format!("Sessions: {}", reply.status);
-        match reply.status {
-            status if status.is_success() => {}
-            StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                return Err(Failure::LoginRefused { at: said });
-            }
-            _ => return Err(Failure::Refused { code: said }),
-        }
-        let Some(token) = reply.headers.get(TOKEN) else {
-            return Err(Failure::Garbage { detail: "a new session without an X-Auth-Token".to_owned() });
-        };
-        let mut token = token.clone();
-        token.set_sensitive(true);
-        let location = reply.headers.get(LOCATION).and_then(|location| location.to_str().ok());
-        // Some services give a whole address; its path is what counts.
-        let location =
-            location.map(|location| location.find("/redfish/").map_or(location, |at| &location[at..]));
-        let location = location.filter(|location| is_path(location)).map(str::to_owned);
-        let token = (TOKEN, token);
-        self.session = Some(Session { token: token.clone(), location });
-        Ok(token)
     }
 
     /// What a status that is no success means.
@@ -282,41 +229,5 @@ impl Redfish {
             Some(words) => format!("{what}: {} ({words})", reply.status),
             None => format!("{what}: {}", reply.status),
         }
-    }
-}
-
-/// DSP8010, Session.
-#[derive(serde::Serialize)]
-struct Login<'c> {
-    #[serde(rename = "UserName")]
-    user: &'c str,
-    #[serde(rename = "Password")]
-    password: &'c str,
-}
-
-/// A body that is wiped once it was sent.
-struct Wiped(Zeroizing<String>);
-
-impl AsRef<[u8]> for Wiped {
-    fn as_ref(&self) -> &[u8] {
-        self.0.as_bytes()
-    }
-}
-
-fn secret_header(value: &str) -> Result<HeaderValue, Failure> {
-    let mut value = HeaderValue::from_str(value).map_err(|_| Failure::Garbage {
-        detail: "user and password cannot be put into a header".to_owned(),
-    })?;
-    value.set_sensitive(true);
-    Ok(value)
-}
-
-fn path_of(what: &str, link: Option<resource::Link>) -> Result<String, Failure> {
-    match link {
-        Some(link) if is_path(&link.id) => Ok(link.id),
-        Some(link) => Err(Failure::Garbage {
-            detail: format!("{what}: {} is no path on this service", clean(&link.id)),
-        }),
-        None => Err(Failure::Garbage { detail: format!("the service root links to no {what}") }),
     }
 }

@@ -4,85 +4,35 @@
 //! back the service's own words. It never restarts a system, and never sends an order to a system with another UUID. An accepted
 //! order is no success: many services answer at once and switch seconds later.
 //!
-//! From the bottom: `resource` reads what the service says (pure), `http` carries one request at a time, `driver` is the device.
+//! From the bottom: `resource` reads what the service says (pure), `tls` knows the service, `http` carries one request at a time,
+//! `session` logs in, `driver` is the device.
 
 mod driver;
 #[cfg(feature = "fuzz")]
 pub(crate) mod fuzz;
 mod http;
 mod resource;
+mod session;
+mod tls;
 
 use core::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use palisade_ladder::Identity;
-use rustls::RootCertStore;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
 
 pub use driver::Redfish;
+pub use tls::Tls;
 
 use crate::Secret;
 
 /// How to show who one is (DSP0266 section 13.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Auth {
-    /// A session with a token, kept between commands.
+    /// A session with a token, kept between commands; user and password with each request while the service has none to give.
     #[default]
     Session,
     /// User and password with each request, for services without sessions.
     Basic,
-}
-
-/// How to know that the service is the configured one, and to keep the password between the two.
-#[derive(Clone)]
-pub struct Tls {
-    pem: Vec<u8>,
-    name: ServerName<'static>,
-    config: Arc<rustls::ClientConfig>,
-}
-
-impl Tls {
-    /// Accepts certificates for `name`, a host name or an address, that descend from one of the certificates in `pem`.
-    ///
-    /// # Errors
-    /// The PEM text holds no certificate, or the name is none.
-    pub fn new(pem: &[u8], name: &str) -> Result<Self, RedfishConfigError> {
-        let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(pem) {
-            let added = certificate
-                .map_err(|error| error.to_string())
-                .and_then(|certificate| roots.add(certificate).map_err(|error| error.to_string()));
-            added.map_err(|error| RedfishConfigError::Ca { error })?;
-        }
-        if roots.is_empty() {
-            return Err(RedfishConfigError::Ca { error: "it holds no certificate in PEM form".to_owned() });
-        }
-        let name = ServerName::try_from(name.to_owned())
-            .map_err(|_| RedfishConfigError::TlsName { name: name.to_owned() })?;
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| RedfishConfigError::Ca { error: error.to_string() })?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(Self { pem: pem.to_vec(), name, config: Arc::new(config) })
-    }
-}
-
-impl PartialEq for Tls {
-    fn eq(&self, other: &Self) -> bool {
-        (&self.pem, &self.name) == (&other.pem, &other.name)
-    }
-}
-
-impl Eq for Tls {}
-
-impl fmt::Debug for Tls {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tls").field("name", &self.name).finish_non_exhaustive()
-    }
 }
 
 /// What it takes to speak with one Redfish service about one system; checked once, by [`RedfishConfig::new`].
@@ -190,15 +140,6 @@ mod tests {
             let refused = config("admin", b"secret", uuid);
             assert!(matches!(refused, Err(RedfishConfigError::Uuid { .. })), "SAFE-4: {uuid}");
         }
-    }
-
-    #[test]
-    fn a_ca_is_a_certificate() {
-        let refused = |pem: &str, name: &str| Tls::new(pem.as_bytes(), name).unwrap_err();
-        assert!(matches!(refused("", "bmc"), RedfishConfigError::Ca { .. }));
-        assert!(matches!(refused("hello", "bmc"), RedfishConfigError::Ca { .. }));
-        let broken = "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n";
-        assert!(matches!(refused(broken, "bmc"), RedfishConfigError::Ca { .. }));
     }
 
     #[test]

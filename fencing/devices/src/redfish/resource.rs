@@ -1,6 +1,6 @@
 //! What a Redfish service says, read. Unknown members are passed over; a member of the wrong shape is an error with its name.
 
-use palisade_ladder::{Identity, Power};
+use palisade_ladder::{Failure, Identity, Power};
 use serde::Deserialize;
 
 /// The longest path that is followed.
@@ -26,8 +26,8 @@ pub(super) struct Link {
 pub(super) struct Root {
     #[serde(rename = "Systems")]
     pub(super) systems: Option<Link>,
-    #[serde(rename = "Links", default)]
-    pub(super) links: RootLinks,
+    #[serde(rename = "Links")]
+    pub(super) links: Option<RootLinks>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -49,8 +49,8 @@ struct RawSystem {
     uuid: Option<String>,
     #[serde(rename = "PowerState")]
     power: Option<String>,
-    #[serde(rename = "Actions", default)]
-    actions: RawActions,
+    #[serde(rename = "Actions")]
+    actions: Option<RawActions>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -92,7 +92,7 @@ impl Reset {
 impl System {
     pub(super) fn parse(body: &[u8]) -> Result<Self, String> {
         let raw: RawSystem = read("ComputerSystem", body)?;
-        let reset = match raw.actions.reset {
+        let reset = match raw.actions.and_then(|actions| actions.reset) {
             Some(reset) if !is_path(&reset.target) => {
                 return Err(format!("ComputerSystem: {} is no path on this service", clean(&reset.target)));
             }
@@ -116,29 +116,50 @@ pub(super) fn read<'b, T: Deserialize<'b>>(what: &str, body: &'b [u8]) -> Result
     serde_json::from_str(text).map_err(|error| format!("{what}: {error}"))
 }
 
+#[derive(Deserialize)]
+struct ErrorBody {
+    error: Error,
+}
+
+#[derive(Deserialize)]
+struct Error {
+    code: Option<String>,
+    message: Option<String>,
+    #[serde(rename = "@Message.ExtendedInfo", default)]
+    extended: Vec<Extended>,
+}
+
+#[derive(Deserialize)]
+struct Extended {
+    #[serde(rename = "Message")]
+    message: Option<String>,
+    #[serde(rename = "MessageId")]
+    id: Option<String>,
+}
+
 /// The service's own words about an error (DSP0266 section 8.6), for people.
 pub(super) fn error_words(body: &[u8]) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Body {
-        error: Error,
-    }
-    #[derive(Deserialize)]
-    struct Error {
-        message: Option<String>,
-        #[serde(rename = "@Message.ExtendedInfo", default)]
-        extended: Vec<Extended>,
-    }
-    #[derive(Deserialize)]
-    struct Extended {
-        #[serde(rename = "Message")]
-        message: Option<String>,
-        #[serde(rename = "MessageId")]
-        id: Option<String>,
-    }
-    let Body { error } = serde_json::from_slice(body).ok()?;
+    let ErrorBody { error } = serde_json::from_slice(body).ok()?;
     let first = error.extended.into_iter().next();
     let words = first.and_then(|first| first.message.or(first.id)).or(error.message)?;
     Some(clean(&words))
+}
+
+/// Which message of a registry an error is, such as `Base.1.16.SessionLimitExceeded`.
+pub(super) fn error_id(body: &[u8]) -> Option<String> {
+    let ErrorBody { error } = serde_json::from_slice(body).ok()?;
+    error.extended.into_iter().find_map(|info| info.id).or(error.code)
+}
+
+/// Where a link leads, if it leads to this service.
+pub(super) fn path_of(what: &str, link: Option<Link>) -> Result<String, Failure> {
+    match link {
+        Some(link) if is_path(&link.id) => Ok(link.id),
+        Some(link) => Err(Failure::Garbage {
+            detail: format!("{what}: {} is no path on this service", clean(&link.id)),
+        }),
+        None => Err(Failure::Garbage { detail: format!("the service root links to no {what}") }),
+    }
 }
 
 /// Text from outside: short, and without what would act on a terminal.

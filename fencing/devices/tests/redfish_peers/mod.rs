@@ -19,11 +19,14 @@ use palisade_devices::Secret;
 use palisade_devices::redfish::{Auth, Redfish, RedfishConfig, Tls};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 
 pub(crate) const UUID: &str = "4c4c4544-0051-3510-8052-00000000000a";
 pub(crate) const OTHER: &str = "4c4c4544-0051-3510-8052-00000000000b";
 pub(crate) const SYSTEM: &str = "/redfish/v1/Systems/1";
+const TWIN: &str = "/redfish/v1/Systems/2";
 pub(crate) const RESET: &str = "/redfish/v1/Systems/1/Actions/ComputerSystem.Reset";
+const ROOT: &str = "/redfish/v1/";
 const SESSIONS: &str = "/redfish/v1/SessionService/Sessions";
 /// `secret`, as htpasswd writes it with bcrypt.
 const HTPASSWD: &str = "admin:$2b$04$e59YmiJ3oCWCg3ZNB61O1OQU0Z7SGRdKmBCZMNvuNZXnagKKUZ1Ra\n";
@@ -90,6 +93,11 @@ impl Sushy {
         Tls::new(&fs::read(self.folder.path().join("ca.pem")).unwrap(), name).unwrap()
     }
 
+    /// The service's own certificate, as one would copy it from a BMC that has signed its own.
+    pub(crate) fn pinned_tls(&self, name: &str) -> Tls {
+        Tls::new(&fs::read(self.folder.path().join("bmc.pem")).unwrap(), name).unwrap()
+    }
+
     /// Another CA's certificate.
     pub(crate) fn strangers_tls(&self) -> Tls {
         Tls::new(&fs::read(self.folder.path().join("other.pem")).unwrap(), "127.0.0.1").unwrap()
@@ -149,6 +157,24 @@ pub(crate) enum Wrong {
     Neighbours,
     /// Each answer closes its connection.
     Closes,
+    /// Every session is taken, says it with this status.
+    NoSessionLeft(u16),
+    /// A session that has just begun may nothing.
+    NoRights,
+    /// Everything lies at paths with a slash at the end.
+    Slashes,
+    /// What would change nothing is not among the allowed.
+    AllowsChanges,
+    /// A member of the systems that is gone, before the right one.
+    EmptySlot,
+    /// Two systems of this UUID.
+    Twins,
+    /// Members that are null instead of absent.
+    Nulls,
+    /// A new session's place is told in its body alone.
+    PlaceInBody,
+    /// Connections that were idle are forgotten without a word.
+    ForgetsIdle,
 }
 
 pub(crate) struct State {
@@ -159,6 +185,11 @@ pub(crate) struct State {
     pub(crate) logins: usize,
     pub(crate) tokens: Vec<String>,
     pub(crate) connections: usize,
+    /// A login is answered only when this is notified.
+    pub(crate) slow_login: Option<Arc<Notify>>,
+    /// A reading of the system, likewise.
+    pub(crate) slow_reading: Option<Arc<Notify>>,
+    pub(crate) host: String,
 }
 
 /// A fake service with sessions and lasting connections, one system, user `admin`, password `secret`.
@@ -179,6 +210,9 @@ impl Fake {
             logins: 0,
             tokens: vec![],
             connections: 0,
+            slow_login: None,
+            slow_reading: None,
+            host: String::new(),
         };
         let state = Arc::new(Mutex::new(state));
         let shared = Arc::clone(&state);
@@ -209,15 +243,34 @@ impl Fake {
 struct Request {
     method: String,
     path: String,
+    host: String,
     token: Option<String>,
+    basic: bool,
     body: String,
 }
 
 async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
+    let mut served = 0;
     while let Some(request) = read(&mut stream).await {
-        let wrong = state.lock().unwrap().wrong;
+        let (wrong, slow_login, slow_reading) = {
+            let mut state = state.lock().unwrap();
+            state.host.clone_from(&request.host);
+            (state.wrong, state.slow_login.clone(), state.slow_reading.clone())
+        };
+        served += 1;
+        if wrong == Wrong::ForgetsIdle && served > 1 {
+            std::future::pending::<()>().await;
+        }
+        let slow = match (request.method.as_str(), request.path.as_str()) {
+            ("POST", SESSIONS) => slow_login,
+            ("GET", SYSTEM) => slow_reading,
+            _ => None,
+        };
+        if let Some(slow) = slow {
+            slow.notified().await;
+        }
         let (status, headers, body) = answer(&mut state.lock().unwrap(), &request);
-        let is_order = request.path == RESET;
+        let is_order = request.path.trim_end_matches('/') == RESET;
         let headers =
             if wrong == Wrong::Closes { format!("{headers}Connection: close\r\n") } else { headers };
         let text = format!("HTTP/1.1 {status} Fake\r\nContent-Length: {}\r\n{headers}\r\n{body}", body.len());
@@ -265,7 +318,10 @@ async fn read(stream: &mut TcpStream) -> Option<Request> {
     Some(Request {
         method: words.next()?.to_owned(),
         path: words.next()?.to_owned(),
+        host: header("host").unwrap_or_default(),
         token: header("x-auth-token"),
+        // admin:secret
+        basic: header("authorization").is_some_and(|value| value == "Basic YWRtaW46c2VjcmV0"),
         body: String::from_utf8(bytes[head_end..].to_vec()).unwrap(),
     })
 }
@@ -275,8 +331,17 @@ fn answer(state: &mut State, request: &Request) -> (u16, String, String) {
     let error = |message: &str| {
         format!("{{\"error\": {{\"code\": \"Base.1.0.GeneralError\", \"message\": \"{message}\"}}}}")
     };
-    match (request.method.as_str(), request.path.as_str()) {
-        ("GET", "/redfish/v1/") => {
+    if state.wrong == Wrong::Slashes && !request.path.ends_with('/') {
+        let headers = format!("Location: {}/\r\n", request.path);
+        return (if request.method == "GET" { 301 } else { 308 }, headers, String::new());
+    }
+    let path = match request.path.as_str() {
+        ROOT => ROOT,
+        path => path.trim_end_matches('/'),
+    };
+    let known = request.token.as_ref().is_some_and(|token| state.tokens.contains(token));
+    match (request.method.as_str(), path) {
+        ("GET", ROOT) => {
             let links = format!("\"Links\": {{\"Sessions\": {{\"@odata.id\": \"{SESSIONS}\"}}}}");
             (200, none(), format!("{{\"Systems\": {{\"@odata.id\": \"/redfish/v1/Systems\"}}, {links}}}"))
         }
@@ -286,27 +351,50 @@ fn answer(state: &mut State, request: &Request) -> (u16, String, String) {
                 let given = request.body.replace('"', "'");
                 return (401, none(), error(&format!("wrong user or password: {given}")));
             }
+            if let Wrong::NoSessionLeft(status) = state.wrong {
+                let info = "[{\"MessageId\": \"Base.1.16.SessionLimitExceeded\"}]";
+                let body = format!("{{\"error\": {{\"@Message.ExtendedInfo\": {info}}}}}");
+                return (status, none(), body);
+            }
             state.logins += 1;
             let token = format!("token-{}", state.logins);
-            let headers = format!("X-Auth-Token: {token}\r\nLocation: http://x{SESSIONS}/{token}\r\n");
+            let place = format!("{SESSIONS}/{token}");
+            let (headers, body) = match state.wrong {
+                Wrong::PlaceInBody => (String::new(), format!("{{\"@odata.id\": \"{place}\"}}")),
+                _ => (format!("Location: http://x{place}\r\n"), "{}".to_owned()),
+            };
+            let headers = format!("X-Auth-Token: {token}\r\n{headers}");
             state.tokens.push(token);
-            (201, headers, "{}".to_owned())
+            (201, headers, body)
         }
-        _ if !request.token.as_ref().is_some_and(|token| state.tokens.contains(token)) => {
-            (401, none(), error("no session"))
+        ("GET", path) if state.wrong == Wrong::NoRights && path != ROOT => {
+            (401, none(), error("not yours to read"))
         }
+        _ if !known && !request.basic => (401, none(), error("no session")),
         ("DELETE", path) => {
             state.tokens.retain(|token| path != format!("{SESSIONS}/{token}"));
             (204, none(), none())
         }
         ("GET", "/redfish/v1/Systems") => {
-            (200, none(), format!("{{\"Members\": [{{\"@odata.id\": \"{SYSTEM}\"}}]}}"))
+            let members = match state.wrong {
+                Wrong::EmptySlot => vec!["/redfish/v1/Systems/0", SYSTEM],
+                Wrong::Twins => vec![SYSTEM, TWIN],
+                _ => vec![SYSTEM],
+            };
+            let members: Vec<_> = members.iter().map(|id| format!("{{\"@odata.id\": \"{id}\"}}")).collect();
+            (200, none(), format!("{{\"Members\": [{}]}}", members.join(", ")))
         }
-        ("GET", SYSTEM) => {
-            let allowed = if state.wrong == Wrong::OnlyGraceful {
-                "\"GracefulShutdown\""
-            } else {
-                "\"On\", \"ForceOff\""
+        ("GET", SYSTEM | TWIN) if state.wrong == Wrong::Nulls => {
+            let (uuid, power) = (state.uuid, state.power);
+            let body = format!("{{\"UUID\": \"{uuid}\", \"PowerState\": \"{power}\", \"Actions\": null}}");
+            (200, none(), body)
+        }
+        ("GET", SYSTEM | TWIN) => {
+            let allowed = match (state.wrong, state.power) {
+                (Wrong::OnlyGraceful, _) => "\"GracefulShutdown\"",
+                (Wrong::AllowsChanges, "On") => "\"ForceOff\"",
+                (Wrong::AllowsChanges, _) => "\"On\"",
+                _ => "\"On\", \"ForceOff\"",
             };
             let target = match state.wrong {
                 Wrong::Elsewhere => "http://evil/x",

@@ -152,7 +152,7 @@ cluster.toml:38:11: machine 4c4c4544-0051-3510-8052-b4c04f4d3130 is already in l
 cluster.toml:38:11: `00000000-0000-0000-0000-000000000000` is no machine's UUID
 38 | machine = "00000000-0000-0000-0000-000000000000"
    |           ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-  way out: write what /sys/class/dmi/id/product_uuid says on the host, such as "4c4c4544-0051-3510-8052-b4c04f4d3132"; one of all zeros or all ones names no machine
+  way out: write what /sys/class/dmi/id/product_uuid says on the host, such as "4c4c4544-0051-3510-8052-b4c04f4d3132"; one that many boards ship with (all zeros, all ones, 03000200-...) names no machine
 "#,
     );
     assert_refused(
@@ -244,7 +244,7 @@ cluster.toml:48:8: `guid` is no setting of a device of kind "redfish"
         "A123456789ABCDEFA123456789ABCDE2",
         "00000000000000000000000000000000",
         r#"
-cluster.toml:59:8: a GUID of all zeros or all ones does not identify a BMC
+cluster.toml:59:8: a GUID that many BMCs ship with does not identify this one
 59 | guid = "00000000000000000000000000000000"
    |        ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
   way out: set a GUID in the BMC's own settings; without one it cannot prove whose power it reads
@@ -254,7 +254,7 @@ cluster.toml:59:8: a GUID of all zeros or all ones does not identify a BMC
         "A123456789ABCDEFA123456789ABCDE2",
         "ffffffffffffffffffffffffffffffff",
         r#"
-cluster.toml:59:8: a GUID of all zeros or all ones does not identify a BMC
+cluster.toml:59:8: a GUID that many BMCs ship with does not identify this one
 59 | guid = "ffffffffffffffffffffffffffffffff"
    |        ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
   way out: set a GUID in the BMC's own settings; without one it cannot prove whose power it reads
