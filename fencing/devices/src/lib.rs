@@ -6,12 +6,14 @@
 #![forbid(unsafe_code)]
 
 mod actor;
+pub mod agent;
 pub mod fault;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 pub mod ipmi;
 pub mod redfish;
 mod secret;
+mod text;
 mod warrant;
 
 use std::future::Future;

@@ -99,15 +99,25 @@ pub fn render(hardware: &Hardware, known: &[String], machines: &[u8]) -> Result<
     }
     for host in known {
         let id = hardware.id(host)?;
-        let _ = writeln!(
-            file,
-            "[[device]]\nname = \"bmc-{host}\"\nkind = \"ipmi\"\nfences = \"{host}\"\naddress = \"{}:623\"\n\
-             user = \"{}\"\npassword = {{ file = \"/etc/palisade/bmc-{host}.pass\" }}\ncipher_suite = 3\nguid = \"{}\"\n{}",
-            hardware::bmc_address(id),
-            bmc::USER,
-            hardware::bmc_guid(id),
-            hardware.bmc.get(host).map(|bmc| bmc.settings.to_string()).unwrap_or_default(),
-        );
+        let address = hardware::bmc_address(id);
+        let password = format!("{{ file = \"/etc/palisade/bmc-{host}.pass\" }}");
+        let bmc = hardware.bmc.get(host);
+        let how = match bmc.and_then(|bmc| bmc.by.as_ref()) {
+            None => format!(
+                "kind = \"ipmi\"\naddress = \"{address}:623\"\nuser = \"{}\"\npassword = {password}\n\
+                 cipher_suite = 3\nguid = \"{}\"",
+                bmc::USER,
+                hardware::bmc_guid(id),
+            ),
+            Some(agent) => format!(
+                "kind = \"agent\"\nagent = \"{agent}\"\n\
+                 options = {{ ip = \"{address}\", username = \"{}\", lanplus = true, cipher = 3 }}\n\
+                 secrets = {{ password = {password} }}",
+                bmc::USER,
+            ),
+        };
+        let settings = bmc.map(|bmc| bmc.settings.to_string()).unwrap_or_default();
+        let _ = writeln!(file, "[[device]]\nname = \"bmc-{host}\"\nfences = \"{host}\"\n{how}\n{settings}");
     }
     let lab = std::env::current_exe().during("the lab's own binary")?;
     for (id, workload) in hardware.workload.iter().enumerate() {

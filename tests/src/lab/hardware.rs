@@ -66,6 +66,8 @@ pub struct Bmc {
     /// Accepts orders and does nothing.
     #[serde(default)]
     pub lies: bool,
+    /// The fence agent through which the hosts reach it, instead of speaking IPMI themselves.
+    pub by: Option<String>,
     /// Copied into its device's table.
     #[serde(default)]
     pub settings: toml::Table,

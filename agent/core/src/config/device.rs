@@ -1,5 +1,6 @@
 //! Fence devices: what the configuration says about each.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -64,16 +65,56 @@ pub enum DeviceKind {
     Ipmi(Ipmi),
     /// A BMC by Redfish (DSP0266).
     Redfish(Redfish),
+    /// Whatever a fence agent of ClusterLabs can switch.
+    Agent(FenceAgent),
 }
 
 impl DeviceKind {
-    /// Where it listens.
+    /// Where it listens; a fence agent knows that itself.
     #[must_use]
-    pub fn address(&self) -> SocketAddr {
+    pub fn address(&self) -> Option<SocketAddr> {
         match self {
-            Self::Ipmi(ipmi) => ipmi.address,
-            Self::Redfish(redfish) => redfish.address,
+            Self::Ipmi(ipmi) => Some(ipmi.address),
+            Self::Redfish(redfish) => Some(redfish.address),
+            Self::Agent(_) => None,
         }
+    }
+
+    /// Whether a reading comes soon enough to go before an off. An agent would be killed in the middle of one.
+    #[must_use]
+    pub fn reads_soon(&self) -> bool {
+        match self {
+            Self::Ipmi(_) | Self::Redfish(_) => true,
+            Self::Agent(_) => false,
+        }
+    }
+}
+
+/// A program that speaks FenceAgentAPI.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FenceAgent {
+    pub(super) program: PathBuf,
+    pub(super) options: BTreeMap<String, String>,
+    pub(super) secrets: BTreeMap<String, SecretRef>,
+}
+
+impl FenceAgent {
+    /// The program's absolute path.
+    #[must_use]
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// What it is told, beside what to do. These alone say which plug, blade or domain is the host's.
+    #[must_use]
+    pub fn options(&self) -> &BTreeMap<String, String> {
+        &self.options
+    }
+
+    /// Where the secrets lie that it is told.
+    #[must_use]
+    pub fn secrets(&self) -> &BTreeMap<String, SecretRef> {
+        &self.secrets
     }
 }
 

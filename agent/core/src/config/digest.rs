@@ -149,6 +149,14 @@ impl Canonical {
                     RedfishAuth::Basic => 1,
                 });
             }
+            DeviceKind::Agent(super::FenceAgent { program, options, secrets: _ }) => {
+                self.text("agent");
+                self.text(&program.display().to_string());
+                self.list(options.iter(), |canonical, (name, value)| {
+                    canonical.text(name);
+                    canonical.text(value);
+                });
+            }
         }
     }
 

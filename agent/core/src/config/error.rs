@@ -7,6 +7,9 @@ use super::contradiction::Contradiction;
 /// The most characters of a line that a message shows.
 const EXCERPT_MAX: usize = 120;
 
+/// What a line says that may hold a secret, or a setting's name that is one.
+pub(super) const SECRET_WORDS: [&str; 6] = ["passw", "kg", "key", "secret", "token", "community"];
+
 /// A configuration that does not check. Displayed as a whole message of several lines, without a final newline.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError(pub(super) Box<Mistake>);
@@ -52,8 +55,7 @@ impl ConfigError {
     /// The same without the line's text if the line may hold a secret.
     pub(super) fn without_excerpt_of_secret(self) -> Self {
         let excerpt = self.0.place.as_ref().and_then(|place| place.excerpt.as_deref());
-        let may_hold =
-            excerpt.is_some_and(|line| ["password", "kg", "key"].iter().any(|word| line.contains(word)));
+        let may_hold = excerpt.is_some_and(|line| SECRET_WORDS.iter().any(|word| line.contains(word)));
         if may_hold { self.without_excerpt() } else { self }
     }
 

@@ -1,5 +1,7 @@
 //! The file as it is written: every key that may stand in it, with its place, and nothing checked yet.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -134,6 +136,18 @@ pub(super) struct RawDevice {
     pub(super) insecure_http: Option<Spanned<bool>>,
     pub(super) system: Option<Text>,
     pub(super) uuid: Option<Text>,
+    pub(super) agent: Option<Text>,
+    pub(super) options: Option<Spanned<BTreeMap<Text, RawValue>>>,
+    pub(super) secrets: Option<Spanned<BTreeMap<Text, Spanned<RawSecret>>>>,
+}
+
+/// What a fence agent is told.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a text, a whole number, true or false")]
+pub(super) enum RawValue {
+    Text(String),
+    Number(i64),
+    Flag(bool),
 }
 
 #[derive(Deserialize)]

@@ -318,3 +318,85 @@ fn a_redfish_service_that_is_set_wrongly_is_refused() {
         assert!(error.contains(expected) && error.contains("way out"), "{settings}: {error}");
     }
 }
+
+/// The sound file with the second BMC as a fence agent that is set so.
+fn with_agent(settings: &str) -> Result<Cluster, super::ConfigError> {
+    let start = SOUND.find("[[device]]\nname = \"bmc-b\"").unwrap();
+    let end = start + SOUND[start..].find("[[storage]]").unwrap();
+    let device = format!("[[device]]\nname = \"pdu-b\"\nkind = \"agent\"\nfences = \"b\"\n{settings}\n\n");
+    Cluster::parse(&SOUND.replacen(&SOUND[start..end], &device, 1), "cluster.toml")
+}
+
+#[test]
+fn a_fence_agent_is_told_what_is_written() {
+    let settings = "agent = \"fence_apc\"\noptions = { ip = \"10.0.0.5\", plug = 7, ssh = true, passwd_script = \"/x\" }\n\
+                    secrets = { password = { file = \"/etc/palisade/pdu.pass\" } }";
+    let cluster = with_agent(settings).unwrap_or_else(|error| panic!("{error}"));
+    let device = cluster.devices_of(cluster.host_named("b").unwrap().id()).next().unwrap();
+    let DeviceKind::Agent(agent) = device.kind() else { panic!("a fence agent") };
+    assert_eq!(agent.program().to_str(), Some("/usr/sbin/fence_apc"));
+    let told: Vec<_> = agent.options().iter().map(|(name, value)| format!("{name}={value}")).collect();
+    assert_eq!(told, ["ip=10.0.0.5", "passwd_script=/x", "plug=7", "ssh=true"]);
+    let secrets: Vec<_> = agent.secrets().iter().map(|(name, secret)| format!("{name}: {secret}")).collect();
+    assert_eq!(secrets, ["password: file /etc/palisade/pdu.pass"]);
+    assert_eq!((device.deadline(), device.retries()), (Duration::secs(9), 2));
+    assert_ne!(cluster.digest(), with_agent(&settings.replace('7', "8")).unwrap().digest());
+    let own = with_agent("agent = \"/opt/fence_x\"").unwrap_or_else(|error| panic!("{error}"));
+    let device = own.devices_of(own.host_named("b").unwrap().id()).next().unwrap();
+    assert!(
+        matches!(device.kind(), DeviceKind::Agent(agent) if agent.program().to_str() == Some("/opt/fence_x"))
+    );
+}
+
+#[test]
+fn a_fence_agent_that_is_set_wrongly_is_refused() {
+    let table = [
+        ("", "device `pdu-b` has no `agent`"),
+        ("agent = \"../fence_x\"", "cannot be the name of a fence agent"),
+        (
+            "agent = \"fence_x\"\naddress = \"10.0.0.1:1\"",
+            "`address` is no setting of a device of kind \"agent\"",
+        ),
+        ("agent = \"fence_x\"\noptions = { action = \"off\" }", "what an agent does is not set here"),
+        ("agent = \"fence_x\"\noptions = { Plug = 1 }", "`Plug` cannot be a setting"),
+        ("agent = \"fence_x\"\noptions = { plug = [1] }", "a text, a whole number, true or false"),
+        ("agent = \"fence_x\"\noptions = { plug = \"1\\naction=on\" }", "holds a control character"),
+        // SAFE-6
+        ("agent = \"fence_x\"\noptions = { password = \"hunter2\" }", "`password` is a secret"),
+        (
+            "agent = \"fence_x\"\noptions = { snmp_priv_passwd = \"hunter2\" }",
+            "`snmp_priv_passwd` is a secret",
+        ),
+        ("agent = \"fence_x\"\noptions = { community = \"hunter2\" }", "`community` is a secret"),
+        (
+            "agent = \"fence_x\"\nsecrets = { password = \"hunter2\" }",
+            "a secret never stands in the configuration",
+        ),
+        (
+            "agent = \"fence_x\"\noptions = { plug = 1 }\nsecrets = { plug = { file = \"/x\" } }",
+            "stands under `options` and under `secrets`",
+        ),
+    ];
+    for (settings, expected) in table {
+        let error = with_agent(settings).unwrap_err().to_string();
+        assert!(error.contains(expected) && !error.contains("hunter2"), "{settings}: {error}");
+    }
+}
+
+/// SAFE-4: the options alone tell one host's plug from another's.
+#[test]
+fn one_plug_fences_one_host() {
+    let of = |host: &str, plug: u8| {
+        format!(
+            "[[device]]\nname = \"pdu-{host}\"\nkind = \"agent\"\nfences = \"{host}\"\nagent = \"fence_apc\"\n\
+             options = {{ ip = \"10.0.0.5\", plug = {plug} }}\nlevel = 2\n\n"
+        )
+    };
+    let with = |a: u8, b: u8| {
+        let text = SOUND.replacen("[[storage]]", &format!("{}{}[[storage]]", of("a", a), of("b", b)), 1);
+        Cluster::parse(&text, "cluster.toml")
+    };
+    assert!(with(1, 2).is_ok());
+    let error = with(1, 1).unwrap_err().to_string();
+    assert!(error.contains("device `pdu-b` has the agent and options of `pdu-a`"), "{error}");
+}

@@ -339,6 +339,12 @@ impl Engine {
 
     fn plan(&self, host: HostId, opening: Opening) -> Plan {
         let mut levels: BTreeMap<u8, Level> = BTreeMap::new();
+        let reads_soon = self.cluster.devices_of(host).all(|device| device.kind().reads_soon());
+        // A look that is cut off tells nothing, and costs its time.
+        let opening = match opening {
+            Opening::LookFirst if !reads_soon => Opening::CutAtOnce,
+            Opening::LookFirst | Opening::CutAtOnce | Opening::OnlyIfOff => opening,
+        };
         for (id, device) in (0u16..).zip(self.cluster.devices()).filter(|(_, device)| device.fences() == host)
         {
             levels.entry(device.level()).or_default().devices.push(PlannedDevice {

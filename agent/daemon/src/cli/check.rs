@@ -136,13 +136,17 @@ fn secrets(cluster: &Cluster) -> (Vec<String>, Vec<String>) {
         check("telemetry broker's password".to_owned(), login.password(), false);
     }
     for device in cluster.devices() {
-        let (password, kg) = match device.kind() {
-            DeviceKind::Ipmi(ipmi) => (ipmi.password(), ipmi.kg()),
-            DeviceKind::Redfish(redfish) => (redfish.password(), None),
+        let secrets: Vec<(&str, &SecretRef)> = match device.kind() {
+            DeviceKind::Ipmi(ipmi) => {
+                [("password", ipmi.password())].into_iter().chain(ipmi.kg().map(|kg| ("Kg", kg))).collect()
+            }
+            DeviceKind::Redfish(redfish) => vec![("password", redfish.password())],
+            DeviceKind::Agent(agent) => {
+                agent.secrets().iter().map(|(name, secret)| (name.as_str(), secret)).collect()
+            }
         };
-        check(format!("password of device `{}`", device.name()), password, false);
-        if let Some(kg) = kg {
-            check(format!("Kg of device `{}`", device.name()), kg, false);
+        for (what, secret) in secrets {
+            check(format!("{what} of device `{}`", device.name()), secret, false);
         }
     }
     (notes, faults)

@@ -68,7 +68,7 @@ async fn prove(device: Device) -> Verdict {
 fn hint(failure: &DeviceFailure) -> String {
     let hint = match failure {
         DeviceFailure::NoAnswer { .. } => {
-            "; is the address right, is the service (IPMI over LAN, Redfish) enabled?"
+            "; is the address right, is the service (IPMI over LAN, Redfish) enabled, is the deadline long enough?"
         }
         DeviceFailure::Unreachable { .. } => "; is the address right, is there a route from here?",
         DeviceFailure::WrongIdentity { .. } => {
@@ -97,7 +97,7 @@ fn report(cluster: &Cluster, verdicts: &[Verdict]) -> String {
         rows.push(vec![
             device.name().to_owned(),
             host.to_owned(),
-            device.kind().address().to_string(),
+            device.kind().address().map_or_else(|| "-".to_owned(), |address| address.to_string()),
             power.to_owned(),
             verdict,
         ]);

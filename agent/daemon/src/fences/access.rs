@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use palisade_core::config::{
-    CipherSuite, Device, DeviceKind, Ipmi, Privilege, Redfish, RedfishAuth, SecretRef,
+    CipherSuite, Device, DeviceKind, FenceAgent, Ipmi, Privilege, Redfish, RedfishAuth, SecretRef,
 };
+use palisade_devices::agent::{self, AgentConfig};
 use palisade_devices::ipmi::{self, IpmiConfig};
 use palisade_devices::redfish::{self, RedfishConfig};
 use palisade_devices::{DeviceHandle, Reprove, Secret};
@@ -21,6 +22,7 @@ const LEAVE: Duration = Duration::from_secs(1);
 pub(crate) enum Access {
     Ipmi(Box<IpmiConfig>),
     Redfish(Box<RedfishConfig>),
+    Agent(Box<AgentConfig>),
 }
 
 impl Access {
@@ -31,6 +33,7 @@ impl Access {
             DeviceKind::Redfish(redfish) => {
                 redfish_config(redfish).map(|config| Self::Redfish(Box::new(config)))
             }
+            DeviceKind::Agent(agent) => agent_config(agent).map(|config| Self::Agent(Box::new(config))),
         }
     }
 
@@ -39,6 +42,7 @@ impl Access {
         match self {
             Self::Ipmi(config) => prove(ipmi::Ipmi::new(IpmiConfig::clone(config)), within).await,
             Self::Redfish(config) => prove(redfish::Redfish::new(RedfishConfig::clone(config)), within).await,
+            Self::Agent(config) => prove(agent::Driver::new(AgentConfig::clone(config)), within).await,
         }
     }
 
@@ -50,6 +54,9 @@ impl Access {
             }
             Self::Redfish(config) => {
                 palisade_devices::spawn(redfish::Redfish::new(RedfishConfig::clone(config)), reprove)
+            }
+            Self::Agent(config) => {
+                palisade_devices::spawn(agent::Driver::new(AgentConfig::clone(config)), reprove)
             }
         }
     }
@@ -95,5 +102,14 @@ fn redfish_config(redfish: &Redfish) -> Result<RedfishConfig, String> {
     let (user, system) = (redfish.user().to_owned(), redfish.system().map(str::to_owned));
     let password = load(redfish.password())?;
     RedfishConfig::new(redfish.address(), tls, user, password, auth, system, &redfish.uuid().0)
+        .map_err(|error| error.to_string())
+}
+
+fn agent_config(agent: &FenceAgent) -> Result<AgentConfig, String> {
+    let secret = |(name, reference): (&String, &SecretRef)| {
+        load(reference).map(|secret| (name.clone(), secret)).map_err(|error| format!("{name}: {error}"))
+    };
+    let secrets = agent.secrets().iter().map(secret).collect::<Result<_, _>>()?;
+    AgentConfig::new(agent.program().to_owned(), agent.options().clone(), secrets)
         .map_err(|error| error.to_string())
 }

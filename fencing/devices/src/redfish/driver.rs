@@ -13,8 +13,9 @@ use tokio::time::{self, Instant};
 
 use super::RedfishConfig;
 use super::http::{Connection, Reply};
-use super::resource::{self, Collection, Root, System, clean, path_of};
+use super::resource::{self, Collection, Root, System, path_of};
 use super::session::{Identification, Shown};
+use crate::text::clean;
 use crate::{Device, Warrant};
 
 pub(super) const ROOT: &str = "/redfish/v1/";

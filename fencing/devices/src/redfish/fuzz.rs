@@ -2,7 +2,8 @@
 
 use palisade_ladder::Power;
 
-use super::resource::{Collection, Root, System, WORDS_MAX, error_words, is_path, read};
+use super::resource::{Collection, Root, System, error_words, is_path, read};
+use crate::text::WORDS_MAX;
 
 /// Whatever comes in the place of a resource or an error is read without a panic; a system is off only if it says so, is switched
 /// only at a path of its own service, and no words of the service act on a terminal.

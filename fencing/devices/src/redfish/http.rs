@@ -18,8 +18,9 @@ use tokio::task::JoinSet;
 use tokio::time::{self, Instant};
 use tokio_rustls::TlsConnector;
 
-use super::resource::{clean, is_path};
+use super::resource::is_path;
 use super::tls::Tls;
+use crate::text::clean;
 
 /// The most bytes of one answer. A ComputerSystem has a few thousand.
 const BODY_MAX: usize = 256 * 1024;

@@ -3,10 +3,10 @@
 use palisade_ladder::{Failure, Identity, Power};
 use serde::Deserialize;
 
+use crate::text::clean;
+
 /// The longest path that is followed.
 const PATH_LEN_MAX: usize = 512;
-/// The most characters of a service's own words that are passed on.
-pub(super) const WORDS_MAX: usize = 200;
 
 /// A path on the same service: absolute, and nothing that HTTP could read otherwise.
 pub(super) fn is_path(text: &str) -> bool {
@@ -162,14 +162,10 @@ pub(super) fn path_of(what: &str, link: Option<Link>) -> Result<String, Failure>
     }
 }
 
-/// Text from outside: short, and without what would act on a terminal.
-pub(super) fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(WORDS_MAX).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::text::WORDS_MAX;
 
     fn system(power: &str, uuid: &str, actions: &str) -> Result<System, String> {
         System::parse(

@@ -19,6 +19,7 @@ use zeroize::Zeroizing;
 use super::http::{Authority, Connection, Reply, path_within};
 use super::resource::{self, Link, Root, is_path, path_of};
 use super::{Auth, RedfishConfig};
+use crate::text::clean;
 
 /// DSP0266 section 13.3.4.
 const TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
@@ -166,7 +167,7 @@ async fn sessions(connection: &mut Connection) -> Result<Option<String>, Failure
         return Err(Failure::LoginRefused { at: format!("the service root: {}", root.status) });
     }
     let root: Root = resource::read("the service root", &root.body)
-        .map_err(|detail| Failure::Garbage { detail: resource::clean(&detail) })?;
+        .map_err(|detail| Failure::Garbage { detail: clean(&detail) })?;
     let sessions = root.links.unwrap_or_default().sessions;
     sessions.map(|sessions| path_of("Sessions", Some(sessions))).transpose()
 }

@@ -1,0 +1,162 @@
+//! The device: one agent with its settings, run once for each command.
+
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use palisade_ladder::{Command, Failure, Identity, Power, Proven, Response};
+use tokio::time::{self, Instant};
+use zeroize::Zeroizing;
+
+use super::AgentConfig;
+use super::metadata::Metadata;
+use super::process::{self, Ended};
+use crate::text::clean;
+use crate::{Device, Warrant};
+
+/// FenceAgentAPI: how `status` ends when the host is off.
+const EXIT_OFF: i32 = 2;
+/// What tells a host among others at one device; for people.
+const WHICH: [&str; 6] = ["ip", "ipaddr", "ipport", "plug", "port", "uuid"];
+
+/// A fence agent.
+pub struct Driver {
+    config: AgentConfig,
+    /// What it says of itself, once it has been asked.
+    metadata: Option<Metadata>,
+}
+
+impl Device for Driver {
+    async fn run(&mut self, command: Command, warrant: Warrant) -> Result<Response, Failure> {
+        let started = Instant::now();
+        let outcome = time::timeout_at(warrant.deadline, self.carry_out(command, &warrant)).await;
+        outcome.unwrap_or_else(|_| Err(no_answer(started.elapsed())))
+    }
+
+    async fn close(&mut self, _deadline: Instant) {
+        // Each run takes its own leave.
+    }
+}
+
+fn no_answer(waited: Duration) -> Failure {
+    Failure::NoAnswer { waited_ms: u64::try_from(waited.as_millis()).unwrap_or(u64::MAX) }
+}
+
+impl Driver {
+    /// An agent that has not been run yet.
+    #[must_use]
+    pub fn new(config: AgentConfig) -> Self {
+        Self { config, metadata: None }
+    }
+
+    async fn carry_out(&mut self, command: Command, warrant: &Warrant) -> Result<Response, Failure> {
+        match command {
+            Command::ReadPower => Ok(Response::Power(self.status().await?)),
+            Command::PowerOff => self.order("off", warrant).await,
+            Command::PowerOn => self.order("on", warrant).await,
+            Command::Prove => {
+                self.understand().await?;
+                let power = self.status().await?;
+                Ok(Response::Proven(Proven { identity: self.identity(), may_fence: true, power }))
+            }
+        }
+    }
+
+    /// Whether the agent knows every setting that it is given, and can do what a fence needs.
+    async fn understand(&mut self) -> Result<(), Failure> {
+        if self.metadata.is_none() {
+            let ended = self.execute("metadata").await?;
+            if !ended.status.success() {
+                return Err(self.failed("metadata", &ended));
+            }
+            let metadata = Metadata::parse(&ended.output);
+            let detail = |error: String| format!("{} metadata: {}", self.config.name(), clean(&error));
+            self.metadata = Some(metadata.map_err(|error| Failure::Garbage { detail: detail(error) })?);
+        }
+        let (Some(metadata), name) = (&self.metadata, self.config.name()) else { return Ok(()) };
+        if let Some(unknown) = metadata.unknown(self.config.options.keys().chain(self.config.secrets.keys()))
+        {
+            let code = format!("{name} knows no setting `{unknown}`: see `{name} -o metadata`");
+            return Err(Failure::Refused { code });
+        }
+        match metadata.lacks() {
+            None => Ok(()),
+            Some(action) => Err(Failure::Refused { code: format!("{name} has no action `{action}`") }),
+        }
+    }
+
+    async fn order(&mut self, action: &str, warrant: &Warrant) -> Result<Response, Failure> {
+        // Settings that it does not know could leave it with another host's plug.
+        self.understand().await?;
+        if !warrant.holds() {
+            // SAFE-2
+            return Err(Failure::Cancelled);
+        }
+        let ended = self.execute(action).await?;
+        if !ended.status.success() {
+            return Err(self.failed(action, &ended));
+        }
+        // How the agents that are built on the common library say it.
+        let already = ended.output.lines().any(|line| line.starts_with("Success: Already "));
+        Ok(if already { Response::AlreadySo } else { Response::Acknowledged })
+    }
+
+    async fn status(&mut self) -> Result<Power, Failure> {
+        let ended = self.execute("status").await?;
+        match ended.status.code() {
+            Some(0) => Ok(Power::On),
+            // SAFE-4: shells and interpreters end so, too, when they cannot read the program; off is only what says so.
+            Some(EXIT_OFF) if says_off(&ended.output) => Ok(Power::Off),
+            Some(EXIT_OFF) => {
+                let detail = format!("{} status: exit status 2 (off), and no word of it", self.config.name());
+                Err(Failure::Garbage { detail })
+            }
+            Some(_) | None => Err(self.failed("status", &ended)),
+        }
+    }
+
+    async fn execute(&self, action: &str) -> Result<Ended, Failure> {
+        let mut input = Zeroizing::new(Vec::with_capacity(4096));
+        let options = self.config.options.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+        let secrets = self.config.secrets.iter().map(|(name, value)| (name.as_str(), value.expose()));
+        for (name, value) in [("action", action.as_bytes())].into_iter().chain(options).chain(secrets) {
+            for part in [name.as_bytes(), b"=", value, b"\n"] {
+                input.extend_from_slice(part);
+            }
+        }
+        process::run(&self.config.program, &input).await.map_err(|error| Failure::Unreachable {
+            error: format!("{} cannot be run: {error}", self.config.program.display()),
+        })
+    }
+
+    /// An agent that fails may have done its work all the same.
+    fn failed(&self, action: &str, ended: &Ended) -> Failure {
+        let last =
+            ended.errors.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no word of why");
+        // SAFE-6: an agent may repeat what it was given.
+        let told = self.config.secrets.values().any(|secret| holds(ended.errors.as_bytes(), secret.expose()));
+        let words = if told { "its words hold a secret".to_owned() } else { clean(last.trim()) };
+        let how = how(ended.status);
+        Failure::Garbage { detail: format!("{} {action}: {how}: {words}", self.config.name()) }
+    }
+
+    fn identity(&self) -> Identity {
+        let which = WHICH.iter().filter_map(|name| Some((name, self.config.options.get(*name)?)));
+        let which: Vec<String> = which.map(|(name, value)| format!(" {name}={value}")).collect();
+        Identity(clean(&format!("{}{}", self.config.name(), which.concat())))
+    }
+}
+
+fn says_off(output: &str) -> bool {
+    output.lines().any(|line| line.trim().eq_ignore_ascii_case("status: off"))
+}
+
+fn holds(text: &[u8], secret: &[u8]) -> bool {
+    !secret.is_empty() && text.windows(secret.len()).any(|part| part == secret)
+}
+
+fn how(status: ExitStatus) -> String {
+    match status.code() {
+        Some(code) => format!("exit status {code}"),
+        None => "killed by a signal".to_owned(),
+    }
+}

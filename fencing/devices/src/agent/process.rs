@@ -1,0 +1,80 @@
+//! One run of an agent: what it needs on its standard input, a clean environment, an end by the deadline.
+
+use std::io;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::process::{Child, Command};
+use zeroize::Zeroizing;
+
+/// Of what an agent says, so much is kept; the rest is read and dropped. Metadata of the longest ones have some 40 KB.
+const OUTPUT_MAX: usize = 256 * 1024;
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// How a run ended.
+pub(super) struct Ended {
+    pub(super) status: ExitStatus,
+    pub(super) output: String,
+    pub(super) errors: String,
+}
+
+/// Kills an agent and what it started, unless it has ended.
+struct Group(Option<Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            // Gone already is as good.
+            let _ = killpg(group, Signal::SIGKILL);
+        }
+    }
+}
+
+/// Runs the program to its end. Dropping the future kills it, with everything that it started.
+pub(super) async fn run(program: &Path, input: &Zeroizing<Vec<u8>>) -> io::Result<Ended> {
+    let mut child = Command::new(program)
+        .env_clear()
+        .env("PATH", PATH)
+        .env("LANG", "C")
+        .current_dir("/")
+        .process_group(0)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let mut group = Group(child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw));
+    make_ordinary(&child);
+    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let feed = async {
+        if let Some(mut stdin) = stdin {
+            // One that does not read to the end says so by its exit status.
+            drop(stdin.write_all(input).await);
+        }
+    };
+    let ((), output, errors, status) = tokio::join!(feed, text(stdout), text(stderr), child.wait());
+    group.0 = None;
+    Ok(Ended { status: status?, output, errors })
+}
+
+/// The agent itself is spared by the out-of-memory killer; what it starts is not.
+fn make_ordinary(child: &Child) {
+    let Some(id) = child.id() else { return };
+    if let Err(error) = std::fs::write(format!("/proc/{id}/oom_score_adj"), "0") {
+        tracing::debug!(%error, "a fence agent keeps our place before the out-of-memory killer");
+    }
+}
+
+async fn text(stream: Option<impl AsyncRead + Unpin>) -> String {
+    let Some(mut stream) = stream else { return String::new() };
+    let mut kept = Vec::new();
+    let mut buffer = [0; 4096];
+    while let Ok(read @ 1..) = stream.read(&mut buffer).await {
+        let room = OUTPUT_MAX.saturating_sub(kept.len());
+        kept.extend(buffer.iter().take(read.min(room)));
+    }
+    String::from_utf8_lossy(&kept).into_owned()
+}
