@@ -74,6 +74,17 @@ impl Electorate {
         &self.cut
     }
 
+    /// Takes a proof of isolation by value: its victim is cut until it leaves E. True if that is news.
+    pub(crate) fn isolate(&mut self, proof: Proof) -> bool {
+        let who = proof.victim();
+        !proof.kills() && self.is_living(who) && self.cut.insert(who)
+    }
+
+    /// A member says so of one that is counted here, too. True if that is news.
+    pub(crate) fn learn_cut(&mut self, who: Incarnation) -> bool {
+        self.is_living(who) && self.cut.insert(who)
+    }
+
     /// Counts `who` from now on. True if it was not counted.
     pub(crate) fn count(&mut self, who: Incarnation) -> bool {
         self.counted.insert(who)

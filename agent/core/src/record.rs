@@ -144,6 +144,17 @@ pub enum Event {
         /// Its evidence, or from whom it was learned.
         evidence: String,
     },
+    /// A proof that an incarnation is cut from what it could harm was obtained or learned. It lives, and its vote is counted.
+    Isolated {
+        /// The one that is cut off.
+        victim: Who,
+        /// Which proof.
+        proof: String,
+        /// Its evidence, or from whom it was learned.
+        evidence: String,
+        /// The workloads that may run elsewhere because of it.
+        frees: Vec<What>,
+    },
     /// A fence came to no proof; it goes on later.
     FenceFailed {
         /// The victim.
@@ -312,6 +323,13 @@ impl fmt::Display for Event {
             Self::Dead { victim, proof, evidence } => {
                 write!(f, "{victim} is proven dead by {proof}: {evidence}")
             }
+            Self::Isolated { victim, proof, evidence, frees } => {
+                let frees = nothing_or(frees);
+                write!(
+                    f,
+                    "{victim} is proven cut off by {proof}: {evidence}; that frees {frees}, and proves no death"
+                )
+            }
             Self::FenceFailed { victim, why, retry_in_ms } => {
                 write!(f, "fence {victim}: no proof ({why}); next try in {retry_in_ms} ms")
             }
@@ -342,9 +360,9 @@ impl fmt::Display for Event {
 
 fn words(command: Command) -> &'static str {
     match command {
-        Command::PowerOff => "power off",
-        Command::PowerOn => "power on",
-        Command::ReadPower => "read power",
+        Command::Off => "off",
+        Command::On => "on",
+        Command::Read => "status",
         Command::Prove => "prove",
     }
 }

@@ -48,7 +48,8 @@ pub struct HostStatus {
     pub name: String,
     /// Its id.
     pub id: u8,
-    /// `member`, `joining`, `suspect`, `fencing`, `dead`, `left`, `away` or `unheard`.
+    /// `member`, `joining`, `suspect`, `fencing`, `isolated` (cut from storage or network, its power not yet proven off), `dead`,
+    /// `left`, `away` or `unheard`.
     pub state: String,
     /// The last life known of it.
     pub incarnation: Option<String>,

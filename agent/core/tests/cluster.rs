@@ -18,7 +18,7 @@ use palisade_core::action::{Act, Action, ExitKind, Seen, WorkloadReport};
 use palisade_core::config::Cluster;
 use palisade_core::record::Event;
 use palisade_core::standing::{Awakening, Birth, Saved, SavedState, awaken};
-use palisade_ladder::{Command, Power, Response};
+use palisade_ladder::{Command, Reading, Response};
 use palisade_proto::{Heartbeat, HostId, Time, WorkloadId};
 
 /// One way of a packet, in ms.
@@ -148,16 +148,16 @@ impl World {
                     let target = order.host.number();
                     let was_on = self.powered.contains(&target);
                     let answer = match order.command {
-                        Command::PowerOff => {
+                        Command::Off => {
                             self.crash(target);
                             if was_on { Response::Acknowledged } else { Response::AlreadySo }
                         }
-                        Command::PowerOn | Command::Prove => Response::Acknowledged,
-                        Command::ReadPower => Response::Power(if was_on { Power::On } else { Power::Off }),
+                        Command::On | Command::Prove => Response::Acknowledged,
+                        Command::Read => Response::Reads(if was_on { Reading::On } else { Reading::Off }),
                     };
                     let at = self.hosts.get_mut(&host).unwrap();
                     at.engine.handle_device(order.id, Ok(answer), now);
-                    if order.command == Command::PowerOn && !was_on && self.boots.contains_key(&target) {
+                    if order.command == Command::On && !was_on && self.boots.contains_key(&target) {
                         self.boot(target);
                     }
                 }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use common::{BEGIN, Bench, WITNESS, answer_readings, cluster, life, unadmitted};
 use palisade_core::action::{Act, WorkloadReport};
 use palisade_core::standing::{Saved, SavedState};
-use palisade_ladder::{Power, Response};
+use palisade_ladder::{Reading, Response};
 use palisade_proto::message::{Echo, Grant, Place, Presence};
 use palisade_proto::{AskKind, Duration, Founding, Time, WorkloadId};
 
@@ -61,7 +61,7 @@ fn ce05_a_slow_answer_is_about_the_life_that_was_fenced() {
     bench.live(1_500, &[b]);
     // Look first, then off: the victim is c, in the life that was counted then.
     let look = *bench.orders.last().expect("a look");
-    bench.engine.handle_device(look.id, Ok(Response::Power(Power::On)), Time(bench.now));
+    bench.engine.handle_device(look.id, Ok(Response::Reads(Reading::On)), Time(bench.now));
     bench.drain();
     assert_eq!(bench.offs(), [2]);
     let off = *bench.orders.last().unwrap();
@@ -74,7 +74,7 @@ fn ce05_a_slow_answer_is_about_the_life_that_was_fenced() {
     bench.engine.handle_device(off.id, Ok(Response::Acknowledged), Time(bench.now));
     bench.drain();
     for order in bench.orders.clone() {
-        bench.engine.handle_device(order.id, Ok(Response::Power(Power::Off)), Time(bench.now));
+        bench.engine.handle_device(order.id, Ok(Response::Reads(Reading::Off)), Time(bench.now));
         bench.drain();
     }
     assert!(!bench.is_dead(reborn));
@@ -154,7 +154,7 @@ fn ce08_a_newcomer_is_admitted_once_every_member_counts_it() {
 #[test]
 fn ce09_no_cold_start_beside_a_host_that_may_live() {
     let mut bench = Bench::new(3, "", &[]);
-    for (power, admitted) in [(Power::On, false), (Power::Unknown, false), (Power::Off, true)] {
+    for (power, admitted) in [(Reading::On, false), (Reading::Unknown, false), (Reading::Off, true)] {
         for _ in 0..100 {
             bench.wait(100);
             let word = unadmitted(&bench, bench.engine.lock());
@@ -210,12 +210,12 @@ fn ce11_a_locked_host_follows_its_lock_alone() {
     // Mere silence releases nothing; a reading of on neither.
     for _ in 0..50 {
         bench.wait(100);
-        answer_readings(&mut bench, Power::On);
+        answer_readings(&mut bench, Reading::On);
     }
     assert_eq!(bench.engine.lock(), Some(lock), "silence");
     for _ in 0..30 {
         bench.wait(100);
-        answer_readings(&mut bench, Power::Off);
+        answer_readings(&mut bench, Reading::Off);
     }
     assert_ne!(bench.engine.lock(), Some(lock), "silent and off");
 }

@@ -19,7 +19,7 @@ use palisade_core::config::{Override, Written};
 use palisade_core::record::Event;
 use palisade_core::replay::{Outcome, Step, Told, otherwise, replay};
 use palisade_core::{Engine, Input};
-use palisade_ladder::{DeviceId, Failure, Identity, Power, Proven, Response};
+use palisade_ladder::{DeviceId, Failure, Identity, Proven, Reading, Response};
 use palisade_proto::message::{Grant, HealthClass, Verdict};
 use palisade_proto::{Answer, HostId, Incarnation, Time, WorkloadId};
 
@@ -204,7 +204,7 @@ fn every_input() -> Vec<Input> {
         flight
     };
     let host = HostId::new(2).unwrap();
-    let proven = Proven { identity: Identity("a1".into()), may_fence: true, power: Power::On };
+    let proven = Proven { identity: Identity("a1".into()), may_fence: true, reads: Reading::On };
     let answer = Answer { start: [1; 8], seq: 3, to: life(0, 1), ask: 9, verdict: Verdict::Granted };
     let heartbeat = flight.steps.iter().find(|step| matches!(step.input, Input::Heartbeat(_))).unwrap();
     let (reason, by) = ("seen".to_owned(), "root".to_owned());
@@ -216,7 +216,7 @@ fn every_input() -> Vec<Input> {
         Input::Durable(Ticket(7)),
         Input::Journal(None),
         Input::Journal(Some("no room".into())),
-        Input::Device(OrderId(4), Ok(Response::Power(Power::Off))),
+        Input::Device(OrderId(4), Ok(Response::Reads(Reading::Off))),
         Input::Device(OrderId(4), Err(Failure::NoAnswer { waited_ms: 5 })),
         Input::FencePath(DeviceId(1), Ok(proven)),
         Input::FencePath(DeviceId(1), Err(Failure::Cancelled)),

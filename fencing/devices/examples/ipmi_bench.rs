@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use common::{Bmc, Kind, PASSWORD, USER};
 use palisade_devices::Device;
 use palisade_devices::ipmi::{Ipmi, Suite};
-use palisade_ladder::{Command, Power, Response};
+use palisade_ladder::{Command, Reading, Response};
 
 const RUNS: usize = 10;
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -29,8 +29,8 @@ async fn run(device: &mut Ipmi, command: Command) -> Response {
 
 /// Off and read back.
 async fn off(device: &mut Ipmi) {
-    assert_eq!(run(device, Command::PowerOff).await, Response::Acknowledged);
-    assert_eq!(run(device, Command::ReadPower).await, Response::Power(Power::Off));
+    assert_eq!(run(device, Command::Off).await, Response::Acknowledged);
+    assert_eq!(run(device, Command::Read).await, Response::Reads(Reading::Off));
 }
 
 fn succeed(mut process: Process, input: &str) {
@@ -75,7 +75,7 @@ async fn ours(bmc: &Bmc, suite: Suite, runs: usize) -> [Row; 2] {
     let (mut warm, mut cold) = (Vec::new(), Vec::new());
     let mut device = bmc.device(suite);
     for _ in 0..runs {
-        run(&mut device, Command::PowerOn).await;
+        run(&mut device, Command::On).await;
         run(&mut device, Command::Prove).await;
         let started = Instant::now();
         off(&mut device).await;
@@ -83,7 +83,7 @@ async fn ours(bmc: &Bmc, suite: Suite, runs: usize) -> [Row; 2] {
         assert!(!bmc.power_is_on());
     }
     for _ in 0..runs {
-        run(&mut device, Command::PowerOn).await;
+        run(&mut device, Command::On).await;
         let started = Instant::now();
         let mut fresh = bmc.device(suite);
         off(&mut fresh).await;
@@ -100,7 +100,7 @@ async fn theirs(bmc: &Bmc, name: &str, runs: usize, act: impl Fn(&Bmc)) -> Row {
     let mut times = Vec::new();
     let mut device = bmc.device(Suite::Three);
     for _ in 0..runs {
-        run(&mut device, Command::PowerOn).await;
+        run(&mut device, Command::On).await;
         let started = Instant::now();
         act(bmc);
         times.push(started.elapsed());

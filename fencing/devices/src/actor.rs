@@ -218,7 +218,7 @@ impl<D: Device> Actor<D> {
     fn record(&mut self, outcome: &Result<Response, Failure>) {
         let proof = match outcome {
             Ok(Response::Proven(proven)) => Ok(proven.clone()),
-            Ok(Response::Acknowledged | Response::AlreadySo | Response::Power(_)) => {
+            Ok(Response::Acknowledged | Response::AlreadySo | Response::Reads(_)) => {
                 Err(Failure::Garbage { detail: "the driver answered a proof with something else".into() })
             }
             Err(failure) => Err(failure.clone()),

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use palisade_ladder::{Command, Failure, Power, Response};
+use palisade_ladder::{Command, Failure, Reading, Response};
 use tokio::time::{self, Instant};
 
 use crate::{Device, Warrant};
@@ -23,7 +23,7 @@ pub enum Fault {
     /// The device refuses, and does nothing.
     Refuse,
     /// The device acknowledges and does nothing; asked for power, it says so.
-    Lie(Power),
+    Lie(Reading),
 }
 
 /// `inner`, failing as told.
@@ -82,13 +82,13 @@ impl<D: Device> Device for Faulty<D> {
             Some(Fault::Garbage) => Err(Failure::Garbage { detail: "fault injected".into() }),
             Some(Fault::Refuse) => Err(Failure::Refused { code: "0xd5 (fault injected)".into() }),
             Some(Fault::Lie(power)) => match command {
-                Command::PowerOff | Command::PowerOn => Ok(Response::Acknowledged),
-                Command::ReadPower => Ok(Response::Power(power)),
+                Command::Off | Command::On => Ok(Response::Acknowledged),
+                Command::Read => Ok(Response::Reads(power)),
                 Command::Prove => match self.inner.run(command, warrant).await? {
                     Response::Proven(proven) => {
-                        Ok(Response::Proven(palisade_ladder::Proven { power, ..proven }))
+                        Ok(Response::Proven(palisade_ladder::Proven { reads: power, ..proven }))
                     }
-                    other @ (Response::Acknowledged | Response::AlreadySo | Response::Power(_)) => Ok(other),
+                    other @ (Response::Acknowledged | Response::AlreadySo | Response::Reads(_)) => Ok(other),
                 },
             },
         }

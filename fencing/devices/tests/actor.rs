@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use palisade_devices::fault::{Fault, Faulty};
 use palisade_devices::{Device, Reprove, Standing, Warrant, spawn};
-use palisade_ladder::{Command, Failure, Identity, Power, Proven, Response};
+use palisade_ladder::{Command, Failure, Identity, Proven, Reading, Response};
 use tokio::time::Instant;
 
 type Log = Arc<Mutex<Vec<&'static str>>>;
@@ -46,9 +46,9 @@ impl Device for Scripted {
     async fn run(&mut self, command: Command, warrant: Warrant) -> Result<Response, Failure> {
         let mut unfinished = Unfinished(Arc::clone(&self.log), false);
         let (name, takes, response) = match command {
-            Command::PowerOff => ("off", self.off_takes, Response::Acknowledged),
-            Command::PowerOn => ("on", Duration::ZERO, Response::Acknowledged),
-            Command::ReadPower => ("read", Duration::ZERO, Response::Power(Power::Off)),
+            Command::Off => ("off", self.off_takes, Response::Acknowledged),
+            Command::On => ("on", Duration::ZERO, Response::Acknowledged),
+            Command::Read => ("read", Duration::ZERO, Response::Reads(Reading::Off)),
             Command::Prove => ("prove", self.prove_takes, Response::Proven(proven())),
         };
         self.log.lock().unwrap().push(name);
@@ -65,7 +65,7 @@ impl Device for Scripted {
 }
 
 fn proven() -> Proven {
-    Proven { identity: Identity("a1".into()), may_fence: true, power: Power::On }
+    Proven { identity: Identity("a1".into()), may_fence: true, reads: Reading::On }
 }
 
 fn every(seconds: u64) -> Option<Reprove> {
@@ -84,7 +84,7 @@ async fn an_order_goes_before_a_proof_that_hangs() {
     let handle = spawn(device, every(10));
     tokio::time::sleep(Duration::from_secs(1)).await; // paused time: lets the proof begin
     let started = Instant::now();
-    assert_eq!(handle.run(Command::PowerOff, soon()).await, Ok(Response::Acknowledged));
+    assert_eq!(handle.run(Command::Off, soon()).await, Ok(Response::Acknowledged));
     assert!(started.elapsed() < Duration::from_millis(10), "{:?}", started.elapsed());
     assert_eq!(*log.lock().unwrap(), ["prove", "dropped", "off"]);
 }
@@ -95,9 +95,9 @@ async fn dropping_the_answer_cancels_the_command() {
     let device = Scripted { off_takes: Duration::from_secs(3600), ..Scripted::new(&log) };
     let handle = spawn(device, None);
     let far = Instant::now() + Duration::from_secs(7200);
-    let gone = tokio::time::timeout(Duration::from_secs(1), handle.run(Command::PowerOff, far)).await;
+    let gone = tokio::time::timeout(Duration::from_secs(1), handle.run(Command::Off, far)).await;
     assert!(gone.is_err());
-    assert_eq!(handle.run(Command::ReadPower, soon()).await, Ok(Response::Power(Power::Off)));
+    assert_eq!(handle.run(Command::Read, soon()).await, Ok(Response::Reads(Reading::Off)));
     assert_eq!(*log.lock().unwrap(), ["off", "dropped", "read"]);
 }
 
@@ -107,12 +107,12 @@ async fn an_order_that_waited_out_its_deadline_is_never_sent() {
     // Ends a little after the deadline of the second order, while its sender still waits for word.
     let device = Scripted { off_takes: Duration::from_millis(5200), ..Scripted::new(&log) };
     let handle = spawn(device, None);
-    let long = handle.run(Command::PowerOff, Instant::now() + Duration::from_secs(20));
-    let late = handle.run(Command::PowerOn, soon());
+    let long = handle.run(Command::Off, Instant::now() + Duration::from_secs(20));
+    let late = handle.run(Command::On, soon());
     let (long, late) = tokio::join!(long, late);
     assert_eq!(long, Ok(Response::Acknowledged));
     assert!(matches!(late, Err(Failure::NoAnswer { .. })), "{late:?}");
-    assert_eq!(handle.run(Command::ReadPower, soon()).await, Ok(Response::Power(Power::Off)));
+    assert_eq!(handle.run(Command::Read, soon()).await, Ok(Response::Reads(Reading::Off)));
     assert_eq!(*log.lock().unwrap(), ["off", "read"]);
 }
 
@@ -175,12 +175,12 @@ async fn orders_do_not_lock_an_account_either() {
     let device = Scripted { login: Err(refused.clone()), ..Scripted::new(&log) };
     let handle = spawn(device, None);
     for _ in 0..5 {
-        assert_eq!(handle.run(Command::PowerOff, soon()).await, Err(refused.clone()));
+        assert_eq!(handle.run(Command::Off, soon()).await, Err(refused.clone()));
     }
     assert_eq!(*log.lock().unwrap(), ["off", "off"], "then it rests");
     tokio::time::sleep(Duration::from_secs(31)).await; // paused time: the rest
     for _ in 0..2 {
-        assert_eq!(handle.run(Command::ReadPower, soon()).await, Err(refused.clone()));
+        assert_eq!(handle.run(Command::Read, soon()).await, Err(refused.clone()));
     }
     assert_eq!(*log.lock().unwrap(), ["off", "off", "read"], "one more");
 }
@@ -192,7 +192,7 @@ async fn who_only_looks_now_and_then_keeps_no_session() {
     let mut health = handle.health();
     health.changed().await.unwrap();
     health.changed().await.unwrap();
-    assert_eq!(handle.run(Command::PowerOff, soon()).await, Ok(Response::Acknowledged));
+    assert_eq!(handle.run(Command::Off, soon()).await, Ok(Response::Acknowledged));
     assert_eq!(*log.lock().unwrap(), ["prove", "close", "prove", "close", "off"]);
 }
 
@@ -218,23 +218,23 @@ async fn faults_are_injected_and_end_by_the_deadline() {
         .then(Some(Fault::Garbage))
         .then(Some(Fault::Refuse))
         .then(None)
-        .always(Fault::Lie(Power::On));
+        .always(Fault::Lie(Reading::On));
     let handle = spawn(faulty, None);
     let started = Instant::now();
-    assert_eq!(handle.run(Command::PowerOff, soon()).await, Ok(Response::Acknowledged));
+    assert_eq!(handle.run(Command::Off, soon()).await, Ok(Response::Acknowledged));
     assert!(started.elapsed() >= Duration::from_secs(2));
     for _ in 0..3 {
         let started = Instant::now();
-        let lost = handle.run(Command::PowerOff, soon()).await;
+        let lost = handle.run(Command::Off, soon()).await;
         assert!(matches!(lost, Err(Failure::NoAnswer { .. })), "{lost:?}");
         assert!(started.elapsed() <= Duration::from_millis(5010));
     }
-    assert!(matches!(handle.run(Command::PowerOff, soon()).await, Err(Failure::Garbage { .. })));
-    assert!(matches!(handle.run(Command::PowerOff, soon()).await, Err(Failure::Refused { .. })));
-    assert_eq!(handle.run(Command::PowerOff, soon()).await, Ok(Response::Acknowledged));
+    assert!(matches!(handle.run(Command::Off, soon()).await, Err(Failure::Garbage { .. })));
+    assert!(matches!(handle.run(Command::Off, soon()).await, Err(Failure::Refused { .. })));
+    assert_eq!(handle.run(Command::Off, soon()).await, Ok(Response::Acknowledged));
     assert_eq!(*log.lock().unwrap(), ["off", "off", "off"], "late, its answer lost, and as told");
-    assert_eq!(handle.run(Command::PowerOff, soon()).await, Ok(Response::Acknowledged));
-    assert_eq!(handle.run(Command::ReadPower, soon()).await, Ok(Response::Power(Power::On)));
+    assert_eq!(handle.run(Command::Off, soon()).await, Ok(Response::Acknowledged));
+    assert_eq!(handle.run(Command::Read, soon()).await, Ok(Response::Reads(Reading::On)));
     assert_eq!(log.lock().unwrap().len(), 3, "a lie orders nothing");
 }
 
@@ -246,8 +246,8 @@ async fn safe_2_an_order_that_waited_until_standing_was_lost_is_not_begun() {
     let handle = spawn(device, None);
     let standing = Standing::new(2, || 1);
     let warrant = || Warrant { deadline: soon(), standing: Some(standing.clone()) };
-    let first = handle.run(Command::PowerOff, warrant());
-    let waiting = handle.run(Command::PowerOff, warrant());
+    let first = handle.run(Command::Off, warrant());
+    let waiting = handle.run(Command::Off, warrant());
     let lost = async {
         tokio::time::sleep(Duration::from_secs(1)).await;
         standing.end();
@@ -255,6 +255,6 @@ async fn safe_2_an_order_that_waited_until_standing_was_lost_is_not_begun() {
     let (first, waiting, ()) = tokio::join!(first, waiting, lost);
     assert_eq!(first, Ok(Response::Acknowledged), "sent while it stood: its answer counts");
     assert_eq!(waiting, Err(Failure::Cancelled));
-    assert_eq!(handle.run(Command::ReadPower, soon()).await, Ok(Response::Power(Power::Off)));
+    assert_eq!(handle.run(Command::Read, soon()).await, Ok(Response::Reads(Reading::Off)));
     assert_eq!(*log.lock().unwrap(), ["off", "read"]);
 }

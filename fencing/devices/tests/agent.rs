@@ -18,7 +18,7 @@ use std::time::Duration;
 use common::{Bmc, PASSWORD, USER};
 use palisade_devices::agent::{AgentConfig, Driver};
 use palisade_devices::{Device as _, Secret, Standing, Warrant};
-use palisade_ladder::{Command, Failure, Power, Response};
+use palisade_ladder::{Command, Failure, Reading, Response};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
 use tokio::time::Instant;
@@ -72,15 +72,15 @@ async fn debians_dummy_is_switched_and_read() {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state");
     let mut device = agent(&installed("fence_dummy"), &[("status_file", state.to_str().unwrap())], "");
-    assert_eq!(run(&mut device, Command::PowerOn).await, Ok(Response::Acknowledged));
+    assert_eq!(run(&mut device, Command::On).await, Ok(Response::Acknowledged));
     let Ok(Response::Proven(proven)) = run(&mut device, Command::Prove).await else { panic!("not proven") };
     assert_eq!(
-        (proven.identity.0.as_str(), proven.may_fence, proven.power),
-        ("fence_dummy", true, Power::On)
+        (proven.identity.0.as_str(), proven.may_fence, proven.reads),
+        ("fence_dummy", true, Reading::On)
     );
-    assert_eq!(run(&mut device, Command::PowerOff).await, Ok(Response::Acknowledged));
-    assert_eq!(run(&mut device, Command::ReadPower).await, Ok(Response::Power(Power::Off)));
-    assert_eq!(run(&mut device, Command::PowerOff).await, Ok(Response::AlreadySo));
+    assert_eq!(run(&mut device, Command::Off).await, Ok(Response::Acknowledged));
+    assert_eq!(run(&mut device, Command::Read).await, Ok(Response::Reads(Reading::Off)));
+    assert_eq!(run(&mut device, Command::Off).await, Ok(Response::AlreadySo));
 }
 
 #[tokio::test]
@@ -92,11 +92,11 @@ async fn debians_agent_for_ipmi_switches_a_real_bmc() {
     let mut device = agent(&installed("fence_ipmilan"), &told, PASSWORD);
     let Ok(Response::Proven(proven)) = run(&mut device, Command::Prove).await else { panic!("not proven") };
     assert_eq!(proven.identity.0, format!("fence_ipmilan ip=127.0.0.1 ipport={port}"));
-    assert_eq!(run(&mut device, Command::PowerOff).await, Ok(Response::Acknowledged));
+    assert_eq!(run(&mut device, Command::Off).await, Ok(Response::Acknowledged));
     assert!(!bmc.power_is_on());
-    assert_eq!(run(&mut device, Command::ReadPower).await, Ok(Response::Power(Power::Off)));
+    assert_eq!(run(&mut device, Command::Read).await, Ok(Response::Reads(Reading::Off)));
     let mut stranger = agent(&installed("fence_ipmilan"), &told, "wrong");
-    let failure = run(&mut stranger, Command::PowerOn).await.unwrap_err();
+    let failure = run(&mut stranger, Command::On).await.unwrap_err();
     assert!(matches!(&failure, Failure::Garbage { detail } if detail.contains("exit status 1")), "{failure}");
     assert!(!bmc.power_is_on());
 }
@@ -107,7 +107,7 @@ async fn safe_6_what_it_is_told_stands_on_its_standard_input_alone() {
     let body = "echo \"$input\" >input\ntr '\\0' '\\n' </proc/$$/cmdline >argv\ntr '\\0' '\\n' </proc/$$/environ >environment\n\
                 echo 'Status: ON'";
     let mut device = agent(&fake(folder.path(), body), &[("plug", "7")], SECRET);
-    assert_eq!(run(&mut device, Command::ReadPower).await, Ok(Response::Power(Power::On)));
+    assert_eq!(run(&mut device, Command::Read).await, Ok(Response::Reads(Reading::On)));
     let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
     assert_eq!(read("input"), format!("action=status\nplug=7\npassword={SECRET}\n"));
     assert!(!read("argv").contains(SECRET) && !read("environment").contains(SECRET));
@@ -117,7 +117,7 @@ async fn safe_6_what_it_is_told_stands_on_its_standard_input_alone() {
     assert_eq!(names, ["LANG", "PATH"], "nothing of ours is passed on");
     // And what it says of it is not passed on.
     let mut telltale = agent(&fake(folder.path(), "echo \"bad password: $input\" >&2; exit 1"), &[], SECRET);
-    for command in [Command::ReadPower, Command::PowerOff] {
+    for command in [Command::Read, Command::Off] {
         let failure = run(&mut telltale, command).await.unwrap_err();
         assert!(!format!("{failure} {failure:?}").contains(SECRET), "{failure}");
     }
@@ -128,9 +128,9 @@ async fn safe_6_what_it_is_told_stands_on_its_standard_input_alone() {
 async fn safe_4_only_what_says_off_is_off() {
     let folder = tempfile::tempdir().unwrap();
     let table = [
-        ("echo 'Status: OFF'; exit 2", Ok(Power::Off)),
-        ("echo 'Status: ON'; exit 0", Ok(Power::On)),
-        ("exit 0", Ok(Power::On)),
+        ("echo 'Status: OFF'; exit 2", Ok(Reading::Off)),
+        ("echo 'Status: ON'; exit 0", Ok(Reading::On)),
+        ("exit 0", Ok(Reading::On)),
         ("echo \"sh: 0: cannot open fence_x: No such file\" >&2; exit 2", Err("no word of it")),
         ("echo 'Status: ON'; exit 2", Err("no word of it")),
         ("echo 'Status: OFF'; exit 1", Err("exit status 1: no word of why")),
@@ -141,9 +141,9 @@ async fn safe_4_only_what_says_off_is_off() {
     ];
     for (body, expected) in table {
         let mut device = agent(&fake(folder.path(), body), &[], "");
-        let read = run(&mut device, Command::ReadPower).await;
+        let read = run(&mut device, Command::Read).await;
         match expected {
-            Ok(power) => assert_eq!(read, Ok(Response::Power(power)), "{body}"),
+            Ok(power) => assert_eq!(read, Ok(Response::Reads(power)), "{body}"),
             Err(words) => {
                 assert!(read.as_ref().is_err_and(|said| said.to_string().contains(words)), "{body}: {read:?}")
             }
@@ -157,13 +157,13 @@ async fn an_agent_that_would_not_do_what_is_written_is_not_used() {
     let program = fake(folder.path(), "echo \"$action\" >>done; echo 'Status: ON'");
     // A misspelt setting is passed over by agents: the order would go to whatever plug comes first.
     let mut misspelt = agent(&program, &[("plgu", "7")], "");
-    for command in [Command::Prove, Command::PowerOff, Command::PowerOn] {
+    for command in [Command::Prove, Command::Off, Command::On] {
         let failure = run(&mut misspelt, command).await.unwrap_err();
         assert!(matches!(&failure, Failure::Refused { code } if code.contains("`plgu`")), "{failure}");
     }
     // One that can do less than a fence needs, and one that does not explain itself.
     let no_power = installed("fence_kdump");
-    let failure = run(&mut agent(&no_power, &[], ""), Command::PowerOff).await.unwrap_err();
+    let failure = run(&mut agent(&no_power, &[], ""), Command::Off).await.unwrap_err();
     assert!(matches!(&failure, Failure::Refused { code } if code.contains("has no action")), "{failure}");
     let mute = script_at(folder.path(), "fence_mute", "#!/bin/sh\necho hello\n");
     let failure = run(&mut agent(&mute, &[], ""), Command::Prove).await.unwrap_err();
@@ -189,7 +189,7 @@ async fn an_agent_that_hangs_is_killed_with_what_it_started() {
     let mut device = agent(&program, &[], "");
     let started = Instant::now();
     let wait = Duration::from_millis(700);
-    let failure = device.run(Command::ReadPower, (started + wait).into()).await.unwrap_err();
+    let failure = device.run(Command::Read, (started + wait).into()).await.unwrap_err();
     assert!(matches!(failure, Failure::NoAnswer { .. }), "{failure}");
     assert!(started.elapsed() < wait + Duration::from_millis(200));
     // The pipe ends when nobody holds it open any more.
@@ -200,7 +200,7 @@ async fn an_agent_that_hangs_is_killed_with_what_it_started() {
         .unwrap();
     let flood = fake(folder.path(), "yes | head -c 3000000; yes no | head -c 3000000 >&2; echo 'Status: ON'");
     let mut device = agent(&flood, &[], "");
-    assert_eq!(run(&mut device, Command::ReadPower).await, Ok(Response::Power(Power::On)));
+    assert_eq!(run(&mut device, Command::Read).await, Ok(Response::Reads(Reading::On)));
 }
 
 #[tokio::test]
@@ -210,6 +210,6 @@ async fn safe_2_an_order_without_standing_is_not_given() {
     let standing = Standing::new(u64::MAX, || 1);
     standing.end();
     let warrant = Warrant { deadline: Instant::now() + DEADLINE, standing: Some(standing) };
-    assert_eq!(device.run(Command::PowerOff, warrant).await, Err(Failure::Cancelled));
+    assert_eq!(device.run(Command::Off, warrant).await, Err(Failure::Cancelled));
     assert!(!folder.path().join("done").exists());
 }

@@ -14,7 +14,7 @@ use common::{Bmc, GUID, Kind, PASSWORD, Setup, USER, config};
 use nix::sys::signal::Signal;
 use palisade_devices::Device;
 use palisade_devices::ipmi::{Ipmi, IpmiConfig, Privilege, Suite};
-use palisade_ladder::{Command, Failure, Identity, Power, Proven, Response};
+use palisade_ladder::{Command, Failure, Identity, Proven, Reading, Response};
 use tokio::time::Instant;
 
 const DEADLINE: Duration = Duration::from_secs(4);
@@ -35,7 +35,7 @@ async fn run(device: &mut Ipmi, command: Command) -> Result<Response, Failure> {
 /// Tries to fence with `config` and expects a refusal before anything reached the host.
 async fn refusal(bmc: &Bmc, config: IpmiConfig) -> Failure {
     let mut device = Ipmi::new(config);
-    let failure = run(&mut device, Command::PowerOff).await.unwrap_err();
+    let failure = run(&mut device, Command::Off).await.unwrap_err();
     assert!(bmc.power_is_on(), "the host lost power");
     assert_eq!(bmc.calls("set power 0"), 0, "an order was sent");
     failure
@@ -53,7 +53,7 @@ fn all() -> Vec<(Bmc, Suite)> {
 #[tokio::test]
 async fn a_path_is_proven_with_both_suites_and_both_privileges() {
     for (bmc, suite) in all() {
-        let proven = Proven { identity: Identity(GUID.into()), may_fence: true, power: Power::On };
+        let proven = Proven { identity: Identity(GUID.into()), may_fence: true, reads: Reading::On };
         for (user, privilege) in
             [((USER, PASSWORD), Privilege::Administrator), (("fencer", "fence"), Privilege::Operator)]
         {
@@ -136,7 +136,7 @@ async fn safe_4_another_hosts_bmc_is_ordered_nothing_and_read_nothing() {
         let other = "b123456789abcdefa123456789abcde1";
         let config = config(bmc.address, suite, (USER, PASSWORD), None, Privilege::Operator, other);
         let mut device = Ipmi::new(config);
-        for command in [Command::PowerOff, Command::Prove, Command::ReadPower, Command::PowerOn] {
+        for command in [Command::Off, Command::Prove, Command::Read, Command::On] {
             let failure = run(&mut device, command).await.unwrap_err();
             let expected =
                 Failure::WrongIdentity { expected: Identity(other.into()), found: Identity(GUID.into()) };
@@ -184,7 +184,7 @@ async fn a_closed_port_is_unreachable_and_said_soon() {
     bmc.stop();
     for _ in 0..2 {
         // Warm at first, cold then.
-        let failure = run_within(&mut device, Command::PowerOff, Duration::from_secs(2)).await.unwrap_err();
+        let failure = run_within(&mut device, Command::Off, Duration::from_secs(2)).await.unwrap_err();
         assert!(matches!(failure, Failure::Unreachable { .. }), "{failure:?}");
     }
 }
@@ -196,10 +196,10 @@ async fn a_stopped_bmc_is_no_answer_at_the_deadline() {
         assert!(run(&mut warm, Command::Prove).await.is_ok());
         bmc.signal(Signal::SIGSTOP);
         for device in [&mut warm, &mut bmc.device(suite)] {
-            let failure = run_within(device, Command::ReadPower, Duration::from_secs(1)).await.unwrap_err();
+            let failure = run_within(device, Command::Read, Duration::from_secs(1)).await.unwrap_err();
             assert!(matches!(failure, Failure::NoAnswer { waited_ms: 900..=1100 }), "{failure:?}");
         }
         bmc.signal(Signal::SIGCONT);
-        assert_eq!(run(&mut warm, Command::ReadPower).await, Ok(Response::Power(Power::On)), "it recovers");
+        assert_eq!(run(&mut warm, Command::Read).await, Ok(Response::Reads(Reading::On)), "it recovers");
     }
 }

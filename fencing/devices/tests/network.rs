@@ -16,7 +16,7 @@ use common::proxy::{Dice, Proxy, Rule, Way};
 use common::{Bmc, GUID, PASSWORD, USER, config};
 use palisade_devices::Device;
 use palisade_devices::ipmi::{Ipmi, Privilege, Suite};
-use palisade_ladder::{Command, Failure, Power, Response};
+use palisade_ladder::{Command, Failure, Reading, Response};
 use tokio::time::Instant;
 
 const DEADLINE: Duration = Duration::from_secs(4);
@@ -42,16 +42,16 @@ fn all() -> Vec<(Bmc, Suite)> {
 /// Off, read, on, read; the host must have what was read.
 async fn rounds(bmc: &Bmc, device: &mut Ipmi, count: usize) {
     for round in 0..count {
-        for (order, power) in [(Command::PowerOff, Power::Off), (Command::PowerOn, Power::On)] {
+        for (order, power) in [(Command::Off, Reading::Off), (Command::On, Reading::On)] {
             let outcome = run(device, order).await;
             assert!(
                 matches!(outcome, Ok(Response::Acknowledged | Response::AlreadySo)),
                 "{:?} round {round} {order:?}: {outcome:?}",
                 bmc.kind
             );
-            let outcome = run(device, Command::ReadPower).await;
-            assert_eq!(outcome, Ok(Response::Power(power)), "{:?} round {round} after {order:?}", bmc.kind);
-            assert_eq!(bmc.power_is_on(), power == Power::On, "{:?} round {round}", bmc.kind);
+            let outcome = run(device, Command::Read).await;
+            assert_eq!(outcome, Ok(Response::Reads(power)), "{:?} round {round} after {order:?}", bmc.kind);
+            assert_eq!(bmc.power_is_on(), power == Reading::On, "{:?} round {round}", bmc.kind);
         }
     }
 }
@@ -122,7 +122,7 @@ async fn safe_7_forged_answers_change_nothing() {
         };
         let (_proxy, mut device) = through(&bmc, suite, Box::new(rule)).await;
         for _ in 0..10 {
-            assert_eq!(run(&mut device, Command::ReadPower).await, Ok(Response::Power(Power::On)));
+            assert_eq!(run(&mut device, Command::Read).await, Ok(Response::Reads(Reading::On)));
         }
         rounds(&bmc, &mut device, 3).await;
     }
@@ -153,11 +153,11 @@ async fn damaged_answers_are_garbage_at_the_deadline() {
         let mut cold =
             Ipmi::new(config(_proxy.address, suite, (USER, PASSWORD), None, Privilege::Operator, GUID));
         for device in [&mut warm, &mut cold] {
-            let failure = run(device, Command::ReadPower).await.unwrap_err();
+            let failure = run(device, Command::Read).await.unwrap_err();
             assert!(matches!(failure, Failure::Garbage { .. }), "{:?}: {failure:?}", bmc.kind);
         }
         damage.store(false, Ordering::Relaxed);
-        assert_eq!(run(&mut warm, Command::ReadPower).await, Ok(Response::Power(Power::On)), "it recovers");
+        assert_eq!(run(&mut warm, Command::Read).await, Ok(Response::Reads(Reading::On)), "it recovers");
     }
 }
 
@@ -205,15 +205,15 @@ async fn a_silent_path_carries_one_copy_of_an_order() {
     let (_proxy, mut device) = through(&bmc, Suite::Three, Box::new(rule)).await;
     assert!(run(&mut device, Command::Prove).await.is_ok());
     silent.store(true, Ordering::Relaxed);
-    let failure = run(&mut device, Command::PowerOff).await.unwrap_err();
+    let failure = run(&mut device, Command::Off).await.unwrap_err();
     assert!(matches!(failure, Failure::NoAnswer { .. }), "{failure:?}");
     // Sealed ones only: knocks and logins are harmless. An order's plaintext has 8 bytes, a question's 7, so the length is
     // the same; the counts tell: one order, and its question repeated at most a few times.
     let sealed = swallowed.lock().unwrap().iter().filter(|datagram| datagram[5] == 0xc0).count();
     assert!((2..=8).contains(&sealed), "{sealed}");
     silent.store(false, Ordering::Relaxed);
-    assert_eq!(run(&mut device, Command::ReadPower).await, Ok(Response::Power(Power::On)));
+    assert_eq!(run(&mut device, Command::Read).await, Ok(Response::Reads(Reading::On)));
     assert_eq!(bmc.calls("set power 0"), 0);
-    assert_eq!(run(&mut device, Command::PowerOff).await, Ok(Response::Acknowledged));
+    assert_eq!(run(&mut device, Command::Off).await, Ok(Response::Acknowledged));
     assert_eq!(bmc.calls("set power 0"), 1);
 }

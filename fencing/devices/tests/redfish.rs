@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use palisade_devices::redfish::{Auth, Redfish};
 use palisade_devices::{Device as _, Standing, Warrant};
-use palisade_ladder::{Command, Failure, Power, Response};
+use palisade_ladder::{Command, Failure, Reading, Response};
 use redfish_peers::{Fake, OTHER, Sushy, UUID, Wrong, device};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -44,37 +44,36 @@ async fn the_emulator_switches_the_system_of_this_uuid_over_tls_in_its_own_time(
     let mut a = device(sushy.address, tls(), Auth::Basic, "secret", UUID);
     let mut b = device(sushy.address, tls(), Auth::Basic, "secret", OTHER);
     let Ok(Response::Proven(proven)) = run(&mut a, Command::Prove).await else { panic!("not proven") };
-    assert_eq!((proven.identity.0, proven.may_fence, proven.power), (UUID.replace('-', ""), true, Power::On));
-    assert_eq!(run(&mut a, Command::PowerOff).await, Ok(Response::Acknowledged));
+    assert_eq!(
+        (proven.identity.0, proven.may_fence, proven.reads),
+        (UUID.replace('-', ""), true, Reading::On)
+    );
+    assert_eq!(run(&mut a, Command::Off).await, Ok(Response::Acknowledged));
     // Accepted is not done: it takes up to eleven seconds more, and only a reading says when.
     let mut readings = vec![];
-    while readings.last() != Some(&Ok(Response::Power(Power::Off))) {
+    while readings.last() != Some(&Ok(Response::Reads(Reading::Off))) {
         assert!(readings.len() < 10_000, "{:?}", readings.last());
-        readings.push(run(&mut a, Command::ReadPower).await);
+        readings.push(run(&mut a, Command::Read).await);
     }
-    assert_eq!(
-        run(&mut b, Command::ReadPower).await,
-        Ok(Response::Power(Power::On)),
-        "the other one stays on"
-    );
+    assert_eq!(run(&mut b, Command::Read).await, Ok(Response::Reads(Reading::On)), "the other one stays on");
     // It carries the name that is asked for, and no other.
     let mut named = device(sushy.address, Some(sushy.tls("bmc-a.example")), Auth::Basic, "secret", UUID);
-    assert_eq!(run(&mut named, Command::ReadPower).await, Ok(Response::Power(Power::Off)));
+    assert_eq!(run(&mut named, Command::Read).await, Ok(Response::Reads(Reading::Off)));
     // Or it is known by its very certificate, whatever name that carries.
     let mut pinned =
         device(sushy.address, Some(sushy.pinned_tls("bmc-b.example")), Auth::Basic, "secret", UUID);
-    assert_eq!(run(&mut pinned, Command::ReadPower).await, Ok(Response::Power(Power::Off)));
+    assert_eq!(run(&mut pinned, Command::Read).await, Ok(Response::Reads(Reading::Off)));
     for wrong in [sushy.tls("bmc-b.example"), sushy.strangers_tls()] {
         let mut device = device(sushy.address, Some(wrong), Auth::Basic, "secret", UUID);
-        let failure = run(&mut device, Command::PowerOn).await.unwrap_err();
+        let failure = run(&mut device, Command::On).await.unwrap_err();
         assert!(matches!(&failure, Failure::Refused { code } if code.starts_with("TLS: ")), "{failure:?}");
     }
     let mut stranger = device(sushy.address, tls(), Auth::Basic, "hunter2", UUID);
-    let failure = run(&mut stranger, Command::PowerOn).await.unwrap_err();
+    let failure = run(&mut stranger, Command::On).await.unwrap_err();
     assert!(matches!(failure, Failure::LoginRefused { .. }), "{failure:?}");
     let mut lost =
         device(sushy.address, tls(), Auth::Basic, "secret", "4c4c4544-0051-3510-8052-00000000000c");
-    assert!(matches!(run(&mut lost, Command::PowerOn).await, Err(Failure::WrongIdentity { .. })), "SAFE-4");
+    assert!(matches!(run(&mut lost, Command::On).await, Err(Failure::WrongIdentity { .. })), "SAFE-4");
     // It has no sessions: user and password go with each request.
     let mut session = device(sushy.address, tls(), Auth::Session, "secret", UUID);
     assert!(matches!(run(&mut session, Command::Prove).await, Ok(Response::Proven(_))));
@@ -87,10 +86,10 @@ async fn one_session_and_one_connection_serve_many_commands_and_are_given_back()
     let fake = Fake::start().await;
     let mut device = with_session(&fake);
     for _ in 0..3 {
-        assert_eq!(run(&mut device, Command::PowerOff).await, Ok(Response::Acknowledged));
-        assert_eq!(run(&mut device, Command::ReadPower).await, Ok(Response::Power(Power::Off)));
-        assert_eq!(run(&mut device, Command::PowerOn).await, Ok(Response::Acknowledged));
-        assert_eq!(run(&mut device, Command::ReadPower).await, Ok(Response::Power(Power::On)));
+        assert_eq!(run(&mut device, Command::Off).await, Ok(Response::Acknowledged));
+        assert_eq!(run(&mut device, Command::Read).await, Ok(Response::Reads(Reading::Off)));
+        assert_eq!(run(&mut device, Command::On).await, Ok(Response::Acknowledged));
+        assert_eq!(run(&mut device, Command::Read).await, Ok(Response::Reads(Reading::On)));
     }
     assert_eq!(fake.counts(), (1, 1, 6));
     device.close(Instant::now() + DEADLINE).await;
@@ -103,7 +102,7 @@ async fn a_session_that_has_ended_is_opened_anew_within_the_command() {
     let mut device = with_session(&fake);
     assert!(run(&mut device, Command::Prove).await.is_ok());
     fake.state().tokens.clear();
-    assert_eq!(run(&mut device, Command::PowerOff).await, Ok(Response::Acknowledged));
+    assert_eq!(run(&mut device, Command::Off).await, Ok(Response::Acknowledged));
     assert_eq!(fake.counts(), (2, 1, 1));
 }
 
@@ -114,12 +113,12 @@ async fn a_login_that_outlasts_its_command_serves_the_next_one_or_is_given_back(
     fake.state().slow_login = Some(Arc::clone(&go));
     let short = Duration::from_millis(300);
     let mut device = with_session(&fake);
-    for command in [Command::Prove, Command::ReadPower] {
+    for command in [Command::Prove, Command::Read] {
         assert!(matches!(run_within(&mut device, command, short).await, Err(Failure::NoAnswer { .. })));
     }
     assert_eq!(fake.counts(), (0, 1, 0), "one login is under way, not two");
     go.notify_one();
-    assert_eq!(run(&mut device, Command::PowerOff).await, Ok(Response::Acknowledged));
+    assert_eq!(run(&mut device, Command::Off).await, Ok(Response::Acknowledged));
     assert_eq!(fake.counts(), (1, 1, 1));
     // Whoever leaves in the middle of one waits for it, and gives the session back.
     let mut device = with_session(&fake);
@@ -137,14 +136,14 @@ async fn a_reading_that_outlasts_its_command_does_not_cost_the_connection() {
     let go = Arc::new(Notify::new());
     fake.state().slow_reading = Some(Arc::clone(&go));
     let short = Duration::from_millis(300);
-    assert!(run_within(&mut device, Command::ReadPower, short).await.is_err());
+    assert!(run_within(&mut device, Command::Read, short).await.is_err());
     fake.state().slow_reading = None;
     go.notify_one();
-    assert_eq!(run(&mut device, Command::PowerOff).await, Ok(Response::Acknowledged));
+    assert_eq!(run(&mut device, Command::Off).await, Ok(Response::Acknowledged));
     assert_eq!(fake.counts(), (1, 1, 1), "one login, one connection");
     // One that was forgotten on its way is given up, within the command.
     fake.goes(Wrong::ForgetsIdle);
-    assert!(run(&mut device, Command::ReadPower).await.is_ok());
+    assert!(run(&mut device, Command::Read).await.is_ok());
 }
 
 #[tokio::test]
@@ -153,7 +152,7 @@ async fn without_a_free_session_user_and_password_go_with_each_request() {
         let fake = Fake::start().await;
         fake.goes(Wrong::NoSessionLeft(status));
         let mut device = with_session(&fake);
-        assert_eq!(run(&mut device, Command::PowerOff).await, Ok(Response::Acknowledged), "{status}");
+        assert_eq!(run(&mut device, Command::Off).await, Ok(Response::Acknowledged), "{status}");
         assert_eq!(fake.counts(), (0, 1, 1));
     }
 }
@@ -165,8 +164,8 @@ async fn what_real_services_do_otherwise_is_understood() {
         let fake = Fake::start().await;
         fake.goes(wrong);
         let mut device = with_session(&fake);
-        assert_eq!(run(&mut device, Command::PowerOff).await, Ok(Response::Acknowledged), "{wrong:?}");
-        assert_eq!(run(&mut device, Command::ReadPower).await, Ok(Response::Power(Power::Off)), "{wrong:?}");
+        assert_eq!(run(&mut device, Command::Off).await, Ok(Response::Acknowledged), "{wrong:?}");
+        assert_eq!(run(&mut device, Command::Read).await, Ok(Response::Reads(Reading::Off)), "{wrong:?}");
         assert_eq!(fake.state().orders, ["ForceOff"]);
         device.close(Instant::now() + DEADLINE).await;
         assert!(fake.state().tokens.is_empty(), "{wrong:?}");
@@ -177,14 +176,14 @@ async fn what_real_services_do_otherwise_is_understood() {
     let fake = Fake::start().await;
     fake.goes(Wrong::AllowsChanges);
     let mut device = with_session(&fake);
-    assert_eq!(run(&mut device, Command::PowerOn).await, Ok(Response::AlreadySo));
-    assert_eq!(run(&mut device, Command::PowerOff).await, Ok(Response::Acknowledged));
-    assert_eq!(run(&mut device, Command::PowerOff).await, Ok(Response::AlreadySo));
+    assert_eq!(run(&mut device, Command::On).await, Ok(Response::AlreadySo));
+    assert_eq!(run(&mut device, Command::Off).await, Ok(Response::Acknowledged));
+    assert_eq!(run(&mut device, Command::Off).await, Ok(Response::AlreadySo));
     let Ok(Response::Proven(proven)) = run(&mut device, Command::Prove).await else { panic!("not proven") };
-    assert!(proven.may_fence && proven.power == Power::Off);
+    assert!(proven.may_fence && proven.reads == Reading::Off);
     fake.goes(Wrong::Nulls);
-    assert_eq!(run(&mut device, Command::ReadPower).await, Ok(Response::Power(Power::Off)));
-    assert!(matches!(run(&mut device, Command::PowerOn).await, Err(Failure::Refused { .. })));
+    assert_eq!(run(&mut device, Command::Read).await, Ok(Response::Reads(Reading::Off)));
+    assert!(matches!(run(&mut device, Command::On).await, Err(Failure::Refused { .. })));
 }
 
 #[tokio::test]
@@ -192,7 +191,7 @@ async fn safe_4_two_systems_of_one_uuid_are_neither_read_nor_switched() {
     let fake = Fake::start().await;
     fake.goes(Wrong::Twins);
     let mut device = with_session(&fake);
-    let failure = run(&mut device, Command::PowerOff).await.unwrap_err();
+    let failure = run(&mut device, Command::Off).await.unwrap_err();
     assert!(matches!(&failure, Failure::Refused { code } if code.contains("Systems/2")), "{failure:?}");
     assert!(fake.state().orders.is_empty());
 }
@@ -216,7 +215,7 @@ async fn safe_4_another_systems_power_is_neither_read_nor_switched() {
     // The board was replaced, or the address now is another host's.
     for uuid in [OTHER, "00000000-0000-0000-0000-000000000000", ""] {
         fake.state().uuid = uuid;
-        for command in [Command::PowerOff, Command::ReadPower, Command::PowerOn, Command::Prove] {
+        for command in [Command::Off, Command::Read, Command::On, Command::Prove] {
             let failure = run(&mut device, command).await.unwrap_err();
             match uuid {
                 OTHER => assert!(matches!(failure, Failure::WrongIdentity { .. }), "{failure:?}"),
@@ -233,10 +232,10 @@ async fn safe_4_a_service_is_reported_as_it_reads() {
     let fake = Fake::start().await;
     let mut device = with_session(&fake);
     fake.goes(Wrong::Lies);
-    assert_eq!(run(&mut device, Command::PowerOff).await, Ok(Response::Acknowledged));
-    assert_eq!(run(&mut device, Command::ReadPower).await, Ok(Response::Power(Power::On)));
+    assert_eq!(run(&mut device, Command::Off).await, Ok(Response::Acknowledged));
+    assert_eq!(run(&mut device, Command::Read).await, Ok(Response::Reads(Reading::On)));
     fake.state().power = "PoweringOff";
-    assert_eq!(run(&mut device, Command::ReadPower).await, Ok(Response::Power(Power::Unknown)));
+    assert_eq!(run(&mut device, Command::Read).await, Ok(Response::Reads(Reading::Unknown)));
 }
 
 #[tokio::test]
@@ -244,25 +243,22 @@ async fn a_refusal_counts_as_already_so_only_if_the_service_reads_so() {
     let fake = Fake::start().await;
     let mut device = with_session(&fake);
     fake.goes(Wrong::RefusesSame);
-    assert_eq!(run(&mut device, Command::PowerOn).await, Ok(Response::AlreadySo));
+    assert_eq!(run(&mut device, Command::On).await, Ok(Response::AlreadySo));
     fake.goes(Wrong::Refuses(409));
-    let failure = run(&mut device, Command::PowerOff).await.unwrap_err();
+    let failure = run(&mut device, Command::Off).await.unwrap_err();
     assert!(
         matches!(&failure, Failure::Refused { code } if code.contains("409") && code.contains("not now")),
         "{failure:?}"
     );
     fake.goes(Wrong::Refuses(403));
-    assert!(matches!(run(&mut device, Command::PowerOff).await, Err(Failure::PrivilegeTooLow { .. })));
+    assert!(matches!(run(&mut device, Command::Off).await, Err(Failure::PrivilegeTooLow { .. })));
     // A code that speaks of something else is never taken so; whoever gave up midway may have passed the order on.
     fake.state().power = "Off";
     fake.goes(Wrong::Refuses(404));
-    assert!(matches!(run(&mut device, Command::PowerOff).await, Err(Failure::Refused { .. })));
+    assert!(matches!(run(&mut device, Command::Off).await, Err(Failure::Refused { .. })));
     for status in [502, 503, 504, 408] {
         fake.goes(Wrong::Refuses(status));
-        assert!(
-            matches!(run(&mut device, Command::PowerOff).await, Err(Failure::Garbage { .. })),
-            "{status}"
-        );
+        assert!(matches!(run(&mut device, Command::Off).await, Err(Failure::Garbage { .. })), "{status}");
     }
 }
 
@@ -271,10 +267,10 @@ async fn an_order_is_sent_once_whatever_becomes_of_its_answer() {
     let fake = Fake::start().await;
     let mut device = with_session(&fake);
     fake.goes(Wrong::DropsOrder);
-    let failure = run(&mut device, Command::PowerOff).await.unwrap_err();
+    let failure = run(&mut device, Command::Off).await.unwrap_err();
     assert!(matches!(failure, Failure::Unreachable { .. }), "{failure:?}");
     assert_eq!(fake.state().orders, ["ForceOff"]);
-    assert_eq!(run(&mut device, Command::ReadPower).await, Ok(Response::Power(Power::Off)));
+    assert_eq!(run(&mut device, Command::Read).await, Ok(Response::Reads(Reading::Off)));
 }
 
 #[tokio::test]
@@ -284,15 +280,15 @@ async fn a_service_that_cannot_force_off_is_no_way_to_fence() {
     fake.goes(Wrong::OnlyGraceful);
     let Ok(Response::Proven(proven)) = run(&mut device, Command::Prove).await else { panic!("not proven") };
     assert!(!proven.may_fence);
-    let failure = run(&mut device, Command::PowerOff).await.unwrap_err();
+    let failure = run(&mut device, Command::Off).await.unwrap_err();
     assert!(
         matches!(&failure, Failure::Refused { code } if code.contains("GracefulShutdown")),
         "{failure:?}"
     );
     fake.goes(Wrong::Elsewhere);
-    assert!(matches!(run(&mut device, Command::PowerOff).await, Err(Failure::Garbage { .. })));
+    assert!(matches!(run(&mut device, Command::Off).await, Err(Failure::Garbage { .. })));
     fake.goes(Wrong::Neighbours);
-    assert!(matches!(run(&mut device, Command::PowerOff).await, Err(Failure::Refused { .. })), "SAFE-4");
+    assert!(matches!(run(&mut device, Command::Off).await, Err(Failure::Refused { .. })), "SAFE-4");
     assert!(fake.state().orders.is_empty());
 }
 
@@ -322,14 +318,14 @@ async fn every_fault_is_named_within_the_deadline() {
                 assert!(run(&mut device, Command::Prove).await.is_ok());
             }
             fake.goes(wrong);
-            for command in [Command::ReadPower, Command::PowerOff, Command::Prove] {
+            for command in [Command::Read, Command::Off, Command::Prove] {
                 let failure = run_within(&mut device, command, wait).await.unwrap_err();
                 assert_eq!(name(&failure), expected, "{wrong:?}, {command:?}: {failure}");
             }
             assert!(fake.state().orders.is_empty());
             // And it is over with the fault.
             fake.goes(Wrong::Nothing);
-            assert_eq!(run(&mut device, Command::PowerOff).await, Ok(Response::Acknowledged));
+            assert_eq!(run(&mut device, Command::Off).await, Ok(Response::Acknowledged));
         }
     }
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -337,7 +333,7 @@ async fn every_fault_is_named_within_the_deadline() {
     assert_eq!(name(&run(&mut nobody, Command::Prove).await.unwrap_err()), "unreachable");
     let fake = Fake::start().await;
     let mut stranger = device(fake.address, None, Auth::Session, "hunter2", UUID);
-    let failure = run(&mut stranger, Command::PowerOff).await.unwrap_err();
+    let failure = run(&mut stranger, Command::Off).await.unwrap_err();
     assert_eq!(name(&failure), "login refused");
     assert!(!format!("{failure} {failure:?}").contains("hunter2"), "SAFE-6");
 }
@@ -350,7 +346,7 @@ async fn safe_2_an_order_without_standing_is_not_sent() {
     let standing = Standing::new(u64::MAX, || 1);
     standing.end();
     let warrant = Warrant { deadline: Instant::now() + DEADLINE, standing: Some(standing) };
-    assert_eq!(device.run(Command::PowerOff, warrant).await, Err(Failure::Cancelled));
+    assert_eq!(device.run(Command::Off, warrant).await, Err(Failure::Cancelled));
     assert!(fake.state().orders.is_empty());
     // It ends while the order's own connection is being made: it is looked at a first time when the order begins, and then
     // when that connection stands.
@@ -361,7 +357,7 @@ async fn safe_2_an_order_without_standing_is_not_sent() {
     assert!(run(&mut device, Command::Prove).await.is_ok());
     let standing = Standing::new(1, || LOOKS.fetch_add(1, Ordering::Relaxed));
     let warrant = Warrant { deadline: Instant::now() + DEADLINE, standing: Some(standing) };
-    assert_eq!(device.run(Command::PowerOff, warrant).await, Err(Failure::Cancelled));
+    assert_eq!(device.run(Command::Off, warrant).await, Err(Failure::Cancelled));
     assert_eq!(LOOKS.load(Ordering::Relaxed), 2);
     assert!(fake.state().orders.is_empty());
 }

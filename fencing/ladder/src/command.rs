@@ -4,16 +4,20 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// One single act of a device. A fence is made of several: off, then a reading.
+/// One single act of a device, by the names that fence agents use: what is switched is the host's power, its way to storage, or its
+/// network ([`crate::Effect`]). A fence is made of several: off, then a reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Command {
-    /// Cut the power at once. Never a cycle, never a soft shutdown.
-    PowerOff,
-    /// Give power back.
-    PowerOn,
-    /// Read the power state; harmless.
-    ReadPower,
+    /// Cut the host off, at once. For power: never a cycle, never a soft shutdown.
+    #[serde(alias = "power_off")]
+    Off,
+    /// Give it back.
+    #[serde(alias = "power_on")]
+    On,
+    /// Read whether the host has it; harmless.
+    #[serde(alias = "read_power")]
+    Read,
     /// Log in, and read privilege and identity without touching the host; harmless.
     Prove,
 }
@@ -24,21 +28,22 @@ pub enum Command {
 pub enum Response {
     /// The device took the order. This says nothing about the host (SAFE-4).
     Acknowledged,
-    /// The device refused a power-off (or power-on) because the host is already so.
+    /// The device refused an off (or on) because it is so already.
     AlreadySo,
-    /// What the device reads as the host's power.
-    Power(Power),
+    /// What the device reads.
+    #[serde(alias = "power")]
+    Reads(Reading),
     /// What [`Command::Prove`] found.
     Proven(Proven),
 }
 
-/// A power reading.
+/// What a device reads of what it switches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Power {
-    /// The host has power.
+pub enum Reading {
+    /// The host has power, or at least one open path.
     On,
-    /// The host has no power: it runs nothing.
+    /// The host has no power, or not one path: it can do nothing there.
     Off,
     /// The device answered, but the answer does not say (in transition, sensor not available). Never taken for off.
     Unknown,
@@ -49,10 +54,10 @@ pub enum Power {
 pub struct Proven {
     /// What the device calls itself (for IPMI the GUID in lower-case hexadecimal, 32 digits, in wire order).
     pub identity: Identity,
-    /// Whether the login has the privilege to cut the power.
+    /// Whether the login has the privilege to switch.
     pub may_fence: bool,
-    /// The host's power as read now.
-    pub power: Power,
+    /// What it reads now.
+    pub reads: Reading,
 }
 
 /// 03000200-0400-0500-0006-000700080009, as it is told in the three byte orders that are about.

@@ -1,4 +1,4 @@
-//! One device on its way to a wanted power state: switch, then read back until it reads so (SAFE-4).
+//! One device on its way to what is wanted of it: switch, then read back until it reads so (SAFE-4).
 //!
 //! Decides: the device's next command, whether an answer brings it nearer. Never: takes an acknowledgement for a success,
 //! accepts an answer to an earlier attempt, orders a cycle.
@@ -10,7 +10,7 @@ use palisade_proto::{Duration, Time};
 use serde::{Deserialize, Serialize};
 
 use crate::proof::OffReading;
-use crate::{Command, DeviceId, Failure, Opening, PlannedDevice, Power, Response};
+use crate::{Command, DeviceId, Failure, Opening, PlannedDevice, Reading, Response};
 
 /// How long a reading before the off may hold the off up.
 pub const FIRST_READING: Duration = Duration::ms(500);
@@ -46,7 +46,7 @@ pub enum Setback {
     /// The command brought no answer to build on.
     Failed(Failure),
     /// The device took the order, yet reads so.
-    Reads(Power),
+    Reads(Reading),
     /// The device took the order, and nothing could be read afterwards: assumed, never proven.
     Unread,
     /// The answer is of a shape that this command cannot have.
@@ -59,9 +59,9 @@ impl fmt::Display for Setback {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Failed(failure) => failure.fmt(f),
-            Self::Reads(Power::On) => f.write_str("took the order but still reads on"),
-            Self::Reads(Power::Off) => f.write_str("took the order but still reads off"),
-            Self::Reads(Power::Unknown) => {
+            Self::Reads(Reading::On) => f.write_str("took the order but still reads on"),
+            Self::Reads(Reading::Off) => f.write_str("took the order but still reads off"),
+            Self::Reads(Reading::Unknown) => {
                 f.write_str("took the order but its reading says neither on nor off")
             }
             Self::Unread => f.write_str("took the order but could not be read afterwards"),
@@ -80,15 +80,15 @@ pub(crate) enum Goal {
 impl Goal {
     fn switch(self) -> Command {
         match self {
-            Self::Off(_) => Command::PowerOff,
-            Self::On => Command::PowerOn,
+            Self::Off(_) => Command::Off,
+            Self::On => Command::On,
         }
     }
 
-    fn wanted(self) -> Power {
+    fn wanted(self) -> Reading {
         match self {
-            Self::Off(_) => Power::Off,
-            Self::On => Power::On,
+            Self::Off(_) => Reading::Off,
+            Self::On => Reading::On,
         }
     }
 
@@ -119,7 +119,7 @@ pub(crate) struct ReadBack {
     until: Time,
     pause: Duration,
     /// The last reading of this attempt.
-    last: Option<Power>,
+    last: Option<Reading>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -146,7 +146,7 @@ pub(crate) enum State {
 pub(crate) enum Note {
     /// The budget forbids to cut what reads so.
     Withheld {
-        reads: Power,
+        reads: Reading,
     },
     /// A try ended with an acknowledgement and no reading.
     Assumed {
@@ -163,7 +163,7 @@ pub(crate) struct Course {
     attempt: u32,
     tries: u32,
     run_ends: Time,
-    last_reading: Option<Power>,
+    last_reading: Option<Reading>,
     switched: bool,
     unsettled_until: Time,
     /// A switch went unanswered: the device may be slow and hold it in its queue. Nothing more is put there before it answers
@@ -254,10 +254,10 @@ impl Course {
             return None;
         }
         let (command, allowed) = match step {
-            Step::Look if self.owes_answer => (Command::ReadPower, self.device.deadline),
-            Step::Look => (Command::ReadPower, Duration(FIRST_READING.0.min(self.device.deadline.0))),
+            Step::Look if self.owes_answer => (Command::Read, self.device.deadline),
+            Step::Look => (Command::Read, Duration(FIRST_READING.0.min(self.device.deadline.0))),
             Step::Switch => (self.goal.switch(), self.device.deadline),
-            Step::ReadBack { .. } => (Command::ReadPower, self.device.deadline),
+            Step::ReadBack { .. } => (Command::Read, self.device.deadline),
         };
         match step {
             // A look and each switch are attempts of their own, so that a late look never passes for a reading back (SAFE-4).
@@ -290,7 +290,7 @@ impl Course {
     pub(crate) fn awaits(&self, command: Command, attempt: u32) -> bool {
         let State::Going { step, flight: Flight::Sent { .. } } = self.state else { return false };
         let sent = match step {
-            Step::Look | Step::ReadBack { .. } => Command::ReadPower,
+            Step::Look | Step::ReadBack { .. } => Command::Read,
             Step::Switch => self.goal.switch(),
         };
         sent == command && self.attempt == attempt
@@ -336,18 +336,23 @@ impl Course {
             Err(_) => {}
         }
         let reads = match answer {
-            Ok(Response::Power(power)) => power,
-            Ok(Response::Acknowledged | Response::AlreadySo | Response::Proven(_)) | Err(_) => Power::Unknown,
+            Ok(Response::Reads(power)) => power,
+            Ok(Response::Acknowledged | Response::AlreadySo | Response::Proven(_)) | Err(_) => {
+                Reading::Unknown
+            }
         };
         let before = self.last_reading.replace(reads);
         match (reads, self.goal) {
             // SAFE-8: the budget is spent, and this host has power or may have.
-            (Power::On | Power::Unknown, Goal::Off(Opening::OnlyIfOff)) => {
+            (Reading::On | Reading::Unknown, Goal::Off(Opening::OnlyIfOff)) => {
                 self.go(Step::Look, now.after(LOOK_PAUSE));
                 (before != Some(reads)).then_some(Note::Withheld { reads })
             }
-            (Power::On | Power::Unknown, Goal::Off(Opening::CutAtOnce | Opening::LookFirst) | Goal::On)
-            | (Power::Off, Goal::Off(_) | Goal::On) => {
+            (
+                Reading::On | Reading::Unknown,
+                Goal::Off(Opening::CutAtOnce | Opening::LookFirst) | Goal::On,
+            )
+            | (Reading::Off, Goal::Off(_) | Goal::On) => {
                 self.go(Step::Switch, now);
                 None
             }
@@ -358,7 +363,7 @@ impl Course {
         let already = match answer {
             Ok(Response::Acknowledged) => false,
             Ok(Response::AlreadySo) => true,
-            Ok(misfit @ (Response::Power(_) | Response::Proven(_))) => {
+            Ok(misfit @ (Response::Reads(_) | Response::Proven(_))) => {
                 return self.fail(Setback::Misfit(misfit), now);
             }
             Err(failure) => return self.fail(Setback::Failed(failure), now),
@@ -380,7 +385,7 @@ impl Course {
         answer: Result<Response, Failure>,
         now: Time,
     ) -> Option<Note> {
-        if let Ok(Response::Power(power)) = answer {
+        if let Ok(Response::Reads(power)) = answer {
             back.last = Some(power);
             self.last_reading = Some(power);
             if power == self.goal.wanted() {

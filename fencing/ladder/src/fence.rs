@@ -1,4 +1,5 @@
-//! The fence of one victim: level after level, run after run, until its power reads off.
+//! One fence of one victim: level after level, run after run, until what it takes away (its power, its storage, its network) reads
+//! off.
 //!
 //! Decides: which level works, when a run is over and when the next begins, when readings are a proof. Never: whether to
 //! fence at all (that is quorum's), or that a silent device has done its work.
@@ -9,7 +10,9 @@ use palisade_proto::{Duration, Incarnation, Time};
 use serde::{Deserialize, Serialize};
 
 use crate::course::{Course, Goal, Note, State};
-use crate::{After, Command, DeviceId, Failure, Order, Plan, PlannedDevice, Power, Proof, Response, Setback};
+use crate::{
+    After, Command, DeviceId, Failure, Order, Plan, PlannedDevice, Proof, Reading, Response, Setback,
+};
 
 /// The rest after the first run that did not prove.
 pub const REST: Duration = Duration::secs(1);
@@ -20,7 +23,7 @@ pub const REST_MAX: Duration = Duration::secs(60);
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "an outcome is recorded, and a proof handed to recovery"]
 pub enum Outcome {
-    /// The victim is off; the fence sends nothing more, unless [`Fence::power_on_phase`] is called.
+    /// The victim is cut off; the fence sends nothing more, unless [`Fence::give_back`] is called.
     Proven(Proof),
     /// A device acknowledged the off, and nothing could be read back. This is not a proof and never becomes one; the fence goes on.
     Assumed {
@@ -34,7 +37,7 @@ pub enum Outcome {
         /// Which device.
         device: DeviceId,
         /// What it reads.
-        reads: Power,
+        reads: Reading,
     },
     /// The device is another host's: refused for good within this fence. An alarm.
     WrongIdentity {
@@ -57,13 +60,13 @@ pub enum Outcome {
         /// When the next run begins; `None`: never, only an operator (or another proof) can help.
         retry_at: Option<Time>,
     },
-    /// The power-on phase is over for this device: it reads on.
-    PowerRestored {
+    /// What was taken is given back at this device: it reads on.
+    Restored {
         /// Which device.
         device: DeviceId,
     },
-    /// The power-on phase is over for this device: it does not read on. An alarm; the host stays off.
-    PowerNotRestored {
+    /// It could not be given back at this device: it does not read on. An alarm; the host stays cut off.
+    NotRestored {
         /// Which device.
         device: DeviceId,
         /// Why.
@@ -88,7 +91,7 @@ enum Phase {
     Cutting { level: usize, ends: Time },
     Resting { until: Option<Time> },
     Proven,
-    PoweringOn,
+    Restoring,
     Done,
 }
 
@@ -101,7 +104,7 @@ pub struct Fence {
     phase: Phase,
     rest: Duration,
     levels: Vec<Vec<Course>>,
-    power_on: Vec<Course>,
+    restoring: Vec<Course>,
     /// Drained within the input that made them, so a snapshot has none.
     #[serde(skip)]
     outcomes: VecDeque<Outcome>,
@@ -115,6 +118,8 @@ pub struct Abandoned {
     pub victim: Incarnation,
     /// Devices with an order in flight, to be cancelled.
     pub in_flight: Vec<DeviceId>,
+    /// From when on nothing that it sent and was not answered can be expected to execute any more.
+    pub settled_at: Time,
 }
 
 impl Fence {
@@ -122,20 +127,17 @@ impl Fence {
     /// even when the answer arrives after the host has come back as another one.
     pub fn new(victim: Incarnation, plan: Plan, now: Time) -> Self {
         let ends = now.after(plan.order_deadline);
+        let mut fence = Self::idle(victim, plan, Phase::Cutting { level: 0, ends }, now);
+        fence.advance(now);
+        fence
+    }
+
+    fn idle(victim: Incarnation, plan: Plan, phase: Phase, now: Time) -> Self {
+        let ends = now.after(plan.order_deadline);
         let goal = Goal::Off(plan.opening);
         let course = |device: &PlannedDevice| Course::new(*device, goal, 0, now, ends);
         let levels = plan.levels.iter().map(|level| level.devices.iter().map(course).collect()).collect();
-        let mut fence = Self {
-            victim,
-            plan,
-            phase: Phase::Cutting { level: 0, ends },
-            rest: REST,
-            levels,
-            power_on: Vec::new(),
-            outcomes: VecDeque::new(),
-        };
-        fence.advance(now);
-        fence
+        Self { victim, plan, phase, rest: REST, levels, restoring: Vec::new(), outcomes: VecDeque::new() }
     }
 
     /// Whom this fence is for.
@@ -148,17 +150,17 @@ impl Fence {
     #[must_use]
     pub fn has_proven(&self) -> bool {
         match self.phase {
-            Phase::Proven | Phase::PoweringOn | Phase::Done => true,
+            Phase::Proven | Phase::Restoring | Phase::Done => true,
             Phase::Cutting { .. } | Phase::Resting { .. } => false,
         }
     }
 
-    /// Whether nothing is left to do: proven, and the power-on phase over or not asked for.
+    /// Whether nothing is left to do: proven, and what was taken given back or not asked for.
     #[must_use]
     pub fn is_done(&self) -> bool {
         match self.phase {
             Phase::Proven | Phase::Done => true,
-            Phase::Cutting { .. } | Phase::Resting { .. } | Phase::PoweringOn => false,
+            Phase::Cutting { .. } | Phase::Resting { .. } | Phase::Restoring => false,
         }
     }
 
@@ -223,43 +225,61 @@ impl Fence {
                 courses.iter().filter_map(Course::wake).chain([ends]).min()
             }
             Phase::Resting { until } => until,
-            Phase::PoweringOn => self.power_on.iter().filter_map(Course::wake).min(),
+            Phase::Restoring => self.restoring.iter().filter_map(Course::wake).min(),
             Phase::Proven | Phase::Done => None,
         }
     }
 
-    /// Gives the power back. Only after a proof, and only if the plan says so; the caller decides that the host may have it
-    /// (never one that has left). It waits until no unanswered off can execute any more. True if
-    /// the phase has begun.
-    pub fn power_on_phase(&mut self, now: Time) -> bool {
+    /// Only gives back, at every device of the plan, for a host that lives and may have been cut off in an earlier life.
+    pub fn restore(host: Incarnation, plan: Plan, now: Time) -> Self {
+        let mut fence = Self::idle(host, plan, Phase::Restoring, now);
+        let ends = now.after(fence.plan.order_deadline);
+        // In the reverse order of the levels.
+        let devices = fence.plan.levels.iter().rev().flat_map(|level| &level.devices);
+        fence.restoring = devices.map(|device| Course::new(*device, Goal::On, 0, now, ends)).collect();
+        fence.advance(now);
+        fence
+    }
+
+    /// Gives back what was taken. Only after a proof, and only if the plan says so; the caller decides that the host may have it
+    /// (never one that has left). It waits until no unanswered off can execute any more. True if the phase has begun.
+    pub fn give_back(&mut self, now: Time) -> bool {
         if self.phase != Phase::Proven || self.plan.after_off == After::Off {
             return false;
         }
         let all = || self.levels.iter().flatten();
-        let from = all().map(Course::settled_at).fold(now, Time::max);
+        let from = self.settled_at().max(now);
         let ends = from.after(self.plan.order_deadline);
         // Whatever was switched off is switched on, also on a level that failed.
         let devices = all().filter(|course| course.attempt() > 0);
-        self.power_on = devices
+        self.restoring = devices
             .filter_map(|course| {
                 let planned = self.plan.levels.iter().flat_map(|level| &level.devices);
                 let device = planned.copied().find(|device| device.id == course.id())?;
                 Some(Course::new(device, Goal::On, course.attempt(), from, ends))
             })
             .collect();
-        self.phase = Phase::PoweringOn;
+        self.phase = Phase::Restoring;
         self.advance(now);
         true
     }
 
-    /// Gives the fence up: the victim is dead by another proof, or an operator said so.
-    pub fn abandon(mut self) -> Abandoned {
-        let courses = self.working().iter();
-        let in_flight = courses.filter(|course| course.in_flight()).map(Course::id).collect();
-        Abandoned { victim: self.victim, in_flight }
+    /// From when on nothing that this fence sent and was not answered can be expected to execute any more.
+    #[must_use]
+    pub fn settled_at(&self) -> Time {
+        let all = self.levels.iter().flatten().chain(&self.restoring);
+        all.map(Course::settled_at).fold(Time(0), Time::max)
     }
 
-    /// SAFE-8: whether an off of this fence may have cut power that was not off already. True before any proof, too.
+    /// Gives the fence up: the victim is dead by another proof, or an operator said so. An order in flight counts as unanswered.
+    pub fn abandon(mut self, now: Time) -> Abandoned {
+        let courses = self.working();
+        let in_flight = courses.iter().filter(|course| course.in_flight()).map(Course::id).collect();
+        courses.iter_mut().for_each(|course| course.stop(now));
+        Abandoned { victim: self.victim, in_flight, settled_at: self.settled_at() }
+    }
+
+    /// SAFE-8: whether an off of this fence may have cut what was not off already. True before any proof, too.
     #[must_use]
     pub fn has_cut(&self) -> bool {
         self.levels.iter().flatten().any(Course::switched)
@@ -270,7 +290,7 @@ impl Fence {
             Phase::Cutting { level, .. } => {
                 self.levels.get_mut(level).map(Vec::as_mut_slice).unwrap_or_default()
             }
-            Phase::PoweringOn => &mut self.power_on,
+            Phase::Restoring => &mut self.restoring,
             Phase::Resting { .. } | Phase::Proven | Phase::Done => &mut [],
         }
     }
@@ -295,7 +315,7 @@ impl Fence {
     fn advance(&mut self, now: Time) {
         match self.phase {
             Phase::Cutting { level, ends } => self.advance_cutting(level, ends, now),
-            Phase::PoweringOn => self.advance_power_on(),
+            Phase::Restoring => self.advance_restoring(),
             Phase::Resting { .. } | Phase::Proven | Phase::Done => {}
         }
     }
@@ -306,7 +326,13 @@ impl Fence {
             if !courses.is_empty() && readings.len() == courses.len() {
                 let cut = self.has_cut();
                 // SAFE-4: every device of the level read off after it took the off.
-                self.outcomes.push_back(Outcome::Proven(Proof::power_off(self.victim, readings, cut, now)));
+                self.outcomes.push_back(Outcome::Proven(Proof::read_off(
+                    self.victim,
+                    self.plan.effect,
+                    readings,
+                    cut,
+                    now,
+                )));
                 self.phase = Phase::Proven;
                 return;
             }
@@ -343,9 +369,9 @@ impl Fence {
         self.outcomes.push_back(Outcome::Exhausted { why, retry_at: until });
     }
 
-    fn advance_power_on(&mut self) {
+    fn advance_restoring(&mut self) {
         let mut open = false;
-        for course in &mut self.power_on {
+        for course in &mut self.restoring {
             match course.state() {
                 State::Going { .. } => open = true,
                 State::Reached(_) | State::Failed(_) | State::Refused(_) => {}
@@ -354,11 +380,11 @@ impl Fence {
         if open {
             return;
         }
-        for course in &self.power_on {
+        for course in &self.restoring {
             let device = course.id();
             self.outcomes.push_back(match course.setback() {
-                None => Outcome::PowerRestored { device },
-                Some(setback) => Outcome::PowerNotRestored { device, setback },
+                None => Outcome::Restored { device },
+                Some(setback) => Outcome::NotRestored { device, setback },
             });
         }
         self.phase = Phase::Done;

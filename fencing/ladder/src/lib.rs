@@ -9,8 +9,8 @@ pub mod fence;
 pub mod plan;
 pub mod proof;
 
-pub use command::{Command, Failure, Identity, Power, Proven, Response};
+pub use command::{Command, Failure, Identity, Proven, Reading, Response};
 pub use course::{Order, Setback};
 pub use fence::{Abandoned, Exhaustion, Fence, Outcome};
-pub use plan::{After, DeviceId, Level, Opening, Plan, PlannedDevice};
+pub use plan::{After, DeviceId, Effect, Level, Opening, Plan, PlannedDevice};
 pub use proof::{Evidence, OffReading, Proof, ProofKind};

@@ -5,6 +5,8 @@ use core::fmt;
 use palisade_proto::Duration;
 use serde::{Deserialize, Serialize};
 
+use crate::ProofKind;
+
 /// A fence device, by its place in the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct DeviceId(pub u16);
@@ -15,14 +17,41 @@ impl fmt::Display for DeviceId {
     }
 }
 
-/// How to fence one host.
+/// What a device takes from a host, and so what its reading proves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// Its power: the host is dead.
+    #[default]
+    Power,
+    /// Its way to shared storage: it lives, and harms no disk there.
+    Storage,
+    /// Its network: it lives, and harms nothing that is reached by network alone.
+    Network,
+}
+
+impl Effect {
+    /// What off readings of such devices prove.
+    #[must_use]
+    pub const fn proves(self) -> ProofKind {
+        match self {
+            Self::Power => ProofKind::PowerOff,
+            Self::Storage => ProofKind::StorageRevoked,
+            Self::Network => ProofKind::NetworkCut,
+        }
+    }
+}
+
+/// How to take one thing from one host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
+    /// What all of its devices take.
+    pub effect: Effect,
     /// In the order in which they are tried; a level is left for the next one only when it cannot prove.
     pub levels: Vec<Level>,
     /// How the first command is chosen.
     pub opening: Opening,
-    /// What becomes of the power once the host is proven off.
+    /// Whether it gets back what was taken, once its proof is there.
     pub after_off: After,
     /// The end of one run through all levels; then a rest, then the next run.
     pub order_deadline: Duration,
@@ -60,10 +89,10 @@ pub enum Opening {
     OnlyIfOff,
 }
 
-/// What becomes of the power of a host that is proven off.
+/// What becomes of what was taken from a host, once that is proven.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum After {
-    /// It comes back (the caller starts this: [`crate::Fence::power_on_phase`]).
+    /// It comes back (the caller starts this: [`crate::Fence::give_back`]).
     #[default]
     On,
     /// It stays off.

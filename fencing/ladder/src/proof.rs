@@ -8,7 +8,7 @@ use core::fmt;
 use palisade_proto::{Duration, Incarnation, Time};
 use serde::{Deserialize, Serialize};
 
-use crate::DeviceId;
+use crate::{DeviceId, Effect};
 
 /// The kinds of proof (DESIGN, "Proof"). An assumption is none of them: see [`crate::Outcome::Assumed`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -95,6 +95,13 @@ pub enum Evidence {
         /// This fence cut power that was not known to be off already (SAFE-8).
         cut: bool,
     },
+    /// Every device of one level read off: no path of that kind is open to the host any more.
+    Isolated {
+        /// One entry per device.
+        readings: Vec<OffReading>,
+        /// This fence cut a path that was not known to be cut already (SAFE-8).
+        cut: bool,
+    },
     /// The host's own sealed word.
     Left,
     /// A sealed, fresh heartbeat of the same machine.
@@ -179,8 +186,18 @@ impl Proof {
     }
 
     /// SAFE-4: only the fence machine of this crate has such readings.
-    pub(crate) fn power_off(victim: Incarnation, readings: Vec<OffReading>, cut: bool, at: Time) -> Self {
-        Self { victim, kind: ProofKind::PowerOff, at, evidence: Evidence::PowerOff { readings, cut } }
+    pub(crate) fn read_off(
+        victim: Incarnation,
+        effect: Effect,
+        readings: Vec<OffReading>,
+        cut: bool,
+        at: Time,
+    ) -> Self {
+        let evidence = match effect {
+            Effect::Power => Evidence::PowerOff { readings, cut },
+            Effect::Storage | Effect::Network => Evidence::Isolated { readings, cut },
+        };
+        Self { victim, kind: effect.proves(), at, evidence }
     }
 
     /// The incarnation that can do no more harm.
@@ -213,11 +230,11 @@ impl Proof {
         self.kind.kills()
     }
 
-    /// SAFE-8: whether this death counts against the fence budget: a fence cut power that was not off already.
+    /// SAFE-8: whether this counts against the fence budget: a fence cut what was not off already.
     #[must_use]
     pub fn spent_budget(&self) -> bool {
         match &self.evidence {
-            Evidence::PowerOff { cut, .. } => *cut,
+            Evidence::PowerOff { cut, .. } | Evidence::Isolated { cut, .. } => *cut,
             Evidence::Gossiped { fenced, .. } => *fenced,
             Evidence::Left
             | Evidence::Reborn { .. }
@@ -232,8 +249,17 @@ impl fmt::Display for Proof {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ", self.victim)?;
         match &self.evidence {
-            Evidence::PowerOff { readings, .. } => {
-                f.write_str("is off: ")?;
+            Evidence::PowerOff { readings, .. } | Evidence::Isolated { readings, .. } => {
+                f.write_str(match self.kind {
+                    ProofKind::StorageRevoked => "reaches its storage no more: ",
+                    ProofKind::NetworkCut => "reaches its network no more: ",
+                    ProofKind::PowerOff
+                    | ProofKind::Left
+                    | ProofKind::Reborn
+                    | ProofKind::WatchdogExpired
+                    | ProofKind::Operator
+                    | ProofKind::Gossiped => "is off: ",
+                })?;
                 for (index, reading) in readings.iter().enumerate() {
                     let comma = if index == 0 { "" } else { ", " };
                     let answer = if reading.already_off { "refused as already off" } else { "acknowledged" };

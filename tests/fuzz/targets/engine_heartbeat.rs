@@ -4,7 +4,7 @@ mod bench;
 mod words;
 
 use palisade_core::action::{Request, Seen, StorageHealth, WorkloadReport};
-use palisade_ladder::{DeviceId, Failure, Identity, Power, Proven, Response};
+use palisade_ladder::{DeviceId, Failure, Identity, Proven, Reading, Response};
 use palisade_proto::fuzz::Bytes;
 use palisade_proto::message::{HealthClass, Verdict};
 use palisade_proto::wire::decode_heartbeat;
@@ -92,21 +92,21 @@ fn answer_ask(bench: &mut Bench, bytes: &mut Bytes<'_>) {
 }
 
 fn answer_order(bench: &mut Bench, bytes: &mut Bytes<'_>) {
-    let proven = |power, may_fence| Proven { identity: Identity("1".repeat(32)), may_fence, power };
+    let proven = |reads, may_fence| Proven { identity: Identity("1".repeat(32)), may_fence, reads };
     let answer = match bytes.byte() % 10 {
         0 => Ok(Response::Acknowledged),
         1 => Ok(Response::AlreadySo),
-        2 | 3 => Ok(Response::Power(Power::Off)),
-        4 => Ok(Response::Power(Power::On)),
-        5 => Ok(Response::Power(Power::Unknown)),
-        6 => Ok(Response::Proven(proven(Power::On, true))),
+        2 | 3 => Ok(Response::Reads(Reading::Off)),
+        4 => Ok(Response::Reads(Reading::On)),
+        5 => Ok(Response::Reads(Reading::Unknown)),
+        6 => Ok(Response::Proven(proven(Reading::On, true))),
         7 => Err(Failure::Cancelled),
         8 => Err(Failure::NoAnswer { waited_ms: 1000 }),
         _ => Err(Failure::Refused { code: "0xc1".to_owned() }),
     };
     if bytes.byte().is_multiple_of(8) {
         let path = if answer.is_ok() {
-            Ok(proven(Power::On, bytes.byte().is_multiple_of(2)))
+            Ok(proven(Reading::On, bytes.byte().is_multiple_of(2)))
         } else {
             Err(Failure::Cancelled)
         };

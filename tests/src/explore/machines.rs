@@ -6,7 +6,7 @@ use palisade_core::Engine;
 use palisade_core::action::{Act, Action, DeviceOrder, ExitKind, OrderId, Seen, WorkloadReport};
 use palisade_core::record::Event as Record;
 use palisade_core::standing::{Awakening, Birth, SavedState, awaken};
-use palisade_ladder::{Command, Failure, Power, Response};
+use palisade_ladder::{Command, Failure, Reading, Response};
 use palisade_proto::{HostId, Time, WorkloadId};
 
 use super::world::{Input, Later, STEP_MS, World, name};
@@ -198,7 +198,7 @@ impl World {
             let none = Later::Input(Input::BmcSays { to: by, order: order.id, answer });
             return self.after_steps(waited_ms.div_ceil(STEP_MS), none);
         }
-        if command == Command::PowerOff
+        if command == Command::Off
             && let Some(late) = machine.late_off.take()
         {
             self.after_steps(late, Later::BmcActs { by, order: order.id, host, command });
@@ -223,7 +223,7 @@ impl World {
     ) {
         let power = self.body.machines[host].power;
         let answer = match command {
-            Command::PowerOff => {
+            Command::Off => {
                 if power {
                     self.tell(|| format!("{}: power is cut", NAMES[host]));
                     self.body.cut[host] = true;
@@ -231,13 +231,11 @@ impl World {
                 }
                 Response::Acknowledged
             }
-            Command::PowerOn => {
+            Command::On => {
                 self.give_power(host);
                 Response::Acknowledged
             }
-            Command::ReadPower | Command::Prove => {
-                Response::Power(if power { Power::On } else { Power::Off })
-            }
+            Command::Read | Command::Prove => Response::Reads(if power { Reading::On } else { Reading::Off }),
         };
         if !answers {
             return;

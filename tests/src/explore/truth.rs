@@ -143,7 +143,7 @@ impl World {
     pub(super) fn check_order(&mut self, by: usize, order: &DeviceOrder) {
         let now = self.body.now;
         let allowed = self.engines[by].as_ref().is_some_and(|engine| engine.is_coordinator(now));
-        if order.command == Command::PowerOff && !allowed {
+        if order.command == Command::Off && !allowed {
             let victim = NAMES[order.host.index()];
             self.fail(format!("SAFE-2: {} orders {victim} off without the standing to", NAMES[by]));
         }

@@ -3,7 +3,7 @@
 use palisade_core::Engine;
 use palisade_core::action::{Act, Action, DeviceOrder, WorkloadReport};
 use palisade_core::record::Event as Record;
-use palisade_ladder::{Command, Failure, Identity, Power, ProofKind, Response};
+use palisade_ladder::{Command, Effect, Failure, Identity, ProofKind, Reading, Response};
 use palisade_proto::{Incarnation, Time, WorkloadId};
 
 use super::event::{Event, Given};
@@ -62,6 +62,9 @@ impl World {
                 self.trace(|| format!("{}: {event}", NAMES[host]));
                 if let Record::Dead { victim, proof, evidence } = &*event {
                     self.note_death(host, &victim.life, proof, evidence);
+                }
+                if let Record::Isolated { victim, evidence, .. } = &*event {
+                    self.check_isolation(host, victim, evidence);
                 }
                 if matches!(*event, Record::Admitted { .. }) {
                     self.machines[host].journal_says_admitted = true;
@@ -123,7 +126,7 @@ impl World {
     /// Who knows of whom that a fence cut its power: its prover, and whoever took the proof from somebody who knew.
     fn note_death(&mut self, host: usize, life: &str, proof: &str, evidence: &str) {
         let knows = if proof == ProofKind::PowerOff.to_string() {
-            !evidence.contains("had no power before")
+            !evidence.contains("was off before")
         } else if proof == ProofKind::Gossiped.to_string() {
             let from = NAMES.iter().position(|name| evidence == format!("{name} holds the proof"));
             from.is_some_and(|from| self.machines[from].knows_fenced.contains(life))
@@ -215,10 +218,13 @@ impl World {
             victim_boot: on_for_long.then_some(self.machines[victim].boot),
             victim: self.counted_life(by, victim).or(self.machines[victim].me),
         };
-        let mode = self.machines[victim].bmc.mode;
+        let mode = match self.is_path(&order) {
+            false => self.machines[victim].bmc.mode,
+            true => self.path_mode(victim, order.command),
+        };
         self.trace(|| format!("{}: orders {:?} of {} ({mode:?})", NAMES[by], order.command, NAMES[victim]));
         let soon = ms(10);
-        let switches = matches!(order.command, Command::PowerOff | Command::PowerOn);
+        let switches = matches!(order.command, Command::Off | Command::On);
         // (acts after, says after, says without acting)
         let (acts, says, instead) = match mode {
             BmcMode::Fine(takes) => (Some(takes / 2), Some(takes), None),
@@ -230,7 +236,7 @@ impl World {
             BmcMode::Lying | BmcMode::Late(_) => (Some(soon / 2), Some(soon), None),
             BmcMode::Refusing => (None, Some(soon), Some(Err(Failure::Refused { code: "0xc0".to_owned() }))),
             BmcMode::Vague if !switches && self.rng.chance(500) => {
-                (None, Some(soon), Some(Ok(Response::Power(Power::Unknown))))
+                (None, Some(soon), Some(Ok(Response::Reads(Reading::Unknown))))
             }
             BmcMode::Vague => (Some(soon / 2), Some(soon), None),
             BmcMode::Stranger => {
@@ -260,6 +266,44 @@ impl World {
         }
     }
 
+    /// Whether an order is for the device that cuts a host's network.
+    fn is_path(&self, order: &DeviceOrder) -> bool {
+        let device = self.cluster.devices().get(usize::from(order.device.0));
+        device.is_some_and(|device| device.effect() == Effect::Network)
+    }
+
+    /// A device opens within its deadline or never: whoever sends an opening awaits its end before a host is taken in, and whoever
+    /// coordinates after them as long (PROTOCOL, "Isolation"). A cut may come as late as it likes.
+    fn path_mode(&self, host: usize, command: Command) -> BmcMode {
+        let most = ms(self.setup.deadline) * 9 / 10;
+        match self.machines[host].path.mode {
+            BmcMode::Deaf(takes) | BmcMode::Late(takes) | BmcMode::Twice(takes) if command == Command::On => {
+                BmcMode::Deaf(takes.min(most))
+            }
+            BmcMode::Fine(takes) if command == Command::On => BmcMode::Fine(takes.min(most)),
+            mode => mode,
+        }
+    }
+
+    /// What the device that cuts a host's network does.
+    fn path_acts(&mut self, host: usize, command: Command) -> Response {
+        let open = self.machines[host].path_open;
+        match command {
+            Command::Off => {
+                self.trace(|| format!("{}: network is cut", NAMES[host]));
+                self.machines[host].path_open = false;
+                if open { Response::Acknowledged } else { Response::AlreadySo }
+            }
+            Command::On => {
+                self.trace(|| format!("{}: network is open", NAMES[host]));
+                self.machines[host].path_open = true;
+                self.check_opened(host);
+                Response::Acknowledged
+            }
+            Command::Read | Command::Prove => Response::Reads(if open { Reading::On } else { Reading::Off }),
+        }
+    }
+
     pub(super) fn bmc_acts(
         &mut self,
         by: usize,
@@ -272,12 +316,11 @@ impl World {
         let power = self.machines[host].power;
         let already = self.machines[host].bmc.says_already;
         let answer = match order.command {
-            Command::PowerOff | Command::PowerOn
-                if already && power == (order.command == Command::PowerOn) =>
-            {
+            command if self.is_path(order) => self.path_acts(host, command),
+            Command::Off | Command::On if already && power == (order.command == Command::On) => {
                 Response::AlreadySo
             }
-            Command::PowerOff => {
+            Command::Off => {
                 if power {
                     self.trace(|| format!("{}: power is cut", NAMES[host]));
                     self.report.cuts += 1;
@@ -286,14 +329,12 @@ impl World {
                 }
                 Response::Acknowledged
             }
-            Command::PowerOn => {
+            Command::On => {
                 let boots_after = ms(self.rng.scale(50, 20_000));
                 self.give_power(host, boots_after);
                 Response::Acknowledged
             }
-            Command::ReadPower | Command::Prove => {
-                Response::Power(if power { Power::On } else { Power::Off })
-            }
+            Command::Read | Command::Prove => Response::Reads(if power { Reading::On } else { Reading::Off }),
         };
         if say_at != Micros::MAX {
             self.queue.push(say_at, Event::BmcSays { to: by, process, order: order.id, answer: Ok(answer) });

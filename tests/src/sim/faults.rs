@@ -169,6 +169,13 @@ pub enum Fault {
         /// How.
         mode: BmcMode,
     },
+    /// The device that cuts a host's network behaves otherwise.
+    Path {
+        /// Of which host.
+        host: usize,
+        /// How.
+        mode: BmcMode,
+    },
     /// Whether the BMC says so when the power is already off.
     BmcSaysAlready {
         /// Of which host.

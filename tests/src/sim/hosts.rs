@@ -309,6 +309,11 @@ impl World {
     pub(super) fn mend(&mut self, host: usize) {
         let says_already = self.machines[host].bmc.says_already;
         self.machines[host].bmc = super::machine::Bmc { mode: BmcMode::Fine(ms(10)), says_already };
+        self.machines[host].path.mode = BmcMode::Fine(ms(10));
+        // What has not struck yet strikes no more: the quiet end is quiet.
+        self.machines[host].dies_after = None;
+        self.machines[host].freezes_at_feed = None;
+        self.machines[host].freezes_at_intent = None;
         self.machines[host].starts_fail = false;
         if self.machines[host].journal_fails {
             self.set_journal(host, false);

@@ -56,7 +56,10 @@ fn place(mutant: Mutant) -> Option<(Option<Plot>, u64)> {
         M::HoldIgnored | M::HoldEndsWhenHeard | M::SpeaksAtOnce | M::SilentCountAsVoters => {
             (Some(Plot::Harmless), 100)
         }
-        M::ProofNamesTheLiving | M::ClaimsUnwritten | M::ClaimUnawaited => (None, 2000),
+        M::CutLifeGoesOn | M::CutOpenedAgain | M::CutFreesAll | M::ClaimUnawaited => {
+            (Some(Plot::CutOff), 300)
+        }
+        M::ProofNamesTheLiving | M::ClaimsUnwritten => (None, 2000),
         M::DeathsKeptInEOnly | M::WitnessSkipsSilence => (None, 6000),
         M::DeadLeaveAtOnce
         | M::OldPacketsCount

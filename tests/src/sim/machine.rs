@@ -108,6 +108,9 @@ pub(super) struct Machine {
     pub(super) runs: BTreeMap<WorkloadId, Run>,
     pub(super) dog: Option<Dog>,
     pub(super) bmc: Bmc,
+    /// The device that cuts its network, where there is one.
+    pub(super) path: Bmc,
+    pub(super) path_open: bool,
 }
 
 impl Machine {
@@ -141,6 +144,8 @@ impl Machine {
             runs: BTreeMap::new(),
             dog: None,
             bmc: Bmc { mode: BmcMode::Fine(ms(10)), says_already: false },
+            path: Bmc { mode: BmcMode::Fine(ms(10)), says_already: false },
+            path_open: true,
         }
     }
 

@@ -37,6 +37,8 @@ pub enum Plot {
     JoinBesideLoss,
     /// Machines start workloads by themselves when they boot.
     Strays,
+    /// A BMC is lost with its host, which stands still or is cut off, and comes back as it was: only its network can be cut.
+    CutOff,
     /// Nothing that could cost a host its power: any cut is a failure.
     Harmless,
 }
@@ -71,7 +73,7 @@ impl Plot {
     ];
 
     /// All, with their names on the command line.
-    pub const NAMES: [(&str, Self); 16] = [
+    pub const NAMES: [(&str, Self); 17] = [
         ("mix", Self::Mix),
         ("flapping", Self::Flapping),
         ("witness-in-a-split", Self::WitnessInASplit),
@@ -87,6 +89,7 @@ impl Plot {
         ("late-join", Self::LateJoin),
         ("join-beside-loss", Self::JoinBesideLoss),
         ("strays", Self::Strays),
+        ("cut-off", Self::CutOff),
         ("harmless", Self::Harmless),
     ];
 
@@ -105,6 +108,7 @@ impl Plot {
             Self::Seesaw => setup.watchdog.is_some() && setup.hosts == 3,
             // Whoever remains is a quorum of those who were, and none of those who would be with one more.
             Self::JoinBesideLoss => setup.hosts == 4 || (setup.hosts == 3 && setup.witness),
+            Self::CutOff => setup.isolation.is_some() && (setup.hosts > 2 || setup.witness),
             // Beyond the bound a healthy host may look silent.
             Self::Harmless => !setup.wild,
             _ => true,
@@ -151,6 +155,7 @@ impl Plot {
             Self::LateJoin => late_join,
             Self::JoinBesideLoss => join_beside_loss,
             Self::Strays => strays,
+            Self::CutOff => cut_off,
         };
         plot(rng, setup, begin, length, line);
     }
@@ -379,6 +384,26 @@ fn old_words(rng: &mut Rng, setup: &Setup, begin: Micros, length: Micros, line: 
         at += ms(rng.scale(setup.lease, setup.lease * 8));
         if at > begin + length {
             break;
+        }
+    }
+}
+
+/// Hosts stand still or are cut off, their BMCs are lost with them, and they come back as they were.
+fn cut_off(rng: &mut Rng, setup: &Setup, begin: Micros, length: Micros, line: &mut Timeline) {
+    for _ in 0..rng.range(1, 4) {
+        let (host, at) = (rng.index(setup.hosts), begin + rng.below(length));
+        let stays = ms(rng.scale(setup.lease, setup.lease * 20));
+        let mode = rng.pick(&[BmcMode::Dead, BmcMode::Refusing, BmcMode::Vague, BmcMode::Lying]);
+        line.push((at, Fault::Bmc { host, mode }));
+        super::timeline::path_beside(rng, setup, at, host, line);
+        if rng.chance(600) {
+            line.push((at + ms(1), Fault::Freeze { host, length: stays }));
+        } else {
+            isolate(setup, at, at + stays, host, line);
+        }
+        if rng.chance(300) {
+            let (kind, later) = (rng.below(13), at + rng.below(stays));
+            draw_fault(rng, setup, later, kind, line);
         }
     }
 }

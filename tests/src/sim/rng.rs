@@ -11,6 +11,14 @@ impl Rng {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5851_f42d_4c95_7f2d)
     }
 
+    /// Another stream, named by a number; this one goes on as if nobody had asked.
+    #[must_use]
+    pub fn aside(&self, name: u64) -> Self {
+        let mut aside = Self::new(self.0 ^ name.rotate_left(40));
+        aside.next_u64();
+        aside
+    }
+
     /// The next 64 bits.
     pub fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -10,6 +10,7 @@ use super::Rng;
 
 /// One in so many drawn clusters has all 32 hosts: such a history costs as much as hundreds of others.
 const LARGE_IN: u64 = 4000;
+const ISOLATIONS: [Isolation; 3] = [Isolation::After, Isolation::Race, Isolation::Before];
 /// How fast or slow a clock is that keeps no bound.
 const WILD_PPM: i64 = 300_000;
 
@@ -18,6 +19,17 @@ pub const NAMES: [&str; 32] = [
     "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p", "q", "r", "s", "t", "u",
     "v", "w", "x", "y", "z", "aa", "ab", "ac", "ad", "ae", "af",
 ];
+
+/// When a host's network is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// Once its BMC has failed.
+    After,
+    /// Together with its power.
+    Race,
+    /// Before its power, which is one level further.
+    Before,
+}
 
 /// The parameters of one cluster.
 #[derive(Clone, Debug)]
@@ -58,6 +70,8 @@ pub struct Setup {
     pub deadline: u64,
     /// How many workloads.
     pub workloads: usize,
+    /// Beside its BMC each host has a device that cuts its network; every other workload has no other way to shared state.
+    pub isolation: Option<Isolation>,
     /// Rate of each host's clock and of the witness's (last), in parts per million.
     pub clock_ppm: Vec<i64>,
     /// The clocks differ by more than the drift bound until everything is mended: then quorum promises nothing, but nobody is
@@ -89,6 +103,7 @@ impl Setup {
             after_off_on: true,
             deadline: 4000,
             workloads: 1,
+            isolation: None,
             clock_ppm: vec![0; hosts + 1],
             wild: false,
         }
@@ -143,10 +158,18 @@ impl Setup {
             after_off_on: rng.chance(800),
             deadline,
             workloads: rng.range(1, 4) as usize,
+            // Of a stream of its own: what a seed drew before there was isolation it draws now, too.
+            isolation: rng.aside(1).chance(250).then(|| rng.aside(2).pick(&ISOLATIONS)),
             clock_ppm,
             wild,
             hosts,
         }
+    }
+
+    /// Whether the network is the only way of a workload to its shared state.
+    #[must_use]
+    pub fn by_network(&self, workload: usize) -> bool {
+        self.isolation.is_some() && workload.is_multiple_of(2)
     }
 
     /// The configuration.
@@ -211,14 +234,35 @@ impl Setup {
                 id + 1,
                 ms(self.deadline)
             );
+            let Some(isolation) = self.isolation else { continue };
+            let how = match isolation {
+                Isolation::After => "level = 2",
+                Isolation::Race => "level = 2\nrace = true",
+                Isolation::Before => "level = 1",
+            };
+            if isolation == Isolation::Before {
+                // The BMC's level, above.
+                text = text.replacen(
+                    &format!("name = \"bmc-{name}\"\n"),
+                    &format!("name = \"bmc-{name}\"\nlevel = 2\n"),
+                    1,
+                );
+            }
+            let _ = writeln!(
+                text,
+                "[[device]]\nname = \"net-{name}\"\nkind = \"agent\"\nfences = \"{name}\"\nagent = \"/fence\"\noptions = {{ plug = {id} }}\n\
+                 proof = \"network_cut\"\ndeadline = {}\nretries = 3\n{how}",
+                ms(self.deadline)
+            );
         }
         for id in 0..self.workloads {
             // Each prefers another host, so that load is spread and every host has something to lose.
             let order: Vec<String> =
                 (0..self.hosts).map(|n| format!("\"{}\"", NAMES[(id + n) % self.hosts])).collect();
+            let proofs = if self.by_network(id) { "\"network_cut\"" } else { "" };
             let _ = writeln!(
                 text,
-                "[[workload]]\nid = {id}\nname = \"w{id}\"\nhosts = [{}]\n[workload.command]\nstart = [\"/s\"]\nstop = [\"/s\"]\nstatus = [\"/s\"]",
+                "[[workload]]\nid = {id}\nname = \"w{id}\"\nhosts = [{}]\nproofs = [{proofs}]\n[workload.command]\nstart = [\"/s\"]\nstop = [\"/s\"]\nstatus = [\"/s\"]",
                 order.join(", ")
             );
         }

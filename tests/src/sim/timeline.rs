@@ -48,6 +48,25 @@ fn boots(rng: &mut Rng, setup: &Setup) -> Vec<Micros> {
     (0..setup.hosts).map(|_| rng.below(spread)).collect()
 }
 
+/// Where a BMC fails, the device that cuts its host's network does as well, or does not: of a stream of its own.
+pub(super) fn path_beside(rng: &Rng, setup: &Setup, at: Micros, host: usize, line: &mut Timeline) {
+    let mut aside = rng.aside(at);
+    if setup.isolation.is_some() && aside.chance(600) {
+        let late = ms(aside.scale(5, 4000));
+        let mode = aside.pick(&[
+            BmcMode::Fine(late),
+            BmcMode::Dead,
+            BmcMode::Deaf(late),
+            BmcMode::Lying,
+            BmcMode::Late(late),
+            BmcMode::Twice(late),
+            BmcMode::Refusing,
+            BmcMode::Vague,
+        ]);
+        line.push((at, Fault::Path { host, mode }));
+    }
+}
+
 /// Some faults of all kinds, a focus among them, so that rare rules meet.
 pub(super) fn mix(rng: &mut Rng, setup: &Setup, begin: Micros, length: Micros, line: &mut Timeline) {
     let focus = rng.below(13);
@@ -132,6 +151,7 @@ pub(super) fn draw_fault(rng: &mut Rng, setup: &Setup, at: Micros, kind: u64, li
                 _ => BmcMode::Stranger,
             };
             line.push((at, Fault::Bmc { host, mode }));
+            path_beside(rng, setup, at, host, line);
             if rng.chance(600) {
                 let other = rng.below(8);
                 draw_fault(rng, setup, at, other, line);

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use palisade_core::action::DeviceOrder;
+use palisade_core::record::Who;
 use palisade_ladder::Command;
 use palisade_proto::arbiter::BEACON_TTL;
 use palisade_proto::{Ask, AskKind, Incarnation, WorkloadId};
@@ -305,11 +306,43 @@ impl World {
         }
     }
 
+    /// Whether a workload runs on a machine that can reach its shared state (PROTOCOL, "Isolation").
+    fn can_harm(&self, host: usize, id: WorkloadId) -> bool {
+        let machine = &self.machines[host];
+        let reaches = machine.path_open || !self.setup.by_network(usize::from(id.0));
+        reaches && machine.runs.get(&id).is_some_and(|run| !run.stray)
+    }
+
+    /// I2: a network that is opened lets nothing loose that runs elsewhere.
+    pub(super) fn check_opened(&mut self, host: usize) {
+        let ids: Vec<WorkloadId> = self.machines[host].runs.keys().copied().collect();
+        for id in ids.into_iter().filter(|id| self.can_harm(host, *id)).collect::<Vec<_>>() {
+            let other = (0..self.machines.len()).find(|other| *other != host && self.can_harm(*other, id));
+            if let Some(other) = other {
+                let (host, other) = (NAMES[host], NAMES[other]);
+                self.fail(format!(
+                    "I2: w{id} runs on {other}, and the network of {host} is opened, which runs it"
+                ));
+            }
+        }
+    }
+
+    /// P, for isolation: whoever proves that a life is cut off, and does not know it from others only, is right.
+    pub(super) fn check_isolation(&mut self, by: usize, victim: &Who, evidence: &str) {
+        let Some(host) = NAMES.iter().position(|name| *name == victim.host) else { return };
+        let machine = &self.machines[host];
+        let lives = machine.living().is_some_and(|(who, _)| who.life.to_string() == victim.life);
+        if !evidence.starts_with("the word of") && lives && machine.path_open {
+            self.fail(format!(
+                "P: {} holds a proof that {} is cut off, and it is not",
+                NAMES[by], NAMES[host]
+            ));
+        }
+    }
+
     /// I2, SAFE-1, SAFE-9: before a start.
     pub(super) fn check_start(&mut self, host: usize, id: WorkloadId) {
-        let elsewhere = (0..self.machines.len()).find(|other| {
-            *other != host && self.machines[*other].runs.get(&id).is_some_and(|run| !run.stray)
-        });
+        let elsewhere = (0..self.machines.len()).find(|other| *other != host && self.can_harm(*other, id));
         if let Some(other) = elsewhere {
             self.fail(format!("I2: {} starts w{id} while it runs on {}", NAMES[host], NAMES[other]));
         }
@@ -379,7 +412,7 @@ impl World {
 
     /// SAFE-2: an automatic fence command is sent only by the coordinator of a quorate view, or in a cold start.
     pub(super) fn check_order(&mut self, by: usize, order: &DeviceOrder) {
-        if !matches!(order.command, Command::PowerOff | Command::PowerOn) {
+        if !matches!(order.command, Command::Off | Command::On) {
             return;
         }
         let intent = Intent::Order(order.command, NAMES[order.host.index()].to_owned());
@@ -387,7 +420,7 @@ impl World {
         {
             self.fail(format!("SAFE-5: {} sends {intent:?}, which is not on its disk", NAMES[by]));
         }
-        if order.command != Command::PowerOff || !self.clocks_keep_bound() {
+        if order.command != Command::Off || !self.clocks_keep_bound() {
             return;
         }
         let now = self.machines[by].clock.time(self.now);

@@ -417,6 +417,7 @@ impl World {
                 self.queue.push(back, Event::BrokerBack);
             }
             Fault::Bmc { host, mode } => self.machines[host].bmc.mode = mode,
+            Fault::Path { host, mode } => self.machines[host].path.mode = mode,
             Fault::BmcSaysAlready { host, says } => self.machines[host].bmc.says_already = says,
             Fault::Journal { host, fails } => self.set_journal(host, fails),
             Fault::StartsFail { host, fails } => self.machines[host].starts_fail = fails,

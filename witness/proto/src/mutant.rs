@@ -152,6 +152,12 @@ mutants! {
     HoldIgnored,
     /// A process fences whom it has never stood with, without waiting for one that may be restarting.
     UnknownsFenced,
+    /// A life that hears that it is cut off goes on.
+    CutLifeGoesOn,
+    /// Cutting a host off frees every workload, also those that it could still harm.
+    CutFreesAll,
+    /// Paths are opened again for the life that they were closed to.
+    CutOpenedAgain,
 }
 
 /// Whether `mutant` is the one that is broken now.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use palisade_ladder::Identity;
+use palisade_ladder::{Effect, Identity};
 use palisade_proto::{Duration, HostId};
 
 use super::SecretRef;
@@ -17,6 +17,9 @@ pub struct Device {
     pub(super) level: u8,
     pub(super) deadline: Duration,
     pub(super) retries: u32,
+    pub(super) effect: Effect,
+    pub(super) race: bool,
+    pub(super) storage: Vec<String>,
     pub(super) kind: DeviceKind,
 }
 
@@ -31,6 +34,24 @@ impl Device {
     #[must_use]
     pub fn fences(&self) -> HostId {
         self.fences
+    }
+
+    /// What it takes from the host, and so what its reading proves. The devices of one level take one thing.
+    #[must_use]
+    pub fn effect(&self) -> Effect {
+        self.effect
+    }
+
+    /// Whether its level begins together with the power's, instead of when a level before it has failed.
+    #[must_use]
+    pub fn races(&self) -> bool {
+        self.race
+    }
+
+    /// The storages that the host cannot reach any more once this device reads off; only of one that takes storage.
+    #[must_use]
+    pub fn storage(&self) -> &[String] {
+        &self.storage
     }
 
     /// Devices of one level run together; lower levels first.

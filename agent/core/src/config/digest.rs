@@ -1,8 +1,9 @@
 //! The digest of the part of the configuration on which safety rests. Heartbeats carry it.
 //!
-//! It covers hosts, timings, watchdog, devices and workloads' storage, from the checked values: comments, order and ways of
+//! It covers hosts, timings, watchdog, devices, workloads' storage and the proofs that suffice for them, from the checked values: comments, order and ways of
 //! writing do not change it. It never covers a secret or where one lies: hosts may keep theirs in different places.
 
+use palisade_ladder::Effect;
 use sha2::{Digest, Sha256};
 
 use super::{CipherSuite, Cluster, Device, DeviceKind, Host, OnQuorumLoss, Privilege, RedfishAuth, Workload};
@@ -25,8 +26,9 @@ impl Cluster {
         canonical.timing(self);
         let mut devices: Vec<&Device> = self.devices.iter().collect();
         devices.sort_by(|a, b| a.name.cmp(&b.name));
-        canonical.list(devices.into_iter(), Canonical::device);
+        canonical.list(devices.iter().copied(), Canonical::device);
         canonical.list(self.workloads.iter(), |canonical, workload| canonical.workload(self, workload));
+        canonical.isolation(self, &devices);
         let mut digest = [0; 8];
         digest.iter_mut().zip(canonical.0.finalize()).for_each(|(byte, hashed)| *byte = hashed);
         digest
@@ -49,6 +51,33 @@ impl Canonical {
     fn list<T>(&mut self, items: impl ExactSizeIterator<Item = T>, mut item: impl FnMut(&mut Self, T)) {
         self.number(items.len() as u64);
         items.for_each(|value| item(self, value));
+    }
+
+    /// What storage and network fencing adds; nothing without it, so that hosts whose version knows none agree.
+    fn isolation(&mut self, cluster: &Cluster, devices: &[&Device]) {
+        let isolating: Vec<&&Device> =
+            devices.iter().filter(|device| device.effect != Effect::Power).collect();
+        if isolating.is_empty() {
+            return;
+        }
+        self.text("isolation");
+        self.list(isolating.into_iter(), |canonical, device| {
+            canonical.text(&device.name);
+            canonical.text(device.effect.proves().name());
+            canonical.number(u64::from(device.race));
+            canonical.names(&device.storage);
+        });
+        self.list(cluster.workloads.iter(), |canonical, workload| {
+            let mut proofs: Vec<&str> = workload.proofs.iter().map(|effect| effect.proves().name()).collect();
+            proofs.sort_unstable();
+            canonical.list(proofs.into_iter(), |canonical, proof| canonical.text(proof));
+        });
+    }
+
+    fn names(&mut self, names: &[String]) {
+        let mut sorted: Vec<&str> = names.iter().map(String::as_str).collect();
+        sorted.sort_unstable();
+        self.list(sorted.into_iter(), |canonical, name| canonical.text(name));
     }
 
     fn host(&mut self, host: &Host) {
@@ -102,7 +131,8 @@ impl Canonical {
     }
 
     fn device(&mut self, device: &Device) {
-        let Device { name, fences, level, deadline, retries, kind } = device;
+        // What is not the power's follows in a section of its own.
+        let Device { name, fences, level, deadline, retries, effect: _, race: _, storage: _, kind } = device;
         self.text(name);
         self.number(u64::from(fences.number()));
         self.number(u64::from(*level));

@@ -86,8 +86,8 @@ impl Cluster {
         let witness = raw.witness.as_ref().map(|raw| source.witness(raw, &keys)).transpose()?;
         let telemetry = raw.telemetry.as_ref().map(|raw| source.telemetry(raw)).transpose()?;
         let fencing = source.fencing(&raw.fencing, hosts.len())?;
-        let devices = source.devices(&raw.device, &hosts, &mut settings)?;
         let storages = source.storages(&raw.storage)?;
+        let devices = source.devices(&raw.device, &hosts, &storages, &mut settings)?;
         let workloads = source.workloads(&raw.workload, &hosts, &storages)?;
 
         // SAFE-10: a configuration whose time-outs contradict one another does not load, so nothing can arm with it.

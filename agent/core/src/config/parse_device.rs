@@ -2,11 +2,12 @@
 
 use core::ops::Range;
 
+use palisade_ladder::Effect;
 use palisade_proto::Duration;
 use toml::Spanned;
 
 use super::{
-    Device, DeviceKind, Host,
+    Device, DeviceKind, Host, Storage,
     error::ConfigError,
     parse::Settings,
     raw::{RawDevice, Text},
@@ -25,6 +26,7 @@ impl Source<'_> {
         &self,
         raw: &[Spanned<RawDevice>],
         hosts: &[Host],
+        storages: &[Storage],
         settings: &mut Settings,
     ) -> Result<Vec<Device>, ConfigError> {
         if let Some(device) = raw.get(DEVICES_MAX) {
@@ -38,9 +40,10 @@ impl Source<'_> {
             let name = self.label(&raw.name, "device")?;
             let help = "give each device a name of its own";
             self.once(&mut names, name.clone(), raw.name.span(), &format!("device `{name}`"), help)?;
-            let device = self.device(raw, name, hosts)?;
+            let device = self.device(raw, name, hosts, storages)?;
             for (earlier, place) in devices.iter().zip(&places) {
                 self.of_one_host(earlier, place, &device, raw)?;
+                self.of_one_effect(earlier, &device, raw)?;
             }
             for (setting, place) in [
                 ("deadline", raw.deadline.as_ref().map(Spanned::span)),
@@ -56,7 +59,13 @@ impl Source<'_> {
         Ok(devices)
     }
 
-    fn device(&self, raw: &RawDevice, name: String, hosts: &[Host]) -> Result<Device, ConfigError> {
+    fn device(
+        &self,
+        raw: &RawDevice,
+        name: String,
+        hosts: &[Host],
+        storages: &[Storage],
+    ) -> Result<Device, ConfigError> {
         let kinds = [("ipmi", Kind::Ipmi), ("redfish", Kind::Redfish), ("agent", Kind::Agent)];
         let kind = self.choice(&raw.kind, "kind of device", &kinds)?;
         let host = self.reference(&raw.fences, "host", hosts, Host::name)?;
@@ -67,12 +76,99 @@ impl Source<'_> {
             .as_ref()
             .map_or(Ok(kind.retries()), |tries| self.number(tries, 1..=10, "device retries"))?;
         self.only_settings_of(kind, raw)?;
+        let effect = self.effect(raw)?;
+        let race = self.race(raw, effect)?;
+        let storage = self.taken_storage(raw, effect, storages)?;
         let kind = match kind {
             Kind::Ipmi => DeviceKind::Ipmi(self.ipmi(raw)?),
             Kind::Redfish => DeviceKind::Redfish(self.redfish(raw, host)?),
             Kind::Agent => DeviceKind::Agent(self.fence_agent(raw)?),
         };
-        Ok(Device { name, fences: host.id(), level, deadline, retries, kind })
+        Ok(Device { name, fences: host.id(), level, deadline, retries, effect, race, storage, kind })
+    }
+
+    fn effect(&self, raw: &RawDevice) -> Result<Effect, ConfigError> {
+        let choices =
+            [Effect::Power, Effect::Storage, Effect::Network].map(|effect| (effect.proves().name(), effect));
+        raw.proof
+            .as_ref()
+            .map_or(Ok(Effect::Power), |text| self.choice(text, "proof of a fence device", &choices))
+    }
+
+    fn race(&self, raw: &RawDevice, effect: Effect) -> Result<bool, ConfigError> {
+        let race = raw.race.as_ref().filter(|race| *race.get_ref());
+        match race {
+            Some(race) if effect == Effect::Power => {
+                let what = "a device that switches power has nothing to race with";
+                Err(self.error(
+                    race.span(),
+                    what,
+                    "power begins at once; write `race` on the storage or network device",
+                ))
+            }
+            Some(_) => Ok(true),
+            None => Ok(false),
+        }
+    }
+
+    fn taken_storage(
+        &self,
+        raw: &RawDevice,
+        effect: Effect,
+        storages: &[Storage],
+    ) -> Result<Vec<String>, ConfigError> {
+        let mut taken = Vec::new();
+        for text in &raw.storage {
+            taken.push(self.reference(text, "storage", storages, Storage::name)?.name().to_owned());
+        }
+        match (effect, raw.storage.first()) {
+            (Effect::Storage, None) => {
+                let what = format!(
+                    "device `{}` does not say which `storage` it takes away",
+                    shown(raw.name.get_ref())
+                );
+                let help = "name the storages that its host cannot reach any more once it reads off";
+                Err(self.error(raw.name.span(), what, help))
+            }
+            (Effect::Power | Effect::Network, Some(text)) => {
+                let what = format!("device `{}` takes no storage away", shown(raw.name.get_ref()));
+                Err(self.error(
+                    text.span(),
+                    what,
+                    "leave `storage` out, or write proof = \"storage_revoked\"",
+                ))
+            }
+            (Effect::Storage, Some(_)) | (Effect::Power | Effect::Network, None) => Ok(taken),
+        }
+    }
+
+    /// A level is one proof, and a host is isolated in one way: peers say that somebody is cut, and the configuration from what.
+    fn of_one_effect(&self, earlier: &Device, device: &Device, raw: &RawDevice) -> Result<(), ConfigError> {
+        if earlier.fences != device.fences || earlier.effect == device.effect {
+            return Ok(());
+        }
+        if earlier.level == device.level {
+            let what = format!(
+                "device `{}` of level {} proves {}, and `{}` of the same level {}",
+                device.name,
+                device.level,
+                device.effect.proves(),
+                earlier.name,
+                earlier.effect.proves()
+            );
+            let place = raw.level.as_ref().map_or_else(|| raw.name.span(), Spanned::span);
+            return Err(self.error(place, what, "give them levels of their own"));
+        }
+        if earlier.effect != Effect::Power && device.effect != Effect::Power {
+            let what = format!(
+                "`{}` would take the storage and `{}` the network of one host",
+                if earlier.effect == Effect::Storage { &earlier.name } else { &device.name },
+                if earlier.effect == Effect::Storage { &device.name } else { &earlier.name },
+            );
+            let place = raw.proof.as_ref().map_or_else(|| raw.name.span(), Spanned::span);
+            return Err(self.error(place, what, "choose one of the two beside its power"));
+        }
+        Ok(())
     }
 
     /// A setting of another kind of device would be believed to do something.
@@ -176,7 +272,7 @@ impl Kind {
             Self::Redfish => {
                 &["address", "user", "password", "auth", "ca", "tls_name", "insecure_http", "system", "uuid"]
             }
-            Self::Agent => &["agent", "options", "secrets"],
+            Self::Agent => &["agent", "options", "secrets", "proof"],
         }
     }
 }
@@ -201,6 +297,7 @@ fn written(raw: &RawDevice) -> Vec<(&'static str, Range<usize>)> {
         ("system", place(&raw.system)),
         ("uuid", place(&raw.uuid)),
         ("agent", place(&raw.agent)),
+        ("proof", place(&raw.proof)),
         ("options", place(&raw.options)),
         ("secrets", place(&raw.secrets)),
     ];

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use palisade_ladder::Effect;
 use palisade_proto::{Duration, HostId, MAX_WORKLOADS, WorkloadId};
 use toml::Spanned;
 
@@ -84,6 +85,7 @@ impl Source<'_> {
         }
         let priority = raw.priority.as_ref();
         Ok(Workload {
+            proofs: self.proofs(raw, &name, &storage)?,
             id,
             hosts: self.places(&name, &raw.hosts, hosts)?,
             priority: priority.map_or(Ok(0), |number| self.number(number, -1000..=1000, "priority"))?,
@@ -95,6 +97,26 @@ impl Source<'_> {
             kind: self.workload_kind(spanned, &name)?,
             name,
         })
+    }
+
+    /// Which isolation suffices; unless written, that of its storage.
+    fn proofs(&self, raw: &RawWorkload, name: &str, storage: &[String]) -> Result<Vec<Effect>, ConfigError> {
+        let Some(written) = &raw.proofs else {
+            return Ok(if storage.is_empty() { Vec::new() } else { vec![Effect::Storage] });
+        };
+        let choices = [("storage_revoked", Effect::Storage), ("network_cut", Effect::Network)];
+        let mut proofs = Vec::new();
+        for text in written.get_ref() {
+            let effect = self.choice(text, "proof short of death", &choices)?;
+            if effect == Effect::Storage && storage.is_empty() {
+                let what = format!("workload `{name}` names no storage that could be revoked");
+                return Err(self.error(text.span(), what, "name its `storage`, or leave this proof out"));
+            }
+            if !proofs.contains(&effect) {
+                proofs.push(effect);
+            }
+        }
+        Ok(proofs)
     }
 
     fn places(

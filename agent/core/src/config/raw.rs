@@ -122,6 +122,9 @@ pub(super) struct RawDevice {
     pub(super) level: Option<Number>,
     pub(super) deadline: Option<Text>,
     pub(super) retries: Option<Number>,
+    pub(super) race: Option<Spanned<bool>>,
+    #[serde(default)]
+    pub(super) storage: Vec<Text>,
     // Each of some kinds: which ones is told in `parse_device`.
     pub(super) address: Option<Text>,
     pub(super) user: Option<Text>,
@@ -137,6 +140,7 @@ pub(super) struct RawDevice {
     pub(super) system: Option<Text>,
     pub(super) uuid: Option<Text>,
     pub(super) agent: Option<Text>,
+    pub(super) proof: Option<Text>,
     pub(super) options: Option<Spanned<BTreeMap<Text, RawValue>>>,
     pub(super) secrets: Option<Spanned<BTreeMap<Text, Spanned<RawSecret>>>>,
 }
@@ -169,6 +173,7 @@ pub(super) struct RawWorkload {
     pub(super) anti_affinity: Option<Text>,
     #[serde(default)]
     pub(super) storage: Vec<Text>,
+    pub(super) proofs: Option<Spanned<Vec<Text>>>,
     pub(super) start_timeout: Option<Text>,
     pub(super) stop_timeout: Option<Text>,
     pub(super) command: Option<Spanned<RawCommand>>,

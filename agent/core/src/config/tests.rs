@@ -2,6 +2,7 @@
 
 mod refused;
 
+use palisade_ladder::Effect;
 use palisade_proto::{Drift, Duration, HostId, WorkloadId};
 use proptest::prelude::*;
 
@@ -399,4 +400,91 @@ fn one_plug_fences_one_host() {
     assert!(with(1, 2).is_ok());
     let error = with(1, 1).unwrap_err().to_string();
     assert!(error.contains("device `pdu-b` has the agent and options of `pdu-a`"), "{error}");
+}
+
+/// The sound file with a device that isolates host b beside its BMC, and settings of its workload.
+fn with_isolation(device: &str, workload: &str) -> Result<Cluster, super::ConfigError> {
+    let device = format!(
+        "[[device]]\nname = \"san-b\"\nkind = \"agent\"\nfences = \"b\"\nagent = \"fence_san\"\n{device}\n\n[[storage]]"
+    );
+    let text = SOUND.replacen("storage = [\"images\"]\n", &format!("{workload}\n"), 1);
+    Cluster::parse(&text.replacen("[[storage]]", &device, 1), "cluster.toml")
+}
+
+#[test]
+fn a_device_says_what_it_takes_and_a_workload_what_suffices() {
+    let images = "storage = [\"images\"]";
+    let san = "level = 2\nproof = \"storage_revoked\"\nrace = true\nstorage = [\"images\"]";
+    let cluster = with_isolation(san, images).unwrap_or_else(|error| panic!("{error}"));
+    let devices: Vec<_> = cluster.devices_of(cluster.host_named("b").unwrap().id()).collect();
+    assert_eq!((devices[0].effect(), devices[0].races()), (Effect::Power, false));
+    assert_eq!((devices[1].effect(), devices[1].races()), (Effect::Storage, true));
+    assert_eq!(devices[1].storage(), ["images"]);
+    let proofs = |workload: &str| {
+        let cluster = with_isolation(san, workload).unwrap_or_else(|error| panic!("{error}"));
+        let db = cluster.workloads().iter().find(|workload| workload.name() == "db").unwrap();
+        db.proofs().to_vec()
+    };
+    assert_eq!(proofs(images), [Effect::Storage], "from its storage");
+    assert_eq!(proofs("proofs = [\"network_cut\"]"), [Effect::Network]);
+    assert_eq!(proofs(&format!("{images}\nproofs = []")), []);
+    assert_eq!(proofs(""), []);
+    // Peers must agree on what a cut frees.
+    let digest = |device: &str, workload: &str| with_isolation(device, workload).unwrap().digest();
+    let same = digest(san, images);
+    assert_ne!(
+        digest(
+            &san.replace("storage_revoked", "power_off").replace("\nrace = true\nstorage = [\"images\"]", ""),
+            images
+        ),
+        same
+    );
+    assert_ne!(digest(&san.replace("\nrace = true", ""), images), same);
+    assert_ne!(digest(san, &format!("{images}\nproofs = []")), same);
+}
+
+#[test]
+fn isolation_that_is_set_wrongly_is_refused() {
+    let images = "storage = [\"images\"]";
+    let revoked = "proof = \"storage_revoked\"\nstorage = [\"images\"]";
+    let table = [
+        (
+            "proof = \"storage_revoked\"\nlevel = 2".to_owned(),
+            images,
+            "does not say which `storage` it takes away",
+        ),
+        (
+            "proof = \"network_cut\"\nlevel = 2\nstorage = [\"images\"]".to_owned(),
+            images,
+            "takes no storage away",
+        ),
+        ("level = 2\nrace = true".to_owned(), images, "has nothing to race with"),
+        ("proof = \"left\"".to_owned(), images, "unknown proof of a fence device `left`"),
+        (format!("{revoked}\nlevel = 1"), images, "give them levels of their own"),
+        (
+            format!(
+                "{revoked}\nlevel = 2\n[[device]]\nname = \"net-b\"\nkind = \"agent\"\nfences = \"b\"\nagent = \"fence_net\"\n\
+                 proof = \"network_cut\"\nlevel = 3"
+            ),
+            images,
+            "choose one of the two",
+        ),
+        (
+            format!("{revoked}\nlevel = 2"),
+            "proofs = [\"storage_revoked\"]",
+            "names no storage that could be revoked",
+        ),
+        (
+            format!("{revoked}\nlevel = 2"),
+            "proofs = [\"power_off\"]",
+            "unknown proof short of death `power_off`",
+        ),
+    ];
+    for (device, workload, expected) in table {
+        let error = with_isolation(&device, workload).unwrap_err().to_string();
+        assert!(error.contains(expected) && error.contains("way out"), "{device}: {error}");
+    }
+    let on_ipmi = SOUND.replacen("deadline = \"4s\"", "proof = \"network_cut\"", 1);
+    let error = Cluster::parse(&on_ipmi, "cluster.toml").unwrap_err().to_string();
+    assert!(error.contains("`proof` is no setting of a device of kind \"ipmi\""), "{error}");
 }

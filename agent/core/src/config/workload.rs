@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use palisade_ladder::Effect;
 use palisade_proto::{Duration, HostId, WorkloadId};
 
 /// A storage that workloads may name; probed by write and fsync.
@@ -35,6 +36,7 @@ pub struct Workload {
     pub(super) start_after: Vec<WorkloadId>,
     pub(super) anti_affinity: Option<String>,
     pub(super) storage: Vec<String>,
+    pub(super) proofs: Vec<Effect>,
     pub(super) start_timeout: Duration,
     pub(super) stop_timeout: Duration,
     pub(super) kind: WorkloadKind,
@@ -81,6 +83,14 @@ impl Workload {
     #[must_use]
     pub fn storage(&self) -> &[String] {
         &self.storage
+    }
+
+    /// Which isolation of a host is as good as its word that it does not run this: [`Effect::Storage`] where every disk of the
+    /// workload lies on storages that a fence device takes away, [`Effect::Network`] where the network is its only way to shared
+    /// state. A death suffices always.
+    #[must_use]
+    pub fn proofs(&self) -> &[Effect] {
+        &self.proofs
     }
 
     /// How long a start may take.

@@ -296,9 +296,13 @@ impl Engine {
         if !self.is_quorate(self.now) {
             return Clearance::Awaiting;
         }
-        let mut said = Vec::new();
+        let (mut said, mut cut) = (Vec::new(), Vec::new());
         for member in self.electorate.living().filter(|who| *who != self.me) {
             if mutant::on(Mutant::ClaimAwaitsViewOnly) && !self.view.contains(&member) {
+                continue;
+            }
+            if self.is_harmless_to(member, id) {
+                cut.push(self.name(member.host).to_owned());
                 continue;
             }
             let Some(heartbeat) = self.heartbeat_of(member) else { return Clearance::Awaiting };
@@ -324,6 +328,9 @@ impl Engine {
         };
         if !dead.is_empty() {
             by = format!("{by}; proven dead: {}", dead.join(", "));
+        }
+        if !cut.is_empty() {
+            by = format!("{by}; proven cut off: {}", cut.join(", "));
         }
         Clearance::Cleared { by }
     }

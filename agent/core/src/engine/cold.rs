@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-use palisade_ladder::{Command, DeviceId, Failure, Power, Response};
+use palisade_ladder::{Command, DeviceId, Effect, Failure, Reading, Response};
 use palisade_proto::message::{HealthClass, Names, Presence};
 use palisade_proto::mutant::{self, Mutant};
 use palisade_proto::{Duration, Founding, HostId, Incarnation, Seq, Time};
@@ -416,7 +416,7 @@ impl Engine {
         }
         reads.next = Some(now.after(READ_REST));
         for (device, deadline) in devices {
-            let id = self.send_to_device(host, device, Command::ReadPower, now.after(deadline));
+            let id = self.send_to_device(host, device, Command::Read, now.after(deadline));
             self.cold.reads.entry(host).or_default().in_flight.insert(id, (device, now));
         }
         let name = self.name(host).to_owned();
@@ -427,8 +427,11 @@ impl Engine {
     }
 
     fn first_level(&self, host: HostId) -> Vec<(DeviceId, Duration)> {
-        let numbered =
-            || (0u16..).zip(self.cluster.devices()).filter(move |(_, device)| device.fences() == host);
+        let numbered = || {
+            let power =
+                |device: &crate::config::Device| device.fences() == host && device.effect() == Effect::Power;
+            (0u16..).zip(self.cluster.devices()).filter(move |(_, device)| power(device))
+        };
         let lowest = numbered().map(|(_, device)| device.level()).min();
         numbered()
             .filter(|(_, device)| Some(device.level()) == lowest)
@@ -446,9 +449,9 @@ impl Engine {
         let host = *host;
         let Some((device, sent)) = reads.in_flight.remove(&order) else { return false };
         let off = match answer {
-            Ok(Response::Power(Power::Off)) => true,
+            Ok(Response::Reads(Reading::Off)) => true,
             Ok(
-                Response::Power(Power::On | Power::Unknown)
+                Response::Reads(Reading::On | Reading::Unknown)
                 | Response::Acknowledged
                 | Response::AlreadySo
                 | Response::Proven(_),
@@ -456,8 +459,8 @@ impl Engine {
             | Err(_) => false,
         };
         reads.last = Some(match answer {
-            Ok(Response::Power(Power::On)) => "reads on".to_owned(),
-            Ok(Response::Power(Power::Off)) => "reads off".to_owned(),
+            Ok(Response::Reads(Reading::On)) => "reads on".to_owned(),
+            Ok(Response::Reads(Reading::Off)) => "reads off".to_owned(),
             Ok(_) => "cannot be told".to_owned(),
             Err(failure) => format!("cannot be read ({failure})"),
         });

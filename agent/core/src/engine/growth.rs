@@ -72,7 +72,8 @@ impl Engine {
         waits.into_iter().for_each(|at| self.wake_at(at));
         match new {
             Some(_) if self.electorate.counted().len() >= MAX_COUNTED => {}
-            Some(x) => self.count_all(vec![x]),
+            Some(x) if self.opens_paths_of(x) => self.count_all(vec![x]),
+            Some(_) => {}
             None => {}
         }
     }
@@ -136,6 +137,7 @@ impl Engine {
                 peer.fresh_from = self.next_seq;
             }
         }
+        self.learn_cuts(heartbeat);
         self.dirty |= before != (self.electorate.counted().len(), self.electorate.deaths().len());
     }
 
@@ -186,7 +188,8 @@ impl Engine {
     /// This life is counted by everybody it counts: from here on it may ask, grant and run.
     pub(super) fn admit(&mut self) {
         self.presence = Presence::Admitted;
-        self.power_owed.extend(self.cold.forced());
+        let now = self.now;
+        self.power_owed.extend(self.cold.forced().into_iter().map(|host| (host, now)));
         self.cold.clear();
         // Each member has its join_timeout from here: when this process began says nothing about it.
         let now = self.now;

@@ -128,8 +128,10 @@ pub struct Engine {
     /// Which lives lost their power by a fence, and when (SAFE-8).
     fence_times: Vec<(Incarnation, Time)>,
     /// Hosts whose power an order of this life cut, or may have, and no fence is to give back: a cold start's, and those of a
-    /// fence that ended otherwise. It comes back once there is a quorum.
-    power_owed: Vec<HostId>,
+    /// fence that ended otherwise. It comes back once there is a quorum, and no earlier than then.
+    power_owed: BTreeMap<HostId, Time>,
+    /// Since when this host has been the coordinator.
+    coordinates_since: Option<Time>,
     here: BTreeMap<WorkloadId, Here>,
     unseen: WorkloadSet,
     place: BTreeMap<WorkloadId, Incarnation>,
@@ -226,7 +228,8 @@ impl Engine {
             pending_asks: BTreeMap::new(),
             fences: Fences::default(),
             fence_times: saved.fences.clone(),
-            power_owed: Vec::new(),
+            power_owed: BTreeMap::new(),
+            coordinates_since: None,
             here: saved
                 .claims
                 .iter()
@@ -354,6 +357,8 @@ impl Engine {
         self.run_growth();
         self.refresh_standing();
         self.guard_standing();
+        let since = self.coordinates_since.unwrap_or(self.now);
+        self.coordinates_since = self.is_coordinator(self.now).then_some(since);
         self.run_fences();
         self.run_placement();
         self.run_claims();

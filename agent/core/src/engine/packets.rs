@@ -202,6 +202,7 @@ impl Engine {
         let new: Vec<Incarnation> =
             counted.filter(|who| !heartbeat.dead.contains(*who) && !self.electorate.is_dead(*who)).collect();
         self.count_all(new);
+        self.learn_cuts(heartbeat);
     }
 
     /// Puts incarnations into E.

@@ -94,7 +94,7 @@ impl Engine {
 
     pub(super) fn in_words(&self, proof: &Proof) -> String {
         match proof.evidence() {
-            Evidence::PowerOff { readings, cut } => {
+            Evidence::PowerOff { readings, cut } | Evidence::Isolated { readings, cut } => {
                 let read: Vec<String> = readings
                     .iter()
                     .map(|reading| {
@@ -106,7 +106,7 @@ impl Engine {
                         format!("{} {answer} and then read off", self.device_name(reading.device))
                     })
                     .collect();
-                let cut = if *cut { "" } else { " (it had no power before)" };
+                let cut = if *cut { "" } else { " (it was off before)" };
                 format!("{}{cut}", read.join(", "))
             }
             Evidence::Left => "its own word".to_owned(),
@@ -188,6 +188,7 @@ impl Engine {
             (Some(Presence::Admitted), _) if mine || life.is_some_and(|who| self.view.contains(&who)) => {
                 "member"
             }
+            (_, Some(who)) if self.electorate.cut().contains(&who) => "isolated",
             (_, Some(who)) if self.is_fencing(who) => "fencing",
             (_, Some(_)) => "suspect",
             (Some(Presence::Admitted), None) => "suspect",

@@ -11,7 +11,7 @@ use palisade_core::action::{
 use palisade_core::config::Cluster;
 use palisade_core::record::Event;
 use palisade_core::standing::{Awakening, Birth, Saved, SavedState, awaken};
-use palisade_ladder::{Command, Power, Response};
+use palisade_ladder::{Command, Reading, Response};
 use palisade_proto::message::{Desired, Echo, Grant, HealthClass, Presence, Verdict};
 use palisade_proto::{
     Answer, Ask, Drift, Duration, Founding, Heartbeat, HostId, Incarnation, Time, WorkloadId, WorkloadSet,
@@ -280,12 +280,12 @@ impl Bench {
 
     /// The hosts whose power was ordered off, in order.
     pub(crate) fn offs(&self) -> Vec<u8> {
-        self.ordered(Command::PowerOff)
+        self.ordered(Command::Off)
     }
 
     /// How often this host's power was to be read.
     pub(crate) fn looks(&self, host: u8) -> usize {
-        self.ordered(Command::ReadPower).into_iter().filter(|other| *other == host).count()
+        self.ordered(Command::Read).into_iter().filter(|other| *other == host).count()
     }
 
     fn ordered(&self, command: Command) -> Vec<u8> {
@@ -319,9 +319,9 @@ impl Bench {
 }
 
 /// Answers every order under way with this reading.
-pub(crate) fn answer_readings(bench: &mut Bench, power: Power) {
+pub(crate) fn answer_readings(bench: &mut Bench, power: Reading) {
     for order in std::mem::take(&mut bench.orders) {
-        bench.engine.handle_device(order.id, Ok(Response::Power(power)), Time(bench.now));
+        bench.engine.handle_device(order.id, Ok(Response::Reads(power)), Time(bench.now));
     }
     bench.drain();
 }

@@ -3,14 +3,14 @@
 use palisade_core::action::{Act, Seen, WorkloadReport};
 use palisade_core::record::Event;
 use palisade_core::standing::SavedState;
-use palisade_ladder::{Command, Power, Response};
+use palisade_ladder::{Command, Reading, Response};
 use palisade_proto::message::Names;
 use palisade_proto::{Ask, AskKind, Incarnation, Time, WorkloadId};
 
 use crate::common::{BEGIN, Bench, WITNESS, answer_readings, cluster_of, life, unadmitted, unadmitted_host};
 
 /// A while in which these un-admitted hosts say that they are locked on us, and every device reads so.
-fn pass(bench: &mut Bench, ms: u64, locked: &[Incarnation], power: Option<Power>) {
+fn pass(bench: &mut Bench, ms: u64, locked: &[Incarnation], power: Option<Reading>) {
     for _ in 0..ms / 100 {
         bench.wait(100);
         for from in locked {
@@ -38,13 +38,13 @@ fn a_host_that_speaks_takes_back_an_operators_word() {
     let (b, c) = (life(1, 1), life(2, 1));
     for (returns, admitted) in [(false, true), (true, false)] {
         let mut bench = Bench::new(3, "", &[]);
-        pass(&mut bench, 4_000, &[], Some(Power::On));
+        pass(&mut bench, 4_000, &[], Some(Reading::On));
         assert!(bench.confirm(2).is_ok());
         if returns {
             let word = unadmitted_host(&bench, c, None);
             bench.hear(word);
         }
-        pass(&mut bench, 5_000, &[b], Some(Power::On));
+        pass(&mut bench, 5_000, &[b], Some(Reading::On));
         assert_eq!(bench.engine.admitted(), admitted, "c was heard again: {returns}");
     }
 }
@@ -53,7 +53,7 @@ fn a_host_that_speaks_takes_back_an_operators_word() {
 #[test]
 fn no_cold_ask_outlives_the_cold_start() {
     let mut bench = Bench::new(2, &soon(), &[]);
-    pass(&mut bench, 65_000, &[], Some(Power::On));
+    pass(&mut bench, 65_000, &[], Some(Reading::On));
     assert!(!cold_asks(&bench).is_empty());
     assert!(bench.confirm(1).is_ok());
     bench.wait(2_000);
@@ -71,9 +71,9 @@ fn consent_ends_with_the_company_it_was_given_to() {
     for (hosts, present, goes) in [(4, vec![b, c], c), (3, vec![b], b)] {
         for (leaves, offs) in [(false, 1), (true, 0)] {
             let mut bench = Bench::new(hosts, &soon(), &[]);
-            pass(&mut bench, 61_000, &present, Some(Power::On));
+            pass(&mut bench, 61_000, &present, Some(Reading::On));
             while cold_asks(&bench).is_empty() {
-                pass(&mut bench, 100, &present, Some(Power::On));
+                pass(&mut bench, 100, &present, Some(Reading::On));
             }
             bench.disk_hangs = true;
             let ask = cold_asks(&bench).pop().unwrap();
@@ -107,7 +107,7 @@ fn a_silent_host_is_looked_at_before_its_power_is_cut() {
     }
     assert!(bench.looks(3) > 0, "d has been silent for longer than cold_off_wait");
     assert_eq!(cold_asks(&bench), [], "and no reading has come back yet");
-    answer_readings(&mut bench, Power::On);
+    answer_readings(&mut bench, Reading::On);
     bench.wait(300);
     assert!(!cold_asks(&bench).is_empty());
 }
@@ -129,15 +129,15 @@ fn a_reading_from_before_the_point_counts_for_nothing() {
     word.seq += 1;
     bench.hear(word);
     let after = *bench.orders.last().unwrap();
-    assert!(after.id != before.id && after.command == Command::ReadPower);
-    bench.answer(&before, Response::Power(Power::Off));
+    assert!(after.id != before.id && after.command == Command::Read);
+    bench.answer(&before, Response::Reads(Reading::Off));
     for _ in 0..3 {
         bench.wait(50);
         let word = unadmitted_host(&bench, b, bench.engine.lock());
         bench.hear(word);
     }
     assert!(!bench.engine.admitted());
-    bench.answer(&after, Response::Power(Power::Off));
+    bench.answer(&after, Response::Reads(Reading::Off));
     pass(&mut bench, 300, &[b], None);
     assert!(bench.engine.admitted());
 }
@@ -155,10 +155,10 @@ fn a_reload_forgets_readings_under_way() {
     pass(&mut bench, 1_500, &[b], None);
     let after = *bench.orders.last().unwrap();
     assert!(after.id != before.id, "read again");
-    bench.answer(&before, Response::Power(Power::Off));
+    bench.answer(&before, Response::Reads(Reading::Off));
     pass(&mut bench, 500, &[b], None);
     assert!(!bench.engine.admitted());
-    bench.answer(&after, Response::Power(Power::Off));
+    bench.answer(&after, Response::Reads(Reading::Off));
     pass(&mut bench, 500, &[b], None);
     assert!(bench.engine.admitted());
 }
@@ -174,8 +174,8 @@ fn a_reload_forgets_orders_under_way() {
                 return;
             }
             let looks = std::mem::take(&mut bench.orders);
-            for look in looks.iter().filter(|order| order.command == Command::ReadPower) {
-                bench.answer(look, Response::Power(Power::On));
+            for look in looks.iter().filter(|order| order.command == Command::Read) {
+                bench.answer(look, Response::Reads(Reading::On));
             }
             if let Some(ask) = cold_asks(bench).pop() {
                 bench.consent(&ask);
@@ -183,7 +183,7 @@ fn a_reload_forgets_orders_under_way() {
         }
         panic!("no off number {offs}");
     };
-    pass(&mut bench, 61_000, &[b], Some(Power::On));
+    pass(&mut bench, 61_000, &[b], Some(Reading::On));
     consented(&mut bench, 1);
     // Nobody will ever answer that off.
     let same = bench.cluster.clone();

@@ -2,7 +2,7 @@
 
 use palisade_core::record::Event;
 use palisade_core::standing::{Saved, SavedState};
-use palisade_ladder::Power;
+use palisade_ladder::Reading;
 use palisade_proto::message::{Echo, Names, Presence};
 use palisade_proto::{Founding, Incarnation};
 
@@ -83,7 +83,7 @@ fn a_member_has_its_join_timeout_from_when_it_was_counted() {
         bench.wait(50);
         let word = unadmitted_host(&bench, b, bench.engine.lock());
         bench.hear(word);
-        answer_readings(&mut bench, Power::On);
+        answer_readings(&mut bench, Reading::On);
     }
     while !bench.engine.admitted() {
         bench.wait(50);

@@ -2,7 +2,7 @@
 
 use palisade_core::action::{Act, Action, ExitKind, Seen, WorkloadReport};
 use palisade_core::standing::SavedState;
-use palisade_ladder::{Power, Response};
+use palisade_ladder::{Reading, Response};
 use palisade_proto::WorkloadId;
 use palisade_proto::message::{Grant, Names, Presence};
 
@@ -217,7 +217,7 @@ fn an_off_that_waited_for_the_disk_does_not_go_out_with_the_last_word() {
         bench.live(2_500, &[b, c]);
         bench.live(1_300, &[b]);
         let look = *bench.orders.last().unwrap();
-        bench.answer(&look, Response::Power(Power::On));
+        bench.answer(&look, Response::Reads(Reading::On));
         assert_eq!(bench.waiting.len(), 2, "a claimed workload's start and the off wait for the disk");
         if leaves {
             bench.engine.handle_leave("test", palisade_proto::Time(bench.now));

@@ -2,7 +2,7 @@
 
 use palisade_core::action::{Act, Action, Seen, WorkloadReport};
 use palisade_core::standing::SavedState;
-use palisade_ladder::{Command, Power, Response};
+use palisade_ladder::{Command, Reading, Response};
 use palisade_proto::message::Names;
 use palisade_proto::{Duration, Incarnation, Time, WorkloadId};
 
@@ -90,7 +90,7 @@ fn an_order_leaves_only_under_the_quorum_of_the_view_that_stands() {
     bench.disk_hangs = true;
     bench.live(1_200, &[b, c, d]);
     let look = *bench.orders.last().expect("a look");
-    bench.answer(&look, Response::Power(Power::On));
+    bench.answer(&look, Response::Reads(Reading::On));
     assert_eq!(bench.waiting.len(), 1, "the off waits for the disk");
     // c speaks a last time; the disk answers at the very moment when it is no longer heard.
     let silent_at = bench.now + bench.cluster.timing().suspect().0;
@@ -101,10 +101,7 @@ fn an_order_leaves_only_under_the_quorum_of_the_view_that_stands() {
     assert!(!bench.engine.view().contains(&c));
     assert!(bench.offs().is_empty(), "every grant held was for a view that is no more");
     bench.live(1_000, &[b, d]);
-    assert!(
-        bench.orders.iter().any(|order| order.command == Command::PowerOff),
-        "the view has its own by now"
-    );
+    assert!(bench.orders.iter().any(|order| order.command == Command::Off), "the view has its own by now");
 }
 
 /// PROTOCOL, "Leaving": a host "writes `left`, stops its watchdog" after its workloads have stopped; until then it feeds.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use palisade_core::config::{Cluster, Device};
-use palisade_ladder::{Failure as DeviceFailure, Power, Proven, Response};
+use palisade_ladder::{Failure as DeviceFailure, Proven, Reading, Response};
 
 use super::{Ended, Failure, configuration, print, table};
 use crate::fences::Access;
@@ -57,7 +57,7 @@ async fn prove(device: Device) -> Verdict {
                  and see that the device offers a forced off"
                 .to_owned())
         }
-        Ok(Response::Acknowledged | Response::AlreadySo | Response::Power(_)) => {
+        Ok(Response::Acknowledged | Response::AlreadySo | Response::Reads(_)) => {
             Err("the driver answered something else than was asked".to_owned())
         }
         Err(failure) => Err(hint(&failure)),
@@ -90,7 +90,7 @@ fn report(cluster: &Cluster, verdicts: &[Verdict]) -> String {
         let host = cluster.host(device.fences()).map_or("?", |host| host.name());
         let (power, verdict) = match verdict {
             Ok(proven) => {
-                (power(proven.power), format!("proven: login, privilege, identity {}", proven.identity))
+                (power(proven.reads), format!("proven: login, privilege, identity {}", proven.identity))
             }
             Err(error) => ("-", format!("NOT proven: {error}")),
         };
@@ -105,10 +105,10 @@ fn report(cluster: &Cluster, verdicts: &[Verdict]) -> String {
     table(&rows)
 }
 
-fn power(power: Power) -> &'static str {
+fn power(power: Reading) -> &'static str {
     match power {
-        Power::On => "on",
-        Power::Off => "off",
-        Power::Unknown => "unknown",
+        Reading::On => "on",
+        Reading::Off => "off",
+        Reading::Unknown => "unknown",
     }
 }

@@ -34,7 +34,7 @@ fn order(id: u64, device: u16, host: HostId) -> Work {
         id: OrderId(id),
         device: DeviceId(device),
         host,
-        command: Command::ReadPower,
+        command: Command::Read,
         warrant: (Instant::now() + Duration::from_millis(100)).into(),
     }
 }

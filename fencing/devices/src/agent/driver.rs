@@ -3,7 +3,7 @@
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use palisade_ladder::{Command, Failure, Identity, Power, Proven, Response};
+use palisade_ladder::{Command, Failure, Identity, Proven, Reading, Response};
 use tokio::time::{self, Instant};
 use zeroize::Zeroizing;
 
@@ -50,13 +50,13 @@ impl Driver {
 
     async fn carry_out(&mut self, command: Command, warrant: &Warrant) -> Result<Response, Failure> {
         match command {
-            Command::ReadPower => Ok(Response::Power(self.status().await?)),
-            Command::PowerOff => self.order("off", warrant).await,
-            Command::PowerOn => self.order("on", warrant).await,
+            Command::Read => Ok(Response::Reads(self.status().await?)),
+            Command::Off => self.order("off", warrant).await,
+            Command::On => self.order("on", warrant).await,
             Command::Prove => {
                 self.understand().await?;
-                let power = self.status().await?;
-                Ok(Response::Proven(Proven { identity: self.identity(), may_fence: true, power }))
+                let reads = self.status().await?;
+                Ok(Response::Proven(Proven { identity: self.identity(), may_fence: true, reads }))
             }
         }
     }
@@ -100,12 +100,12 @@ impl Driver {
         Ok(if already { Response::AlreadySo } else { Response::Acknowledged })
     }
 
-    async fn status(&mut self) -> Result<Power, Failure> {
+    async fn status(&mut self) -> Result<Reading, Failure> {
         let ended = self.execute("status").await?;
         match ended.status.code() {
-            Some(0) => Ok(Power::On),
+            Some(0) => Ok(Reading::On),
             // SAFE-4: shells and interpreters end so, too, when they cannot read the program; off is only what says so.
-            Some(EXIT_OFF) if says_off(&ended.output) => Ok(Power::Off),
+            Some(EXIT_OFF) if says_off(&ended.output) => Ok(Reading::Off),
             Some(EXIT_OFF) => {
                 let detail = format!("{} status: exit status 2 (off), and no word of it", self.config.name());
                 Err(Failure::Garbage { detail })

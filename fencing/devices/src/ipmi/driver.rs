@@ -12,7 +12,7 @@
 use std::time::Duration;
 
 use ipmi_rs_core::connection::{IpmiCommand, Message};
-use palisade_ladder::{Command, Failure, Identity, Power, Proven, Response};
+use palisade_ladder::{Command, Failure, Identity, Proven, Reading, Response};
 use tokio::time::{self, Instant};
 
 use super::login::{self, privilege_too_low};
@@ -84,9 +84,9 @@ impl Ipmi {
 
     async fn carry_out(&mut self, command: Command, warrant: &Warrant) -> Result<Response, Failure> {
         match command {
-            Command::PowerOff => self.order(ChassisControl::PowerDown, warrant).await,
-            Command::PowerOn => self.order(ChassisControl::PowerUp, warrant).await,
-            Command::ReadPower => Ok(Response::Power(self.read_power().await?)),
+            Command::Off => self.order(ChassisControl::PowerDown, warrant).await,
+            Command::On => self.order(ChassisControl::PowerUp, warrant).await,
+            Command::Read => Ok(Response::Reads(self.read_power().await?)),
             Command::Prove => Ok(Response::Proven(self.prove().await?)),
         }
     }
@@ -100,16 +100,16 @@ impl Ipmi {
         let power = self.read_power().await?;
         // The BMC granted the level asked for, and no configurable level is below operator.
         let may_fence = self.config.privilege >= Privilege::Operator;
-        Ok(Proven { identity: self.config.guid.clone(), may_fence, power })
+        Ok(Proven { identity: self.config.guid.clone(), may_fence, reads: power })
     }
 
-    async fn read_power(&mut self) -> Result<Power, Failure> {
+    async fn read_power(&mut self) -> Result<Reading, Failure> {
         let answer = self.ask(|_| GetChassisStatus.into()).await?;
         match answer.completion {
             OK => GetChassisStatus::parse_success_response(&answer.data)
                 .map_err(|_| Failure::Garbage { detail: "chassis status too short".into() }),
             // The BMC is there and cannot say: busy, or its reading is not to be had now.
-            NODE_BUSY | 0xce | 0xd0..=0xd2 | NOT_IN_PRESENT_STATE => Ok(Power::Unknown),
+            NODE_BUSY | 0xce | 0xd0..=0xd2 | NOT_IN_PRESENT_STATE => Ok(Reading::Unknown),
             other => Err(self.refused("Get Chassis Status", other)),
         }
     }
@@ -162,12 +162,12 @@ impl Ipmi {
             // reason, only the BMC's reading can say.
             NOT_IN_PRESENT_STATE | UNSPECIFIED | 0x80..=0xbe => {
                 let wanted = match control {
-                    ChassisControl::PowerDown => Power::Off,
-                    ChassisControl::PowerUp => Power::On,
+                    ChassisControl::PowerDown => Reading::Off,
+                    ChassisControl::PowerUp => Reading::On,
                 };
                 match self.read_power().await? {
                     power if power == wanted => Ok(Response::AlreadySo),
-                    Power::On | Power::Off | Power::Unknown => {
+                    Reading::On | Reading::Off | Reading::Unknown => {
                         Err(self.refused("Chassis Control", completion))
                     }
                 }

@@ -11,7 +11,7 @@ mod bmc;
 pub(crate) mod dialogue;
 
 use ipmi_rs_core::connection::IpmiCommand;
-use palisade_ladder::Power;
+use palisade_ladder::Reading;
 use palisade_proto::fuzz::{Bytes, check_words};
 
 use super::Suite;
@@ -116,9 +116,9 @@ fn answer(bytes: &[u8]) {
         assert!(message::decode(&damaged).is_err(), "byte {at} is covered by no sum");
     }
     match GetChassisStatus::parse_success_response(&answer.data) {
-        Ok(Power::Off) => assert!(answer.data.len() >= 3 && answer.data[0] & 1 == 0, "SAFE-4"),
-        Ok(Power::On) => assert!(answer.data[0] & 1 == 1),
-        Ok(Power::Unknown) => panic!("a status says on or off"),
+        Ok(Reading::Off) => assert!(answer.data.len() >= 3 && answer.data[0] & 1 == 0, "SAFE-4"),
+        Ok(Reading::On) => assert!(answer.data[0] & 1 == 1),
+        Ok(Reading::Unknown) => panic!("a status says on or off"),
         Err(_) => assert!(answer.data.len() < 3),
     }
     assert_eq!(GetSystemGuid::parse_success_response(&answer.data).is_ok(), answer.data.len() == 16);

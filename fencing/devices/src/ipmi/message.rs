@@ -6,7 +6,7 @@
 use std::fmt;
 
 use ipmi_rs_core::connection::{CompletionErrorCode, IpmiCommand, Message, NetFn, NotEnoughData};
-use palisade_ladder::Power;
+use palisade_ladder::Reading;
 
 use super::rmcp::Ignored;
 
@@ -126,14 +126,14 @@ impl From<GetChassisStatus> for Message {
 }
 
 impl IpmiCommand for GetChassisStatus {
-    type Output = Power;
+    type Output = Reading;
     type Error = NotEnoughData;
 
     /// Bit 0 of the first byte: system power is on. The fault bits beside it say why, not whether.
-    fn parse_success_response(data: &[u8]) -> Result<Power, NotEnoughData> {
+    fn parse_success_response(data: &[u8]) -> Result<Reading, NotEnoughData> {
         match data {
-            [state, _last_event, _misc, ..] if state & 0x01 == 0 => Ok(Power::Off),
-            [_, _, _, ..] => Ok(Power::On),
+            [state, _last_event, _misc, ..] if state & 0x01 == 0 => Ok(Reading::Off),
+            [_, _, _, ..] => Ok(Reading::On),
             _ => Err(NotEnoughData),
         }
     }
@@ -252,8 +252,8 @@ mod tests {
 
     #[test]
     fn power_is_bit_0_and_a_short_status_says_nothing() {
-        assert_eq!(GetChassisStatus::parse_success_response(&[0x20, 0, 0]), Ok(Power::Off));
-        assert_eq!(GetChassisStatus::parse_success_response(&[0x61, 0, 0, 0]), Ok(Power::On));
+        assert_eq!(GetChassisStatus::parse_success_response(&[0x20, 0, 0]), Ok(Reading::Off));
+        assert_eq!(GetChassisStatus::parse_success_response(&[0x61, 0, 0, 0]), Ok(Reading::On));
         assert_eq!(GetChassisStatus::parse_success_response(&[0x00]), Err(NotEnoughData));
         assert_eq!(GetChassisStatus::parse_success_response(&[]), Err(NotEnoughData));
     }

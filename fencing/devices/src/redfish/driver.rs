@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::{Method, StatusCode};
-use palisade_ladder::{Command, Failure, Identity, Power, Proven, Response};
+use palisade_ladder::{Command, Failure, Identity, Proven, Reading, Response};
 use tokio::time::{self, Instant};
 
 use super::RedfishConfig;
@@ -59,14 +59,14 @@ impl Redfish {
 
     async fn carry_out(&mut self, command: Command, warrant: &Warrant) -> Result<Response, Failure> {
         match command {
-            Command::ReadPower => Ok(Response::Power(self.read_system().await?.power)),
-            Command::PowerOff => self.order("ForceOff", Power::Off, warrant).await,
-            Command::PowerOn => self.order("On", Power::On, warrant).await,
+            Command::Read => Ok(Response::Reads(self.read_system().await?.power)),
+            Command::Off => self.order("ForceOff", Reading::Off, warrant).await,
+            Command::On => self.order("On", Reading::On, warrant).await,
             Command::Prove => {
                 let System { power, reset, .. } = self.read_system().await?;
                 // Some services allow only what would change something. Whether the login's role may reset, none has to tell.
-                let may_fence = reset.is_some_and(|reset| power == Power::Off || reset.allows("ForceOff"));
-                Ok(Response::Proven(Proven { identity: self.config.uuid.clone(), may_fence, power }))
+                let may_fence = reset.is_some_and(|reset| power == Reading::Off || reset.allows("ForceOff"));
+                Ok(Response::Proven(Proven { identity: self.config.uuid.clone(), may_fence, reads: power }))
             }
         }
     }
@@ -74,7 +74,7 @@ impl Redfish {
     async fn order(
         &mut self,
         reset_type: &str,
-        wanted: Power,
+        wanted: Reading,
         warrant: &Warrant,
     ) -> Result<Response, Failure> {
         if !warrant.holds() {

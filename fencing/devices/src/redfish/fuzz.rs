@@ -1,6 +1,6 @@
 //! What a Redfish service may answer: any bytes.
 
-use palisade_ladder::Power;
+use palisade_ladder::Reading;
 
 use super::resource::{Collection, Root, System, error_words, is_path, read};
 use crate::text::WORDS_MAX;
@@ -17,8 +17,8 @@ pub fn redfish_reply(bytes: &[u8]) {
     };
     if let Ok(system) = System::parse(bytes) {
         let value: serde_json::Value = serde_json::from_slice(bytes).unwrap_or_default();
-        assert_eq!(system.power == Power::Off, value["PowerState"] == "Off");
-        assert_eq!(system.power == Power::On, value["PowerState"] == "On");
+        assert_eq!(system.power == Reading::Off, value["PowerState"] == "Off");
+        assert_eq!(system.power == Reading::On, value["PowerState"] == "On");
         harmless(&system.uuid.0);
         assert!(system.reset.is_none_or(|reset| is_path(&reset.target)));
     }

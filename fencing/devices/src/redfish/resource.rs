@@ -1,6 +1,6 @@
 //! What a Redfish service says, read. Unknown members are passed over; a member of the wrong shape is an error with its name.
 
-use palisade_ladder::{Failure, Identity, Power};
+use palisade_ladder::{Failure, Identity, Reading};
 use serde::Deserialize;
 
 use crate::text::clean;
@@ -71,7 +71,7 @@ struct RawReset {
 pub(super) struct System {
     /// 32 lower-case hexadecimal digits; empty if the service tells none.
     pub(super) uuid: Identity,
-    pub(super) power: Power,
+    pub(super) power: Reading,
     pub(super) reset: Option<Reset>,
 }
 
@@ -102,9 +102,9 @@ impl System {
         let uuid = raw.uuid.unwrap_or_default().replace('-', "").to_ascii_lowercase();
         // DSP8010, ComputerSystem.PowerState: On, Off, PoweringOn, PoweringOff, Paused, or null. Only two of them are certain.
         let power = match raw.power.as_deref() {
-            Some("On") => Power::On,
-            Some("Off") => Power::Off,
-            Some(_) | None => Power::Unknown,
+            Some("On") => Reading::On,
+            Some("Off") => Reading::Off,
+            Some(_) | None => Reading::Unknown,
         };
         Ok(Self { uuid: Identity(clean(&uuid)), power, reset })
     }
@@ -176,13 +176,13 @@ mod tests {
     #[test]
     fn only_on_and_off_are_certain() {
         let table = [
-            ("\"On\"", Power::On),
-            ("\"Off\"", Power::Off),
-            ("\"off\"", Power::Unknown),
-            ("\"PoweringOff\"", Power::Unknown),
-            ("\"PoweringOn\"", Power::Unknown),
-            ("\"Paused\"", Power::Unknown),
-            ("null", Power::Unknown),
+            ("\"On\"", Reading::On),
+            ("\"Off\"", Reading::Off),
+            ("\"off\"", Reading::Unknown),
+            ("\"PoweringOff\"", Reading::Unknown),
+            ("\"PoweringOn\"", Reading::Unknown),
+            ("\"Paused\"", Reading::Unknown),
+            ("null", Reading::Unknown),
         ];
         for (said, power) in table {
             assert_eq!(system(said, "null", "").unwrap().power, power, "{said}");

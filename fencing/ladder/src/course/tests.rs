@@ -26,20 +26,20 @@ fn at(step: &str) -> Course {
     let first = course.poll_order(NOW).unwrap();
     if matches!(step, "read back" | "read on") {
         assert_eq!(course.handle_answer(first.command, first.attempt, Ok(Response::Acknowledged), NOW), None);
-        assert_eq!(course.poll_order(NOW).unwrap().command, Command::ReadPower, "read back at once");
+        assert_eq!(course.poll_order(NOW).unwrap().command, Command::Read, "read back at once");
     }
     course
 }
 
 fn answers() -> Vec<(&'static str, Result<Response, Failure>)> {
     let identity = |name: &str| Identity(name.into());
-    let proven = Proven { identity: identity("a1"), may_fence: true, power: Power::Off };
+    let proven = Proven { identity: identity("a1"), may_fence: true, reads: Reading::Off };
     vec![
         ("ack", Ok(Response::Acknowledged)),
         ("already", Ok(Response::AlreadySo)),
-        ("on", Ok(Response::Power(Power::On))),
-        ("off", Ok(Response::Power(Power::Off))),
-        ("unknown", Ok(Response::Power(Power::Unknown))),
+        ("on", Ok(Response::Reads(Reading::On))),
+        ("off", Ok(Response::Reads(Reading::Off))),
+        ("unknown", Ok(Response::Reads(Reading::Unknown))),
         ("proven", Ok(Response::Proven(proven))),
         ("no answer", Err(Failure::NoAnswer { waited_ms: 4000 })),
         ("unreachable", Err(Failure::Unreachable { error: "no route".into() })),
@@ -119,7 +119,7 @@ fn an_answer_to_another_attempt_changes_nothing() {
     for step in ["look first", "only if off", "off", "read back"] {
         let mut course = at(step);
         let (attempt, before) = (course.attempt(), course.state().clone());
-        for command in [Command::PowerOff, Command::PowerOn, Command::ReadPower, Command::Prove] {
+        for command in [Command::Off, Command::On, Command::Read, Command::Prove] {
             for (_, answer) in answers() {
                 assert_eq!(course.handle_answer(command, attempt + 1, answer.clone(), NOW), None);
                 assert_eq!(course.handle_answer(command, attempt.wrapping_sub(1), answer.clone(), NOW), None);
@@ -140,10 +140,10 @@ fn a_late_look_is_not_a_reading_back() {
     assert_eq!(look.deadline, NOW.after(FIRST_READING), "the look does not hold the off up");
     assert_eq!(course.handle_time(look.deadline), None);
     let off = course.poll_order(look.deadline).unwrap();
-    assert_eq!(off.command, Command::PowerOff);
-    course.handle_answer(Command::PowerOff, off.attempt, Ok(Response::Acknowledged), Time(1600));
-    assert_eq!(course.poll_order(Time(1600)).unwrap().command, Command::ReadPower);
-    course.handle_answer(Command::ReadPower, look.attempt, Ok(Response::Power(Power::Off)), Time(1601));
+    assert_eq!(off.command, Command::Off);
+    course.handle_answer(Command::Off, off.attempt, Ok(Response::Acknowledged), Time(1600));
+    assert_eq!(course.poll_order(Time(1600)).unwrap().command, Command::Read);
+    course.handle_answer(Command::Read, look.attempt, Ok(Response::Reads(Reading::Off)), Time(1601));
     assert_eq!(word(&course), "in flight");
 }
 
@@ -152,7 +152,7 @@ fn readings_back_off_from_5_ms_to_1_s_and_end_with_the_device_deadline() {
     let mut course = at("read back");
     let (mut now, mut gaps) = (NOW, Vec::new());
     while matches!(course.state(), State::Going { step: Step::ReadBack { .. }, .. }) {
-        course.handle_answer(Command::ReadPower, course.attempt(), Ok(Response::Power(Power::On)), now);
+        course.handle_answer(Command::Read, course.attempt(), Ok(Response::Reads(Reading::On)), now);
         let wake = course.wake().unwrap();
         gaps.push(wake.since(now).0);
         now = wake;
@@ -168,7 +168,7 @@ fn a_device_is_tried_as_often_as_planned_and_no_more() {
     let mut now = NOW;
     for attempt in 1..=2 {
         let order = course.poll_order(now).unwrap();
-        assert_eq!((order.command, order.attempt), (Command::PowerOff, attempt));
+        assert_eq!((order.command, order.attempt), (Command::Off, attempt));
         course.handle_answer(order.command, attempt, Err(Failure::Refused { code: "0xc0".into() }), now);
         now = now.after(TRY_PAUSE);
     }
@@ -184,7 +184,7 @@ fn an_acknowledgement_without_any_reading_is_assumed_and_said_so() {
         let order = course.poll_order(now);
         assumed.extend(course.handle_time(now));
         if let Some(order) = order
-            && order.command == Command::PowerOff
+            && order.command == Command::Off
         {
             assumed.extend(course.handle_answer(
                 order.command,
@@ -202,14 +202,14 @@ fn an_acknowledgement_without_any_reading_is_assumed_and_said_so() {
 /// SAFE-8
 #[test]
 fn power_counts_as_cut_unless_it_was_off_before() {
-    let run = |opening, look: Option<Power>, off: Result<Response, Failure>| {
+    let run = |opening, look: Option<Reading>, off: Result<Response, Failure>| {
         let mut course = course(Goal::Off(opening));
         if let Some(power) = look {
             let order = course.poll_order(NOW).unwrap();
-            course.handle_answer(order.command, order.attempt, Ok(Response::Power(power)), NOW);
+            course.handle_answer(order.command, order.attempt, Ok(Response::Reads(power)), NOW);
         }
         let order = course.poll_order(NOW).unwrap();
-        assert_eq!(order.command, Command::PowerOff);
+        assert_eq!(order.command, Command::Off);
         course.handle_answer(order.command, order.attempt, off, NOW);
         course.switched()
     };
@@ -218,10 +218,10 @@ fn power_counts_as_cut_unless_it_was_off_before() {
     assert!(!run(Opening::CutAtOnce, None, Ok(Response::AlreadySo)));
     assert!(run(Opening::CutAtOnce, None, late()), "it may have acted");
     assert!(!run(Opening::CutAtOnce, None, Err(Failure::LoginRefused { at: "RAKP 2".into() })));
-    assert!(run(Opening::LookFirst, Some(Power::On), Ok(Response::Acknowledged)));
-    assert!(run(Opening::LookFirst, Some(Power::Unknown), Ok(Response::Acknowledged)));
-    assert!(!run(Opening::LookFirst, Some(Power::Off), Ok(Response::Acknowledged)));
-    assert!(!run(Opening::OnlyIfOff, Some(Power::Off), Ok(Response::Acknowledged)));
+    assert!(run(Opening::LookFirst, Some(Reading::On), Ok(Response::Acknowledged)));
+    assert!(run(Opening::LookFirst, Some(Reading::Unknown), Ok(Response::Acknowledged)));
+    assert!(!run(Opening::LookFirst, Some(Reading::Off), Ok(Response::Acknowledged)));
+    assert!(!run(Opening::OnlyIfOff, Some(Reading::Off), Ok(Response::Acknowledged)));
 }
 
 /// SAFE-8
@@ -229,12 +229,12 @@ fn power_counts_as_cut_unless_it_was_off_before() {
 fn with_the_budget_spent_a_host_that_reads_on_is_looked_at_and_never_cut() {
     let mut course = course(Goal::Off(Opening::OnlyIfOff));
     let (mut now, mut notes) = (NOW, Vec::new());
-    for reads in [Power::On, Power::On, Power::Unknown, Power::On] {
+    for reads in [Reading::On, Reading::On, Reading::Unknown, Reading::On] {
         let order = course.poll_order(now).unwrap();
-        assert_eq!(order.command, Command::ReadPower);
-        notes.extend(course.handle_answer(order.command, order.attempt, Ok(Response::Power(reads)), now));
+        assert_eq!(order.command, Command::Read);
+        notes.extend(course.handle_answer(order.command, order.attempt, Ok(Response::Reads(reads)), now));
         now = course.wake().unwrap();
     }
-    let told = [Power::On, Power::Unknown, Power::On].map(|reads| Note::Withheld { reads });
+    let told = [Reading::On, Reading::Unknown, Reading::On].map(|reads| Note::Withheld { reads });
     assert_eq!(notes, told, "told when it changes");
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::course::{SETTLE_DEADLINES, TRY_PAUSE};
-use crate::{Evidence, Identity, Level, Opening, ProofKind};
+use crate::{Effect, Evidence, Identity, Level, Opening, ProofKind};
 use palisade_proto::HostId;
 use proptest::prelude::*;
 
@@ -16,6 +16,7 @@ fn plan(levels: &[&[u16]]) -> Plan {
     let device = |id: &u16| PlannedDevice { id: DeviceId(*id), deadline: DEADLINE, retries: 2 };
     let level = |ids: &&[u16]| Level { devices: ids.iter().map(device).collect() };
     Plan {
+        effect: Effect::Power,
         levels: levels.iter().map(level).collect(),
         opening: Opening::CutAtOnce,
         after_off: After::On,
@@ -40,13 +41,13 @@ fn is_proven(outcome: &Option<Outcome>) -> bool {
 fn off_acknowledged_and_read_back_is_the_proof() {
     let mut fence = Fence::new(victim(), plan(&[&[1]]), Time(0));
     let off = fence.poll_order(Time(0)).unwrap();
-    assert_eq!((off.command, off.deadline), (Command::PowerOff, Time(4000)));
+    assert_eq!((off.command, off.deadline), (Command::Off, Time(4000)));
     assert_eq!(fence.poll_order(Time(0)), None, "one order at a time");
     answer(&mut fence, off, Ok(Response::Acknowledged), Time(10));
     assert_eq!(fence.poll_outcome(), None, "an acknowledgement says nothing");
     let read = fence.poll_order(Time(10)).unwrap();
-    assert_eq!(read.command, Command::ReadPower);
-    answer(&mut fence, read, Ok(Response::Power(Power::Off)), Time(20));
+    assert_eq!(read.command, Command::Read);
+    answer(&mut fence, read, Ok(Response::Reads(Reading::Off)), Time(20));
     let Some(Outcome::Proven(proof)) = fence.poll_outcome() else { panic!() };
     assert_eq!((proof.victim(), proof.kind(), proof.at()), (victim(), ProofKind::PowerOff, Time(20)));
     assert!(proof.kills() && proof.spent_budget());
@@ -61,7 +62,7 @@ fn a_host_that_was_off_already_is_proven_and_costs_no_budget() {
     let off = fence.poll_order(Time(0)).unwrap();
     answer(&mut fence, off, Ok(Response::AlreadySo), Time(10));
     let read = fence.poll_order(Time(10)).unwrap();
-    answer(&mut fence, read, Ok(Response::Power(Power::Off)), Time(20));
+    answer(&mut fence, read, Ok(Response::Reads(Reading::Off)), Time(20));
     let Some(Outcome::Proven(proof)) = fence.poll_outcome() else { panic!() };
     assert!(!proof.spent_budget());
 }
@@ -75,7 +76,7 @@ fn every_device_of_a_level_must_read_off() {
         answer(&mut fence, off, Ok(Response::Acknowledged), Time(10));
         let read = fence.poll_order(Time(10)).unwrap();
         assert_eq!(read.device, off.device);
-        answer(&mut fence, read, Ok(Response::Power(Power::Off)), Time(20));
+        answer(&mut fence, read, Ok(Response::Reads(Reading::Off)), Time(20));
         assert_eq!(is_proven(&fence.poll_outcome()), index == 1);
     }
 }
@@ -92,13 +93,64 @@ fn the_next_level_works_when_one_cannot() {
     let Some(Outcome::LevelFailed { level: 0, setbacks }) = fence.poll_outcome() else { panic!() };
     assert_eq!(setbacks[1], (DeviceId(2), Setback::Stopped), "its sibling is stopped");
     let off = fence.poll_order(now).unwrap();
-    assert_eq!((off.device, off.command), (DeviceId(3), Command::PowerOff));
+    assert_eq!((off.device, off.command), (DeviceId(3), Command::Off));
     answer(&mut fence, hanging[1], Ok(Response::Acknowledged), now);
     assert_eq!(fence.poll_order(now), None, "the old level's late answer starts nothing");
     answer(&mut fence, off, Ok(Response::Acknowledged), now);
     let read = fence.poll_order(now).unwrap();
-    answer(&mut fence, read, Ok(Response::Power(Power::Off)), now);
+    answer(&mut fence, read, Ok(Response::Reads(Reading::Off)), now);
     assert!(is_proven(&fence.poll_outcome()));
+}
+
+/// SAFE-4, DESIGN "Proof": what is proven is what the devices take, and isolation is not death.
+#[test]
+fn a_fence_proves_what_its_devices_take() {
+    for (effect, kind) in
+        [(Effect::Storage, ProofKind::StorageRevoked), (Effect::Network, ProofKind::NetworkCut)]
+    {
+        let mut fence = Fence::new(victim(), Plan { effect, ..plan(&[&[1, 2]]) }, Time(0));
+        for device in [1, 2] {
+            let off = fence.poll_order(Time(0)).unwrap();
+            assert_eq!((off.device, off.command), (DeviceId(device), Command::Off));
+            answer(&mut fence, off, Ok(Response::Acknowledged), Time(10));
+            let read = fence.poll_order(Time(10)).unwrap();
+            assert_eq!(fence.poll_outcome(), None, "one path is still open");
+            answer(&mut fence, read, Ok(Response::Reads(Reading::Off)), Time(20));
+        }
+        let Some(Outcome::Proven(proof)) = fence.poll_outcome() else { panic!() };
+        assert_eq!((proof.kind(), proof.kills(), proof.spent_budget()), (kind, false, true));
+        assert!(
+            proof.to_string().contains("no more: device 1 acknowledged, then read off, device 2"),
+            "{proof}"
+        );
+    }
+}
+
+/// A path is opened only once nothing that was sent earlier can still close it, or open it after a later cut.
+#[test]
+fn a_restore_gives_back_at_every_device_and_tells_when_it_is_settled() {
+    let mut fence =
+        Fence::restore(victim(), Plan { effect: Effect::Network, ..plan(&[&[1], &[2]]) }, Time(0));
+    assert!(!fence.is_done());
+    let first = fence.poll_order(Time(0)).unwrap();
+    assert_eq!((first.device, first.command), (DeviceId(2), Command::On), "the last level first");
+    let second = fence.poll_order(Time(0)).unwrap();
+    answer(&mut fence, second, Ok(Response::AlreadySo), Time(5));
+    let read = fence.poll_order(Time(5)).unwrap();
+    answer(&mut fence, read, Ok(Response::Reads(Reading::On)), Time(6));
+    // The other one stays without an answer, is sent again, and reads on.
+    fence.handle_time(Time(4000));
+    let look = fence.poll_order(Time(4100)).unwrap();
+    assert_eq!(look.command, Command::Read, "first an answer to anything");
+    answer(&mut fence, look, Ok(Response::Reads(Reading::On)), Time(4101));
+    let again = fence.poll_order(Time(4101)).unwrap();
+    answer(&mut fence, again, Ok(Response::AlreadySo), Time(4102));
+    let read = fence.poll_order(Time(4102)).unwrap();
+    answer(&mut fence, read, Ok(Response::Reads(Reading::On)), Time(4103));
+    let restored: Vec<_> = std::iter::from_fn(|| fence.poll_outcome()).collect();
+    assert_eq!(restored, [2, 1].map(|device| Outcome::Restored { device: DeviceId(device) }));
+    assert!(fence.is_done());
+    assert_eq!(fence.settled_at(), Time(4000).after(DEADLINE.times(SETTLE_DEADLINES)));
 }
 
 #[test]
@@ -162,7 +214,7 @@ fn a_withdrawn_order_comes_again() {
     let mut fence = Fence::new(victim(), plan(&[&[1]]), Time(0));
     for _ in 0..10 {
         let now = fence.wake().unwrap();
-        assert_eq!(fence.poll_order(now).unwrap().command, Command::PowerOff);
+        assert_eq!(fence.poll_order(now).unwrap().command, Command::Off);
         fence.withdraw(DeviceId(1), now);
         assert_eq!(fence.poll_order(now), None, "after a pause");
         assert!(!fence.has_cut());
@@ -172,26 +224,26 @@ fn a_withdrawn_order_comes_again() {
 #[test]
 fn power_comes_back_only_once_no_unanswered_off_can_execute() {
     let mut fence = Fence::new(victim(), plan(&[&[1]]), Time(0));
-    assert!(!fence.power_on_phase(Time(0)), "not before a proof");
+    assert!(!fence.give_back(Time(0)), "not before a proof");
     let _lost = fence.poll_order(Time(0)).unwrap();
     fence.handle_time(Time(4000));
     let look = fence.poll_order(Time(4100)).unwrap();
-    answer(&mut fence, look, Ok(Response::Power(Power::On)), Time(4105));
+    answer(&mut fence, look, Ok(Response::Reads(Reading::On)), Time(4105));
     let off = fence.poll_order(Time(4105)).unwrap();
     answer(&mut fence, off, Ok(Response::AlreadySo), Time(4110));
     let read = fence.poll_order(Time(4110)).unwrap();
-    answer(&mut fence, read, Ok(Response::Power(Power::Off)), Time(4120));
+    answer(&mut fence, read, Ok(Response::Reads(Reading::Off)), Time(4120));
     let Some(Outcome::Proven(proof)) = fence.poll_outcome() else { panic!() };
     assert!(proof.spent_budget(), "the lost off may have cut it");
-    assert!(fence.power_on_phase(Time(4120)));
+    assert!(fence.give_back(Time(4120)));
     let settled = Time(4000).after(DEADLINE.times(SETTLE_DEADLINES));
     assert_eq!((fence.poll_order(Time(4120)), fence.wake()), (None, Some(settled)));
     let on = fence.poll_order(settled).unwrap();
-    assert_eq!(on.command, Command::PowerOn);
+    assert_eq!(on.command, Command::On);
     answer(&mut fence, on, Ok(Response::Acknowledged), settled);
     let read = fence.poll_order(settled).unwrap();
-    answer(&mut fence, read, Ok(Response::Power(Power::On)), settled);
-    assert_eq!(fence.poll_outcome(), Some(Outcome::PowerRestored { device: DeviceId(1) }));
+    answer(&mut fence, read, Ok(Response::Reads(Reading::On)), settled);
+    assert_eq!(fence.poll_outcome(), Some(Outcome::Restored { device: DeviceId(1) }));
     assert!(fence.is_done() && fence.poll_order(settled).is_none());
 }
 
@@ -203,7 +255,7 @@ fn an_unanswered_off_is_followed_by_looks_until_the_device_answers() {
     let mut offs = 0;
     for _ in 0..40 {
         if let Some(order) = fence.poll_order(now) {
-            offs += usize::from(order.command == Command::PowerOff);
+            offs += usize::from(order.command == Command::Off);
         }
         now = fence.wake().unwrap();
     }
@@ -214,27 +266,29 @@ fn an_unanswered_off_is_followed_by_looks_until_the_device_answers() {
         }
         now = fence.wake().unwrap();
     };
-    assert_eq!(look.command, Command::ReadPower);
-    answer(&mut fence, look, Ok(Response::Power(Power::On)), now);
-    assert_eq!(fence.poll_order(now).unwrap().command, Command::PowerOff);
+    assert_eq!(look.command, Command::Read);
+    answer(&mut fence, look, Ok(Response::Reads(Reading::On)), now);
+    assert_eq!(fence.poll_order(now).unwrap().command, Command::Off);
 }
 
 #[test]
 fn a_plan_that_leaves_the_power_off_never_gives_it_back() {
     let mut fence = Fence::new(victim(), Plan { after_off: After::Off, ..plan(&[&[1]]) }, Time(0));
-    for reply in [Response::Acknowledged, Response::Power(Power::Off)] {
+    for reply in [Response::Acknowledged, Response::Reads(Reading::Off)] {
         let order = fence.poll_order(Time(0)).unwrap();
         answer(&mut fence, order, Ok(reply), Time(0));
     }
     assert!(is_proven(&fence.poll_outcome()));
-    assert!(!fence.power_on_phase(Time(1)));
+    assert!(!fence.give_back(Time(1)));
 }
 
 #[test]
 fn an_abandoned_fence_names_the_orders_to_cancel() {
     let mut fence = Fence::new(victim(), plan(&[&[1, 2]]), Time(0));
     let order = fence.poll_order(Time(0)).unwrap();
-    assert_eq!(fence.abandon(), Abandoned { victim: victim(), in_flight: vec![order.device] });
+    let settled_at = Time(7).after(DEADLINE.times(SETTLE_DEADLINES));
+    let left = Abandoned { victim: victim(), in_flight: vec![order.device], settled_at };
+    assert_eq!(fence.abandon(Time(7)), left);
 }
 
 /// SAFE-8: found by the simulation (seed 1549): standing was lost between an off and its answer, the next fence found the host
@@ -243,10 +297,10 @@ fn an_abandoned_fence_names_the_orders_to_cancel() {
 fn an_off_in_flight_may_have_cut() {
     let mut fence = Fence::new(victim(), Plan { opening: Opening::LookFirst, ..plan(&[&[1]]) }, Time(0));
     let look = fence.poll_order(Time(0)).unwrap();
-    answer(&mut fence, look, Ok(Response::Power(Power::On)), Time(10));
+    answer(&mut fence, look, Ok(Response::Reads(Reading::On)), Time(10));
     assert!(!fence.has_cut());
     let off = fence.poll_order(Time(10)).unwrap();
-    assert!(off.command == Command::PowerOff && fence.has_cut());
+    assert!(off.command == Command::Off && fence.has_cut());
     fence.withdraw(off.device, Time(11));
     assert!(!fence.has_cut(), "it was not sent");
 }
@@ -276,9 +330,9 @@ fn any_answer(n: u8) -> Result<Response, Failure> {
     match n {
         0 => Ok(Response::Acknowledged),
         1 => Ok(Response::AlreadySo),
-        2 => Ok(Response::Power(Power::Off)),
-        3 => Ok(Response::Power(Power::On)),
-        4 => Ok(Response::Power(Power::Unknown)),
+        2 => Ok(Response::Reads(Reading::Off)),
+        3 => Ok(Response::Reads(Reading::On)),
+        4 => Ok(Response::Reads(Reading::Unknown)),
         5 => Err(Failure::NoAnswer { waited_ms: 1 }),
         6 => refused(),
         _ => Err(Failure::Garbage { detail: "noise".into() }),
@@ -306,7 +360,7 @@ proptest! {
                 Act::Wait(ms) => now = now.after(Duration::ms(ms)),
                 Act::Poll => if let Some(order) = fence.poll_order(now) {
                     prop_assert!(order.command != Command::Prove);
-                    prop_assert!(order.command != Command::PowerOn, "never a cycle");
+                    prop_assert!(order.command != Command::On, "never a cycle");
                     prop_assert!(order.deadline > now);
                     orders.push(order);
                     log.push((order, "sent"));
@@ -315,7 +369,7 @@ proptest! {
                     fence.withdraw(order.device, now);
                 },
                 Act::Answer(back, n) => if let Some(order) = orders.iter().rev().nth(back).copied() {
-                    let fits = if order.command == Command::PowerOff { n <= 1 } else { n == 2 };
+                    let fits = if order.command == Command::Off { n <= 1 } else { n == 2 };
                     log.push((order, if fits { "good" } else { "bad" }));
                     answer(&mut fence, order, any_answer(n), now);
                 },
@@ -332,10 +386,10 @@ proptest! {
                                 && order.command == want && *said == what
                         }).map(|(at, _)| at).collect::<Vec<_>>()
                     };
-                    let answered = of(Command::PowerOff, "good");
+                    let answered = of(Command::Off, "good");
                     prop_assert!(!answered.is_empty());
-                    let sent = of(Command::ReadPower, "sent");
-                    let read = of(Command::ReadPower, "good");
+                    let sent = of(Command::Read, "sent");
+                    let read = of(Command::Read, "good");
                     prop_assert!(sent.iter().any(|sent| sent > &answered[0]) , "read sent after the answer to the off");
                     prop_assert!(read.iter().any(|read| read > &answered[0]));
                 }
@@ -351,7 +405,7 @@ proptest! {
         while now < Time(600_000) {
             while let Some(order) = fence.poll_order(now) {
                 orders += 1;
-                if seed != 0 && order.command == Command::PowerOff {
+                if seed != 0 && order.command == Command::Off {
                     answer(&mut fence, order, any_answer(seed), now);
                 }
             }

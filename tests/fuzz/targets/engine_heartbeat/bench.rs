@@ -225,16 +225,13 @@ impl Bench {
 
     /// SAFE-2 and SAFE-5: a power order has standing, and its intent is durable.
     fn ordered(&mut self, order: DeviceOrder) {
-        if matches!(order.command, Command::PowerOff | Command::PowerOn) {
+        if matches!(order.command, Command::Off | Command::On) {
             let until = order.standing_until.expect("a power order without an end to its standing");
             assert!(until > self.now(), "{:?} of host {} without standing", order.command, order.host);
             let device = self.cluster.devices().get(usize::from(order.device.0)).unwrap().name().to_owned();
             self.spend(&Intent::Order { device, command: order.command });
         }
-        assert!(
-            order.host != self.engine.me().host || order.command != Command::PowerOff,
-            "it fences itself"
-        );
+        assert!(order.host != self.engine.me().host || order.command != Command::Off, "it fences itself");
         self.orders.push(order);
     }
 

@@ -1,6 +1,6 @@
 //! A BMC that follows a script: honest where the script is silent, and else late, deaf, damaged or lying.
 
-use palisade_ladder::Power;
+use palisade_ladder::Reading;
 use palisade_proto::fuzz::Bytes;
 
 use super::super::Suite;
@@ -19,7 +19,7 @@ const APP: u8 = 0x06;
 #[derive(Default)]
 pub(super) struct Told {
     /// Readings of the power.
-    pub(super) readings: Vec<Power>,
+    pub(super) readings: Vec<Reading>,
     /// Acknowledged orders: true is on.
     pub(super) acknowledged: Vec<bool>,
     /// Orders that came, each copy.
@@ -208,7 +208,7 @@ impl<'script> Bmc<'script> {
     fn note(&mut self, netfn: u8, command: u8, data: &[u8], completion: u8, answer: &[u8]) {
         match (netfn, command, completion) {
             (CHASSIS, 0x01, 0) if answer.len() >= 3 => {
-                self.told.readings.push(if answer[0] & 1 == 1 { Power::On } else { Power::Off });
+                self.told.readings.push(if answer[0] & 1 == 1 { Reading::On } else { Reading::Off });
             }
             (CHASSIS, 0x02, 0 | 0xcf) => self.told.acknowledged.push(data.first() == Some(&1)),
             (APP, 0x37, 0) if answer == GUID => self.named_itself = true,

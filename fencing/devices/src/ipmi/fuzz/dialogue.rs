@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
-use palisade_ladder::{Command, Failure, Power, Response};
+use palisade_ladder::{Command, Failure, Reading, Response};
 use palisade_proto::fuzz::{Bytes, check_words};
 use tokio::net::UdpSocket;
 use tokio::time::Instant;
@@ -63,10 +63,10 @@ async fn serve(socket: &UdpSocket, bmc: &RefCell<Bmc<'_>>) {
 async fn converse(device: &mut Ipmi, commands: &[u8], bmc: &RefCell<Bmc<'_>>) {
     for command in commands {
         let command = match command % 4 {
-            0 => Command::PowerOff,
-            1 => Command::ReadPower,
+            0 => Command::Off,
+            1 => Command::Read,
             2 => Command::Prove,
-            _ => Command::PowerOn,
+            _ => Command::On,
         };
         bmc.borrow_mut().told = Told::default();
         let began = Instant::now();
@@ -81,19 +81,19 @@ async fn converse(device: &mut Ipmi, commands: &[u8], bmc: &RefCell<Bmc<'_>>) {
 }
 
 fn judge(command: Command, result: &Result<Response, Failure>, bmc: &Bmc<'_>) {
-    let (told, on) = (&bmc.told, command == Command::PowerOn);
-    let wanted = if on { Power::On } else { Power::Off };
+    let (told, on) = (&bmc.told, command == Command::On);
+    let wanted = if on { Reading::On } else { Reading::Off };
     assert!(bmc.named_itself || told.ordered.is_empty(), "SAFE-4: ordered without knowing whom");
     assert!(told.ordered.len() <= ORDER_COPIES_MAX as usize + BUSY_MAX, "{} copies", told.ordered.len());
     match command {
-        Command::PowerOff | Command::PowerOn => assert!(told.ordered.iter().all(|ordered| *ordered == on)),
-        Command::ReadPower | Command::Prove => assert!(told.ordered.is_empty(), "a question is an order"),
+        Command::Off | Command::On => assert!(told.ordered.iter().all(|ordered| *ordered == on)),
+        Command::Read | Command::Prove => assert!(told.ordered.is_empty(), "a question is an order"),
     }
     match result {
         Ok(Response::Acknowledged) => assert!(told.acknowledged.contains(&on), "nobody acknowledged"),
         Ok(Response::AlreadySo) => assert!(told.readings.contains(&wanted), "SAFE-4: nobody said so"),
-        Ok(Response::Power(Power::Unknown)) => {}
-        Ok(Response::Power(power)) => assert!(told.readings.contains(power), "SAFE-4: nobody read {power:?}"),
+        Ok(Response::Reads(Reading::Unknown)) => {}
+        Ok(Response::Reads(power)) => assert!(told.readings.contains(power), "SAFE-4: nobody read {power:?}"),
         Ok(Response::Proven(proven)) => {
             assert!(bmc.named_itself && proven.may_fence);
             assert_eq!(proven.identity.0, "a1".repeat(16));

@@ -1,0 +1,172 @@
+//! Isolation (PROTOCOL, "Isolation"): a host that cannot be proven dead is cut from what it could harm. It stays counted, and whoever
+//! is cut never gets its paths back in that life.
+
+use palisade_ladder::{Effect, Fence, Proof};
+use palisade_proto::message::Presence;
+use palisade_proto::mutant::{self, Mutant};
+use palisade_proto::{Heartbeat, HostId, Incarnation, WorkloadId};
+
+use super::super::Engine;
+use super::Purpose;
+use crate::config::Device;
+use crate::record::Event;
+
+impl Engine {
+    /// The one way beside its power in which a host can be cut off.
+    pub(super) fn isolation_of(&self, host: HostId) -> Option<Effect> {
+        self.cluster.devices_of(host).map(Device::effect).find(|effect| *effect != Effect::Power)
+    }
+
+    /// Begins it once the ladder has come to it: at once in a race, or where its level comes first; else when a level of power has
+    /// failed.
+    pub(super) fn begin_isolation(&mut self, who: Incarnation) {
+        let Some(effect) = self.isolation_of(who.host) else { return };
+        let Some(running) = self.fences.running.get(&who) else { return };
+        if running.isolation.is_some() || running.power.has_proven() || self.electorate.cut().contains(&who) {
+            return;
+        }
+        // "A cut of x is ordered only after its sender heard x say admitted": before that its paths may yet be opened.
+        let spoke = self
+            .heartbeat_of(who)
+            .is_some_and(|heartbeat| matches!(heartbeat.presence, Presence::Admitted | Presence::Away));
+        let first = |effect| self.devices_of(who.host, effect).map(|(_, device)| device.level()).min();
+        let races = self.devices_of(who.host, effect).any(|(_, device)| device.races());
+        let comes_first = first(Effect::Power).is_some_and(|power| first(effect) < Some(power));
+        let begins = races || comes_first || running.power_failed;
+        if !spoke || !begins {
+            return;
+        }
+        let plan = self.plan(who.host, effect, running.opening);
+        let now = self.now;
+        if let Some(running) = self.fences.running.get_mut(&who) {
+            running.isolation = Some(Fence::new(who, plan, now));
+        }
+    }
+
+    /// Takes a proof that the victim reaches its storage, or the network, no more.
+    pub(super) fn isolate(&mut self, proof: Proof) {
+        let victim = proof.victim();
+        if proof.spent_budget() {
+            self.spend_budget(victim);
+        }
+        let event = Event::Isolated {
+            victim: self.who(victim),
+            proof: proof.kind().to_string(),
+            evidence: self.in_words(&proof),
+            frees: self.freed_by(victim),
+        };
+        if self.electorate.isolate(proof) {
+            self.record(event);
+            self.dirty = true;
+        }
+        if let Some(effect) = self.isolation_of(victim.host).filter(|_| mutant::on(Mutant::CutOpenedAgain)) {
+            self.begin_restore(victim.host, effect, victim);
+        }
+    }
+
+    /// "C(h): the cut incarnations, in /run, gossiped for members of E". Only from whoever reads the same devices out of its
+    /// configuration.
+    pub(in crate::engine) fn learn_cuts(&mut self, heartbeat: &Heartbeat) {
+        if heartbeat.digest != self.digest {
+            return;
+        }
+        for who in heartbeat.cut.iter() {
+            if !self.electorate.learn_cut(who) {
+                continue;
+            }
+            self.spend_budget(who);
+            self.dirty = true;
+            if who != self.me {
+                let proof = self.isolation_of(who.host).map_or("isolation", |effect| effect.proves().name());
+                let event = Event::Isolated {
+                    victim: self.who(who),
+                    proof: proof.to_owned(),
+                    evidence: format!(
+                        "the word of {}, which holds the proof",
+                        self.name(heartbeat.from.host)
+                    ),
+                    frees: self.freed_by(who),
+                };
+                self.record(event);
+            }
+        }
+        // "It is never opened again for that incarnation: an x that hears x in C stops its workloads, leaves, and rejoins as a new
+        // life."
+        if heartbeat.cut.contains(self.me) && !mutant::on(Mutant::CutLifeGoesOn) {
+            let why = format!("{} has cut this life off", self.name(heartbeat.from.host));
+            self.end_this_life(&why);
+        }
+    }
+
+    /// Whether an incarnation that is counted and lives can do a workload no harm any more: "counts, for w alone, as x having said
+    /// that it does not run w".
+    pub(in crate::engine) fn is_harmless_to(&self, who: Incarnation, id: WorkloadId) -> bool {
+        self.electorate.cut().contains(&who) && self.isolation_frees(who.host, id)
+    }
+
+    /// Whether cutting this host off, in the way that its devices can, frees a workload: whichever level proved it.
+    fn isolation_frees(&self, host: HostId, id: WorkloadId) -> bool {
+        let Some(effect) = self.isolation_of(host) else { return false };
+        let Some(workload) = self.cluster.workload(id) else { return false };
+        if mutant::on(Mutant::CutFreesAll) {
+            return true;
+        }
+        workload.proofs().contains(&effect)
+            && match effect {
+                Effect::Power => false,
+                Effect::Network => true,
+                Effect::Storage => self.devices_of(host, effect).all(|(_, level)| {
+                    let of_level = || {
+                        self.devices_of(host, effect).filter(|(_, device)| device.level() == level.level())
+                    };
+                    let taken =
+                        |storage: &String| of_level().any(|(_, device)| device.storage().contains(storage));
+                    workload.storage().iter().all(taken)
+                }),
+            }
+    }
+
+    fn freed_by(&self, who: Incarnation) -> Vec<crate::record::What> {
+        let frees = |id: &WorkloadId| self.isolation_frees(who.host, *id);
+        self.cluster
+            .workloads()
+            .iter()
+            .map(crate::config::Workload::id)
+            .filter(frees)
+            .map(|id| self.what(id))
+            .collect()
+    }
+
+    /// The fence goes no further. What it began to close may be closed: nobody opens it again in that life.
+    pub(super) fn abandon_isolation(&mut self, who: Incarnation) {
+        let isolation = self.fences.running.get_mut(&who).and_then(|running| running.isolation.take());
+        let Some(fence) = isolation else { return };
+        let half = fence.has_cut() && !fence.has_proven();
+        if fence.has_cut() {
+            self.spend_budget(who);
+        }
+        let in_flight = fence.abandon(self.now).in_flight;
+        self.cancel(Purpose::Fence(who), &in_flight);
+        if half && self.electorate.is_living(who) {
+            let name = self.name(who.host);
+            let what = format!(
+                "the isolation of {name} was begun and not ended: if it lacks its storage or network now, restart its host"
+            );
+            self.alarms.raise_for(&mut self.actions, format!("half {}", who.host), what);
+        }
+    }
+
+    /// Its power is proven off: what else was closed is opened for the next life of its host.
+    pub(super) fn end_isolation(&mut self, who: Incarnation) {
+        let began = self
+            .fences
+            .running
+            .get(&who)
+            .and_then(|running| running.isolation.as_ref())
+            .is_some_and(|isolation| isolation.has_cut() || isolation.has_proven());
+        self.abandon_isolation(who);
+        if let Some(effect) = self.isolation_of(who.host).filter(|_| began) {
+            self.begin_restore(who.host, effect, who);
+        }
+    }
+}
