@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use palisade_tests::lab::hardware::Hardware;
 use palisade_tests::lab::trouble::Result;
-use palisade_tests::lab::{Lab, bmc, cleanup, inside, power, wait, workload};
+use palisade_tests::lab::{Lab, bmc, cleanup, inside, port, power, wait, workload};
 use palisade_tests::measure::{bench, demo, quiet};
 use palisade_tests::scenario::{self, parse};
 
@@ -78,6 +78,12 @@ enum Command {
         /// The order.
         order: String,
     },
+    /// (of the hosts) The fence agent of the switch that they are plugged into.
+    #[command(hide = true)]
+    FencePort {
+        /// How many ports each host has.
+        links: usize,
+    },
     /// Switches a host on or off by hand.
     #[command(hide = true)]
     Power {
@@ -126,6 +132,9 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Chassis { dir, words } => bmc::chassis(&dir, &words)?,
         Command::Workload { name, order } => {
             return workload::main(&name, &order).map(|code| ExitCode::from(u8::try_from(code).unwrap_or(1)));
+        }
+        Command::FencePort { links } => {
+            return port::main(links).map(ExitCode::from);
         }
         Command::Power { dir, order } if order == "on" => power::Machine::load(&dir)?.switch_on()?,
         Command::Power { dir, .. } => power::Machine::load(&dir)?.switch_off()?,

@@ -9,6 +9,7 @@ use super::bmc;
 use super::hardware::{self, Hardware};
 use super::network::BROKER_ADDRESS;
 use super::packets::PEER_PORT;
+use super::port;
 use super::shell;
 use super::trouble::{Context, Result};
 
@@ -118,6 +119,14 @@ pub fn render(hardware: &Hardware, known: &[String], machines: &[u8]) -> Result<
         };
         let settings = bmc.map(|bmc| bmc.settings.to_string()).unwrap_or_default();
         let _ = writeln!(file, "[[device]]\nname = \"bmc-{host}\"\nfences = \"{host}\"\n{how}\n{settings}");
+        if let Some(settings) = &hardware.switch {
+            let _ = writeln!(
+                file,
+                "[[device]]\nname = \"port-{host}\"\nkind = \"agent\"\nfences = \"{host}\"\nagent = \"{}\"\n\
+                 options = {{ plug = \"{host}\" }}\nproof = \"network_cut\"\n{settings}",
+                port::AGENT
+            );
+        }
     }
     let lab = std::env::current_exe().during("the lab's own binary")?;
     for (id, workload) in hardware.workload.iter().enumerate() {

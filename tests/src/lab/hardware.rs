@@ -44,6 +44,8 @@ pub struct Hardware {
     /// BMCs that differ from an honest one, by host.
     #[serde(default)]
     pub bmc: BTreeMap<String, Bmc>,
+    /// Present: each host's port on the switch is a second fence device, with these settings in its table.
+    pub switch: Option<toml::Table>,
     /// Hosts whose /var/lib/palisade is a disk of its own.
     #[serde(default)]
     pub disk: BTreeMap<String, Disk>,
@@ -130,6 +132,7 @@ impl Hardware {
             timing: toml::Table::new(),
             fencing: toml::Table::new(),
             bmc: BTreeMap::new(),
+            switch: None,
             disk: BTreeMap::new(),
             workload: vec![workload],
         }

@@ -24,6 +24,9 @@ use super::trouble::{Context, Result};
 /// As `RestartSec=` in the shipped unit: how long after a crash the agent starts again.
 const RESTART_AFTER: Duration = Duration::from_millis(100);
 
+/// Where the hosts' fence agent finds the namespace of the bridges.
+pub(super) const SWITCH: &str = "/mnt/switch";
+
 /// Where workloads find the directory that all hosts share.
 pub const SHARED: &str = "/srv";
 
@@ -62,6 +65,9 @@ fn lay_out(machine: &Machine) -> Result<()> {
         bind(&outer, inner)?;
     }
     bind(&machine.shared, SHARED)?;
+    // The switch is reached past the host's own wires.
+    shell::write(Path::new(SWITCH), "", 0o600)?;
+    bind(&Path::new("/run/netns").join(&machine.switch_netns), SWITCH)?;
     fresh("tmpfs", "/run", Some("mode=755"))?;
     sethostname(&machine.name).during("host name")
 }

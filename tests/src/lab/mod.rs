@@ -12,6 +12,7 @@ pub mod inside;
 pub mod journal;
 pub mod network;
 pub mod packets;
+pub mod port;
 pub mod power;
 pub mod services;
 pub mod shell;
@@ -173,6 +174,10 @@ impl Lab {
         fs::copy(&self.binaries.palisade, dir.join("palisade")).during("copying the agent")?;
         let file = cluster::render(&self.hardware, known, &self.generations)?;
         cluster::install(&dir.join("etc"), &file, &self.hardware, &self.keys)?;
+        if self.hardware.switch.is_some() {
+            let script = port::script(self.hardware.links)?;
+            shell::write(&dir.join("etc/fence_port"), &script, 0o700)?;
+        }
         let machine = Machine {
             name: host.into(),
             dir,

@@ -74,6 +74,8 @@ impl Network {
             network.ends.insert(host.clone(), End { ports: ports(host, hardware.links), address: None });
         }
         shell::feed("ip", &["-n", &switch, "-batch", "-"], &batch)?;
+        let inside = format!("--net=/run/netns/{switch}");
+        shell::feed("nsenter", &[&inside, "nft", "-f", "-"], super::port::RULES)?;
 
         for (host_id, host) in hardware.hosts.iter().enumerate() {
             for link in 1..=hardware.links {
@@ -201,7 +203,7 @@ impl Network {
 }
 
 /// The ports of a host on the bridges, one a link.
-fn ports(host: &str, links: usize) -> Vec<String> {
+pub(super) fn ports(host: &str, links: usize) -> Vec<String> {
     (1..=links).map(|link| format!("{host}-{link}")).collect()
 }
 

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use super::AgentConfig;
 use super::metadata::Metadata;
 use super::process::{self, Ended};
-use crate::text::clean;
+use crate::text::{WORDS_MAX, clean};
 use crate::{Device, Warrant};
 
 /// FenceAgentAPI: how `status` ends when the host is off.
@@ -130,11 +130,15 @@ impl Driver {
 
     /// An agent that fails may have done its work all the same.
     fn failed(&self, action: &str, ended: &Ended) -> Failure {
-        let last =
-            ended.errors.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no word of why");
+        let lines = || ended.errors.lines().map(str::trim).filter(|line| !line.is_empty());
+        let all = lines().collect::<Vec<_>>().join("; ");
+        // The end of a long story says most.
+        let words =
+            if all.len() <= WORDS_MAX { all.as_str() } else { lines().next_back().unwrap_or_default() };
+        let words = if words.is_empty() { "no word of why" } else { words };
         // SAFE-6: an agent may repeat what it was given.
         let told = self.config.secrets.values().any(|secret| holds(ended.errors.as_bytes(), secret.expose()));
-        let words = if told { "its words hold a secret".to_owned() } else { clean(last.trim()) };
+        let words = if told { "its words hold a secret".to_owned() } else { clean(words) };
         let how = how(ended.status);
         Failure::Garbage { detail: format!("{} {action}: {how}: {words}", self.config.name()) }
     }

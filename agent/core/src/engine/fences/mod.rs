@@ -352,7 +352,8 @@ impl Engine {
         for who in victims {
             self.begin_isolation(who);
             // An outcome may begin something (giving the power back) that orders in the same turn.
-            while self.drive_fence(who, Effect::Power) || self.drive_fence(who, Effect::Storage) {
+            let beside = self.isolation_of(who.host).unwrap_or(Effect::Storage);
+            while self.drive_fence(who, Effect::Power) || self.drive_fence(who, beside) {
                 self.begin_isolation(who);
             }
             let Some(running) = self.fences.running.get(&who) else { continue };
