@@ -166,6 +166,15 @@ pub enum Request {
         /// Who states it: the local user.
         by: String,
     },
+    /// Let a host return that is kept out: give it its power and paths back, and end its quarantine.
+    Unfence {
+        /// The host.
+        host: HostId,
+        /// The operator's words.
+        reason: String,
+        /// Who asks: the local user.
+        by: String,
+    },
 }
 
 /// Why an operator's request was refused.
@@ -188,6 +197,15 @@ pub enum RequestRefused {
     JournalFailing(String),
     /// A fence of that host is under way.
     UnderWay,
+    /// Another host decides that.
+    NotCoordinator {
+        /// Which.
+        coordinator: String,
+    },
+    /// That host is counted: it needs no help to return, or is not proven dead yet.
+    StillCounted,
+    /// Fences are only recorded.
+    Shadow,
 }
 
 impl core::fmt::Display for RequestRefused {
@@ -204,6 +222,13 @@ impl core::fmt::Display for RequestRefused {
                 write!(f, "the journal cannot be written ({error}); no order goes out unrecorded")
             }
             Self::UnderWay => f.write_str("a fence of that host is already under way"),
+            Self::NotCoordinator { coordinator } => {
+                write!(f, "{coordinator} coordinates, and decides who returns: ask there")
+            }
+            Self::StillCounted => f.write_str(
+                "that host is counted: it is a member, or not proven dead yet, and gets nothing back before that",
+            ),
+            Self::Shadow => f.write_str("fencing is in shadow mode ([fencing] mode): nothing is switched"),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Who is counted (E), who is proven dead (D), whose paths are cut (C). Shrinks by proof alone.
 
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use palisade_ladder::Proof;
 use palisade_proto::mutant::{self, Mutant};
@@ -18,7 +18,8 @@ pub(crate) struct Electorate {
     counted: BTreeSet<Incarnation>,
     /// In the order learned.
     dead: Vec<SavedDeath>,
-    cut: BTreeSet<Incarnation>,
+    /// With the digest of the configuration that said what a cut of it takes; blank after a restart.
+    cut: BTreeMap<Incarnation, [u8; 8]>,
 }
 
 impl Electorate {
@@ -26,7 +27,7 @@ impl Electorate {
         Self {
             counted: counted.iter().copied().collect(),
             dead: dead.to_vec(),
-            cut: cut.iter().copied().collect(),
+            cut: cut.iter().map(|who| (*who, [0; 8])).collect(),
         }
     }
 
@@ -70,19 +71,29 @@ impl Electorate {
     }
 
     /// C.
-    pub(crate) fn cut(&self) -> &BTreeSet<Incarnation> {
-        &self.cut
+    pub(crate) fn cut(&self) -> impl Iterator<Item = Incarnation> + '_ {
+        self.cut.keys().copied()
     }
 
-    /// Takes a proof of isolation by value: its victim is cut until it leaves E. True if that is news.
-    pub(crate) fn isolate(&mut self, proof: Proof) -> bool {
-        let who = proof.victim();
-        !proof.kills() && self.is_living(who) && self.cut.insert(who)
+    /// Whether it is cut, by devices of whichever configuration: nobody opens its paths again.
+    pub(crate) fn is_cut(&self, who: Incarnation) -> bool {
+        self.cut.contains_key(&who)
     }
 
-    /// A member says so of one that is counted here, too. True if that is news.
-    pub(crate) fn learn_cut(&mut self, who: Incarnation) -> bool {
-        self.is_living(who) && self.cut.insert(who)
+    /// Whether it is cut by the devices of this configuration, so that this says from what.
+    pub(crate) fn is_cut_under(&self, who: Incarnation, digest: [u8; 8]) -> bool {
+        self.cut.get(&who) == Some(&digest)
+    }
+
+    /// Takes a proof of isolation by value: its victim is cut until it leaves E, from what this configuration says. True if that is
+    /// news.
+    pub(crate) fn isolate(&mut self, proof: Proof, digest: [u8; 8]) -> bool {
+        !proof.kills() && self.learn_cut(proof.victim(), digest)
+    }
+
+    /// A member of the same configuration says so of one that is counted here, too. True if that is news.
+    pub(crate) fn learn_cut(&mut self, who: Incarnation, digest: [u8; 8]) -> bool {
+        self.is_living(who) && self.cut.insert(who, digest) != Some(digest)
     }
 
     /// Counts `who` from now on. True if it was not counted.

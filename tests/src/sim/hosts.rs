@@ -243,6 +243,12 @@ impl World {
         self.request(on, Request::Fence { host, reason: "drawn".to_owned(), by: "root".to_owned() });
     }
 
+    /// Lets a host return from its quarantine; whoever does not coordinate refuses.
+    fn operator_unfences(&mut self, on: usize, victim: usize) {
+        let host = HostId::new(victim as u8).expect("few hosts");
+        self.request(on, Request::Unfence { host, reason: "mended".to_owned(), by: "root".to_owned() });
+    }
+
     /// Says that a host is dead only after a look at it.
     pub(super) fn operator_confirms(&mut self, on: usize, victim: usize) {
         if !self.machines[victim].power {
@@ -297,6 +303,9 @@ impl World {
             }
         }
         (0..self.machines.len()).for_each(|host| self.give_power(host, ms(1000)));
+        for host in (0..self.machines.len()).filter(|_| self.setup.quarantine_after > 0).collect::<Vec<_>>() {
+            (0..self.machines.len()).for_each(|on| self.operator_unfences(on, host));
+        }
         for victim in 0..self.machines.len() {
             if self.machines[victim].broken {
                 for on in (0..self.machines.len()).filter(|on| *on != victim) {

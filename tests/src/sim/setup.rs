@@ -64,6 +64,8 @@ pub struct Setup {
     pub budget: u64,
     /// In ms.
     pub budget_window: u64,
+    /// After so many fences a host waits for an operator; 0: never.
+    pub quarantine_after: u64,
     /// Whether power comes back after a fence.
     pub after_off_on: bool,
     /// Of each BMC, in ms.
@@ -100,6 +102,7 @@ impl Setup {
             watchdog: None,
             budget: (hosts as u64 / 2).max(1),
             budget_window: 600_000,
+            quarantine_after: 0,
             after_off_on: true,
             deadline: 4000,
             workloads: 1,
@@ -155,6 +158,7 @@ impl Setup {
             watchdog,
             budget: if rng.chance(150) { (hosts as u64 / 2).max(1) } else { 31 },
             budget_window: rng.pick(&[10_000, 30_000]),
+            quarantine_after: rng.aside(3).pick(&[0, 0, 0, 0, 0, 0, 0, 1, 2, 3]),
             after_off_on: rng.chance(800),
             deadline,
             workloads: rng.range(1, 4) as usize,
@@ -217,9 +221,10 @@ impl Setup {
         let after_off = if self.after_off_on { "on" } else { "off" };
         let _ = writeln!(
             text,
-            "[fencing]\nbudget = {}\nbudget_window = {}\nafter_off = \"{after_off}\"",
+            "[fencing]\nbudget = {}\nbudget_window = {}\nafter_off = \"{after_off}\"\nquarantine_after = {}",
             self.budget,
-            ms(self.budget_window)
+            ms(self.budget_window),
+            self.quarantine_after
         );
         for (id, name) in NAMES.iter().enumerate().take(self.hosts) {
             let _ = writeln!(

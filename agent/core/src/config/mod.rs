@@ -64,7 +64,14 @@ impl Cluster {
             watchdog: None,
             witness: None,
             telemetry: None,
-            fencing: Fencing { budget: 0, budget_window: Duration(0), after_off: AfterOff::Off },
+            fencing: Fencing {
+                budget: 0,
+                budget_window: Duration(0),
+                after_off: AfterOff::Off,
+                mode: FencingMode::Enforce,
+                quarantine_after: 0,
+                quarantine_window: Duration(0),
+            },
             hosts: Vec::new(),
             devices: Vec::new(),
             storages: Vec::new(),
@@ -307,6 +314,9 @@ pub struct Fencing {
     budget: u32,
     budget_window: Duration,
     after_off: AfterOff,
+    mode: FencingMode,
+    quarantine_after: u32,
+    quarantine_window: Duration,
 }
 
 impl Fencing {
@@ -327,6 +337,35 @@ impl Fencing {
     pub fn after_off(&self) -> AfterOff {
         self.after_off
     }
+
+    /// Whether fences are ordered, or only recorded.
+    #[must_use]
+    pub fn mode(&self) -> FencingMode {
+        self.mode
+    }
+
+    /// So many fences of one host within [`Self::quarantine_window`] keep it out until an operator lets it return (SAFE-8);
+    /// zero: none does.
+    #[must_use]
+    pub fn quarantine_after(&self) -> u32 {
+        self.quarantine_after
+    }
+
+    /// The window in which the fences of one host count.
+    #[must_use]
+    pub fn quarantine_window(&self) -> Duration {
+        self.quarantine_window
+    }
+}
+
+/// Whether fences are ordered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FencingMode {
+    /// They are.
+    #[default]
+    Enforce,
+    /// They are decided and recorded; nothing is sent that switches anything.
+    Shadow,
 }
 
 /// What becomes of a fenced host's power.

@@ -7,8 +7,8 @@ use core::ops::Range;
 use palisade_proto::{Duration, HostId, MAX_HOSTS, time::voter_length};
 
 use super::{
-    AfterOff, Broker, Cluster, Fencing, Host, KeyRef, Login, MachineId, OnQuorumLoss, Profile, SecretRef,
-    Telemetry, Timing, Watchdog, Witness,
+    AfterOff, Broker, Cluster, Fencing, FencingMode, Host, KeyRef, Login, MachineId, OnQuorumLoss, Profile,
+    SecretRef, Telemetry, Timing, Watchdog, Witness,
     contradiction::contradictions,
     error::{ConfigError, Place},
     raw::{
@@ -300,7 +300,19 @@ impl Source<'_> {
             None => AfterOff::On,
         };
         let budget_window = self.duration_or(raw.budget_window.as_ref(), Duration::secs(600))?;
-        Ok(Fencing { budget, budget_window, after_off })
+        let mode = match &raw.mode {
+            Some(text) => {
+                let modes = [("enforce", FencingMode::Enforce), ("shadow", FencingMode::Shadow)];
+                self.choice(text, "fencing mode", &modes)?
+            }
+            None => FencingMode::Enforce,
+        };
+        let quarantine_after = match &raw.quarantine_after {
+            Some(fences) => self.number(fences, 0..=16, "fencing.quarantine_after")?,
+            None => 3,
+        };
+        let quarantine_window = self.duration_or(raw.quarantine_window.as_ref(), Duration::secs(3600))?;
+        Ok(Fencing { budget, budget_window, after_off, mode, quarantine_after, quarantine_window })
     }
 
     fn keys(&self, span: Range<usize>, raw: &[RawKey]) -> Result<Vec<KeyRef>, ConfigError> {

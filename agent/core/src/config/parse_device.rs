@@ -200,8 +200,20 @@ impl Source<'_> {
         device: &Device,
         raw: &RawDevice,
     ) -> Result<(), ConfigError> {
+        let same_agent = matches!(
+            (&earlier.kind, &device.kind),
+            (DeviceKind::Agent(a), DeviceKind::Agent(b)) if a.program == b.program && a.options == b.options
+        );
         if earlier.fences == device.fences {
-            return Ok(());
+            // One port that is read off twice says nothing of a second one.
+            return match same_agent {
+                false => Ok(()),
+                true => {
+                    let what = format!("device `{}` is `{}` once more", device.name, earlier.name);
+                    let place = raw.agent.as_ref().map_or_else(|| raw.name.span(), Spanned::span);
+                    Err(self.error(place, what, "write the plug that it is meant to switch, or leave it out"))
+                }
+            };
         }
         let what = |same: &str| {
             let Device { name, .. } = device;
@@ -220,7 +232,7 @@ impl Source<'_> {
             }
             // A chassis of several systems has one service; the UUID tells them apart.
             (DeviceKind::Redfish(_), DeviceKind::Redfish(_)) => Ok(()),
-            (DeviceKind::Agent(a), DeviceKind::Agent(b)) if a == b => {
+            (DeviceKind::Agent(_), DeviceKind::Agent(_)) if same_agent => {
                 let help = "write what tells this host's plug, blade or domain from the other's";
                 Err(self.error(place(&raw.agent), what("agent and options"), help))
             }

@@ -102,6 +102,9 @@ pub(super) struct RawFencing {
     pub(super) budget: Option<Number>,
     pub(super) budget_window: Option<Text>,
     pub(super) after_off: Option<Text>,
+    pub(super) mode: Option<Text>,
+    pub(super) quarantine_after: Option<Number>,
+    pub(super) quarantine_window: Option<Text>,
 }
 
 #[derive(Deserialize)]

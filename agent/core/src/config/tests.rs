@@ -124,7 +124,7 @@ fn a_sound_file_gives_what_it_says() {
     assert_eq!(
         cluster.warnings(),
         [
-            "host `c` has no fence device: when it dies silently, its workloads wait for its return, its watchdog's bound or \
+            "host `c` has no fence device that switches its power: when it dies silently, its workloads wait for its return, its watchdog's bound or \
          `palisade confirm`"
         ]
     );

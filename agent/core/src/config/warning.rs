@@ -1,5 +1,7 @@
 //! What is sound but will disappoint: printed by `palisade check config`, never a reason to refuse.
 
+use palisade_ladder::Effect;
+
 use super::{Cluster, DeviceKind, Host};
 
 impl Cluster {
@@ -48,9 +50,24 @@ impl Cluster {
     }
 
     fn warn_of_host(&self, host: &Host, warnings: &mut Vec<String>) {
-        if self.devices_of(host.id()).next().is_none() {
+        for storage in &self.storages {
+            let of_storage =
+                self.devices_of(host.id()).filter(|device| device.storage.contains(&storage.name));
+            let mut levels: Vec<u8> = of_storage.map(|device| device.level).collect();
+            levels.sort_unstable();
+            levels.dedup();
+            if levels.len() > 1 {
+                warnings.push(format!(
+                    "storage `{}` of host `{}` is taken away on several levels, of which each proves alone: that is right only if \
+                     each closes every path to it",
+                    storage.name,
+                    host.name()
+                ));
+            }
+        }
+        if self.devices_of(host.id()).all(|device| device.effect != Effect::Power) {
             warnings.push(format!(
-                "host `{}` has no fence device: when it dies silently, its workloads wait for its return, its watchdog's \
+                "host `{}` has no fence device that switches its power: when it dies silently, its workloads wait for its return, its watchdog's \
                  bound or `palisade confirm`",
                 host.name()
             ));

@@ -109,6 +109,7 @@ impl Engine {
             let away = self.peers.get(&who.host).and_then(|peer| peer.away_since);
             let held = away.is_some_and(|since| self.now < since.after(self.timing().restart_hold()));
             (self.view.contains(&who) || held)
+                && !self.is_harmless_to(who, id)
                 && self.heartbeat_of(who).is_some_and(|heartbeat| heartbeat.busy.contains(id))
         })
     }

@@ -43,7 +43,7 @@ impl Engine {
             return;
         }
         let hold = self.timing().rejoin_hold();
-        let mut new = None;
+        let mut ready_ones = Vec::new();
         let mut waits = Vec::new();
         for accepted in self.heard() {
             let x = &accepted.heartbeat;
@@ -58,23 +58,26 @@ impl Engine {
                 && x.health != HealthClass::Failed
                 && self.electorate.of_host(x.from.host).next().is_none()
                 && !self.electorate.is_dead(x.from)
+                && !self.is_quarantined(x.from.host)
                 && self.is_linked_with_all(x);
             if !fit {
                 continue;
             }
             let ready = accepted.steady_since.after(hold);
             if self.now >= ready {
-                new = new.or(Some(x.from));
+                ready_ones.push(x.from);
             } else {
                 waits.push(ready);
             }
         }
         waits.into_iter().for_each(|at| self.wake_at(at));
-        match new {
-            Some(_) if self.electorate.counted().len() >= MAX_COUNTED => {}
-            Some(x) if self.opens_paths_of(x) => self.count_all(vec![x]),
-            Some(_) => {}
-            None => {}
+        if self.electorate.counted().len() >= MAX_COUNTED {
+            return;
+        }
+        // One whose paths cannot be opened keeps nobody else out.
+        let open = ready_ones.into_iter().find(|x| self.opens_paths_of(*x));
+        if let Some(x) = open {
+            self.count_all(vec![x]);
         }
     }
 

@@ -130,6 +130,10 @@ pub struct Engine {
     /// Hosts whose power an order of this life cut, or may have, and no fence is to give back: a cold start's, and those of a
     /// fence that ended otherwise. It comes back once there is a quorum, and no earlier than then.
     power_owed: BTreeMap<HostId, Time>,
+    /// Hosts that an operator lets return from their quarantine, until they are counted.
+    pardoned: BTreeSet<HostId>,
+    /// Whom a fence in shadow mode would have been for.
+    shadowed: BTreeSet<Incarnation>,
     /// Since when this host has been the coordinator.
     coordinates_since: Option<Time>,
     here: BTreeMap<WorkloadId, Here>,
@@ -229,6 +233,8 @@ impl Engine {
             fences: Fences::default(),
             fence_times: saved.fences.clone(),
             power_owed: BTreeMap::new(),
+            pardoned: BTreeSet::new(),
+            shadowed: BTreeSet::new(),
             coordinates_since: None,
             here: saved
                 .claims

@@ -8,7 +8,7 @@ use palisade_proto::{HostId, Incarnation, Time, WorkloadId};
 
 use super::{Engine, Peer, fences::Authority};
 use crate::action::{Request, RequestRefused, StorageHealth, Ticket};
-use crate::config::{Cluster, Host};
+use crate::config::{Cluster, FencingMode, Host};
 use crate::record::Event;
 
 impl Engine {
@@ -28,6 +28,11 @@ impl Engine {
                 let asked =
                     format!("{} {} ({reason})", if run { "start" } else { "stop" }, self.what(workload));
                 let outcome = self.desire_by_hand(workload, run, &by);
+                (by, asked, outcome)
+            }
+            Request::Unfence { host, reason, by } => {
+                let asked = format!("unfence {} ({reason})", self.name(host));
+                let outcome = self.unfence_by_hand(host);
                 (by, asked, outcome)
             }
             Request::Confirm { host, reason, by } => {
@@ -58,6 +63,9 @@ impl Engine {
         if self.cluster.devices_of(host).next().is_none() {
             return Err(RequestRefused::NoDevice);
         }
+        if self.cluster.fencing().mode() == FencingMode::Shadow {
+            return Err(RequestRefused::Shadow);
+        }
         let victims: Vec<Incarnation> =
             self.electorate.of_host(host).filter(|who| self.electorate.is_living(*who)).collect();
         let Some(victim) = victims.first().copied() else { return Err(RequestRefused::NotCounted) };
@@ -68,6 +76,33 @@ impl Engine {
         Ok(format!(
             "the fence of {} has begun; `palisade why {}` tells how it goes",
             self.name(host),
+            self.name(host)
+        ))
+    }
+
+    fn unfence_by_hand(&mut self, host: HostId) -> Result<String, RequestRefused> {
+        if host == self.me.host {
+            return Err(RequestRefused::Itself);
+        }
+        if !self.is_quorate(self.now) {
+            return Err(RequestRefused::NotQuorate);
+        }
+        if !self.is_coordinator(self.now) {
+            let coordinator = self.view.first().map_or("another host", |who| self.name(who.host)).to_owned();
+            return Err(RequestRefused::NotCoordinator { coordinator });
+        }
+        if let Some(error) = &self.journal_failing {
+            return Err(RequestRefused::JournalFailing(error.clone()));
+        }
+        if self.cluster.fencing().mode() == FencingMode::Shadow {
+            return Err(RequestRefused::Shadow);
+        }
+        if self.electorate.of_host(host).any(|who| self.electorate.is_living(who)) {
+            return Err(RequestRefused::StillCounted);
+        }
+        self.let_return(host);
+        Ok(format!(
+            "{} may return: its power and paths are given back, and it is taken in when it speaks",
             self.name(host)
         ))
     }

@@ -211,6 +211,7 @@ impl Engine {
         for who in new {
             if self.electorate.count(who) {
                 joined.push(who);
+                self.pardoned.remove(&who.host);
                 self.joining.insert(who, self.now);
                 if let Some(peer) = self.peers.get_mut(&who.host) {
                     peer.fresh_from = self.next_seq;
@@ -265,6 +266,12 @@ impl Engine {
         let voter_lease = self.timing().voter_lease();
         let gone = self.electorate.forget(voter_lease, self.now);
         self.outside_since.retain(|who, _| self.electorate.counts(*who));
+        for who in &gone {
+            // What was said of a life that is over.
+            for about in ["fence", "isolate", "half"] {
+                self.alarms.clear(&mut self.actions, &format!("{about} {}", who.host));
+            }
+        }
         if !gone.is_empty() {
             let removed = self.whos(&gone);
             self.record(Event::Electorate {

@@ -188,7 +188,7 @@ impl Engine {
             (Some(Presence::Admitted), _) if mine || life.is_some_and(|who| self.view.contains(&who)) => {
                 "member"
             }
-            (_, Some(who)) if self.electorate.cut().contains(&who) => "isolated",
+            (_, Some(who)) if self.electorate.is_cut(who) => "isolated",
             (_, Some(who)) if self.is_fencing(who) => "fencing",
             (_, Some(_)) => "suspect",
             (Some(Presence::Admitted), None) => "suspect",

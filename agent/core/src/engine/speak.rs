@@ -103,7 +103,12 @@ impl Engine {
             electorate: counted.iter().copied().collect(),
             dead,
             fenced,
-            cut: self.electorate.cut().iter().copied().collect(),
+            // Whoever reads another configuration, or one that has changed since, would take it for a cut from something else.
+            cut: self
+                .electorate
+                .cut()
+                .filter(|who| self.electorate.is_cut_under(*who, self.digest))
+                .collect(),
             view: self.view.iter().copied().collect(),
             // Whoever is about to restart hears nobody any more: an un-admitted host has no other word for it. And whoever said
             // that it restarts is not heard before it speaks again: else it is back in a view by what was said of its last
@@ -152,7 +157,7 @@ impl Engine {
             found: self.found,
             electorate: self.electorate.counted().iter().copied().collect(),
             dead: self.electorate.deaths().to_vec(),
-            cut: self.electorate.cut().iter().copied().collect(),
+            cut: self.electorate.cut().collect(),
             lock: self.cold.lock(),
             claims: self.here.keys().copied().filter(|_| !mutant::on(Mutant::ClaimsUnwritten)).collect(),
             unsettled: self

@@ -1,6 +1,6 @@
 //! Fences: their budget, and orders that the disk holds up.
 
-use palisade_core::action::WorkloadReport;
+use palisade_core::action::{Request, RequestRefused, WorkloadReport};
 use palisade_core::record::Event;
 use palisade_core::standing::SavedState;
 use palisade_ladder::{Command, Reading, Response};
@@ -121,7 +121,7 @@ fn a_fence_that_cut_is_counted_although_another_proof_came_first() {
 #[test]
 fn fences_are_forgotten_when_their_window_is_over() {
     let (b, c) = (life(1, 1), life(2, 1));
-    let mut bench = Bench::new(3, "", &[b, c]);
+    let mut bench = Bench::new(3, "[fencing]\nquarantine_window = \"10min\"\n", &[b, c]);
     bench.live(2_000, &[b, c]);
     for n in 1..=3 {
         let dead = life(2, n);
@@ -298,4 +298,106 @@ fn a_confirmation_switches_nothing_on() {
     bench.live(1_000, &[b]);
     assert!(bench.is_dead(c) && bench.engine.is_quorate(Time(bench.now)));
     assert!(bench.orders.iter().all(|order| order.command != Command::On));
+}
+
+/// What is given back is owed until it is done: a quorum that lapses in between changes nothing of that.
+#[test]
+fn power_that_is_owed_outlasts_a_lapse_of_the_quorum() {
+    let (b, c, reborn) = (life(1, 1), life(2, 1), life(2, 2));
+    let mut bench = Bench::new(3, "", &[b, c]);
+    bench.live(2_500, &[b, c]);
+    bench.live(1_300, &[b]);
+    let look = *bench.orders.last().unwrap();
+    bench.answer(&look, Response::Reads(Reading::On));
+    let mut word = bench.word(reborn, 5, &[]);
+    word.presence = Presence::Joining;
+    bench.hear(word);
+    bench.live(12_300, &[b]);
+    let ons = |bench: &Bench| bench.orders.iter().filter(|order| order.command == Command::On).count();
+    let before = ons(&bench);
+    assert!(before > 0);
+    bench.wait(1_500);
+    assert!(!bench.engine.is_quorate(Time(bench.now)));
+    bench.live(60_000, &[b]);
+    assert!(ons(&bench) > before);
+}
+
+/// One of three members is fenced as often as told, each time comes back as a new life and is taken in, as long as it may be.
+fn fenced_again_and_again(bench: &mut Bench, b: palisade_proto::Incarnation, times: u8) {
+    for n in 1..=times {
+        bench.now += 601_000; // the budget is free again
+        bench.live(2_500, &[b, life(2, n)]);
+        bench.live(1_300, &[b]);
+        for response in [Response::Reads(Reading::On), Response::Acknowledged, Response::Reads(Reading::Off)]
+        {
+            let order = *bench.orders.last().unwrap();
+            assert_eq!(order.host.number(), 2);
+            bench.answer(&order, response);
+        }
+        assert!(bench.is_dead(life(2, n)));
+        bench.live(1_500, &[b]);
+        join(bench, b, life(2, n + 1), 12_000);
+    }
+}
+
+/// An un-admitted host that everybody hears.
+fn join(bench: &mut Bench, b: palisade_proto::Incarnation, who: palisade_proto::Incarnation, ms: u64) {
+    for _ in 0..ms / 50 {
+        bench.live(50, &[b]);
+        let mut word = bench.word(who, bench.now * 1000 + 1, &[]);
+        word.presence = Presence::Joining;
+        word.heard = [bench.me(), b].into_iter().collect();
+        bench.hear(word);
+        let mut word = bench.word(b, bench.now * 1000 + 2, &[b]);
+        word.heard = [bench.me(), who].into_iter().collect();
+        bench.hear(word);
+    }
+}
+
+/// SAFE-8: "quarantine of flapping hosts".
+#[test]
+fn a_host_that_is_fenced_again_and_again_is_kept_out_until_an_operator_says_so() {
+    let (b, c) = (life(1, 1), life(2, 1));
+    for (after, quarantined) in [(0, false), (2, true), (3, false)] {
+        let mut bench = Bench::new(3, &format!("[fencing]\nquarantine_after = {after}\n"), &[b, c]);
+        fenced_again_and_again(&mut bench, b, 2);
+        let again = life(2, 3);
+        let ons = |bench: &Bench| bench.orders.iter().filter(|order| order.command == Command::On).count();
+        assert_eq!(bench.engine.counted().contains(&again), !quarantined, "after {after}");
+        assert_eq!(bench.has_alarm("c is quarantined"), quarantined);
+        // The power of a quarantined host stays off.
+        assert_eq!(ons(&bench), if quarantined { 1 } else { 2 });
+        if !quarantined {
+            continue;
+        }
+        bench.live(2_000, &[b]);
+        let host = palisade_proto::HostId::new(2).unwrap();
+        let request = Request::Unfence { host, reason: "new memory".to_owned(), by: "root".to_owned() };
+        assert!(bench.engine.handle_request(request, Time(bench.now)).is_ok());
+        bench.drain();
+        assert_eq!(ons(&bench), 2);
+        join(&mut bench, b, again, 12_000);
+        assert!(bench.engine.counted().contains(&again));
+        assert_eq!(
+            bench.recorded(
+                |event| matches!(event, Event::AlarmCleared { what } if what.contains("quarantined"))
+            ),
+            1
+        );
+    }
+}
+
+/// "decide, record, send nothing".
+#[test]
+fn in_shadow_mode_a_fence_is_told_and_not_sent() {
+    let (b, c) = (life(1, 1), life(2, 1));
+    let mut bench = Bench::new(3, "[fencing]\nmode = \"shadow\"\n", &[b, c]);
+    bench.live(2_500, &[b, c]);
+    bench.live(5_000, &[b]);
+    assert!(bench.orders.is_empty() && !bench.is_dead(c));
+    let told = |event: &Event| matches!(event, Event::Withheld { what, why } if what == "sending off to bmc-c (level 1)" && why.contains("would have"));
+    assert_eq!(bench.recorded(told), 1);
+    assert!(bench.has_alarm("shadow mode"));
+    let request = Request::Fence { host: c.host, reason: "test".to_owned(), by: "root".to_owned() };
+    assert_eq!(bench.engine.handle_request(request, Time(bench.now)), Err(RequestRefused::Shadow));
 }

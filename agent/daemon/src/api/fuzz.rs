@@ -115,6 +115,7 @@ async fn converse(request: &[u8], ends: bool, caller: Caller) -> (Vec<u8>, Vec<O
             match request {
                 ApiRequest::Status { reply } => drop(reply),
                 ApiRequest::Fence(order)
+                | ApiRequest::Unfence(order)
                 | ApiRequest::Confirm(order)
                 | ApiRequest::Stop(order)
                 | ApiRequest::Start(order) => {

@@ -39,6 +39,8 @@ pub(crate) enum ApiRequest {
     Fence(Order),
     /// An operator states that a host is dead and harmless.
     Confirm(Order),
+    /// An operator lets a host return that is kept out.
+    Unfence(Order),
     /// An operator stops a workload for good (the order's name is the workload's).
     Stop(Order),
     /// An operator lets a workload run again.

@@ -72,7 +72,9 @@ where
     let path = request.uri().path().to_owned();
     let allowed = match path.as_str() {
         "/v1/status" | "/v1/why" | "/healthz" | "/ready" | "/metrics" => Method::GET,
-        "/v1/fence" | "/v1/confirm" | "/v1/workload/stop" | "/v1/workload/start" => Method::POST,
+        "/v1/fence" | "/v1/unfence" | "/v1/confirm" | "/v1/workload/stop" | "/v1/workload/start" => {
+            Method::POST
+        }
         _ => return Err(Refusal(StatusCode::NOT_FOUND, "there is no such resource".to_owned())),
     };
     if request.method() != allowed {
@@ -84,6 +86,10 @@ where
         "/v1/fence" => {
             let body = order_body(request, caller).await?;
             order(shared, body, caller, ApiRequest::Fence).await
+        }
+        "/v1/unfence" => {
+            let body = order_body(request, caller).await?;
+            order(shared, body, caller, ApiRequest::Unfence).await
         }
         "/v1/confirm" => {
             let body = order_body(request, caller).await?;

@@ -78,6 +78,7 @@ fn run_loop(mut requests: mpsc::Receiver<ApiRequest>) -> mpsc::UnboundedReceiver
                         _ => Outcome::UnknownHost { known: vec!["db".into()] },
                     }));
                 }
+                ApiRequest::Unfence(order) => drop(told.send(format!("unfence {}", order.host))),
                 ApiRequest::Confirm(order) => drop(told.send(format!("confirm {}", order.host))),
             }
         }

@@ -3,6 +3,7 @@
 //! Exit status: 0 done or so, 1 failed or not so, 2 wrong usage or a configuration that does not check.
 
 mod check;
+mod dry_run;
 mod fences;
 mod keygen;
 mod order;
@@ -45,7 +46,9 @@ enum Command {
         json: bool,
     },
     /// Fence a host: power it off, prove it, and start its workloads elsewhere.
-    Fence(OrderOptions),
+    Fence(FenceOptions),
+    /// Let a host return that is kept out: give it its power and paths back, and end its quarantine.
+    Unfence(OrderOptions),
     /// State that a host is dead and can do no more harm, after you made sure of it yourself.
     Confirm(OrderOptions),
     /// Stop a workload for good, or let it run again.
@@ -132,6 +135,24 @@ struct ConfigOption {
 }
 
 #[derive(Debug, Args)]
+struct FenceOptions {
+    /// The host's name in the configuration.
+    host: String,
+    /// Why, for the journal.
+    #[arg(long, value_name = "TEXT", required_unless_present = "dry_run")]
+    reason: Option<String>,
+    /// Do not ask for the host's name to be typed.
+    #[arg(long)]
+    yes: bool,
+    /// Show how it would be fenced, when each path was last proven, and what would stop; send nothing.
+    #[arg(long, conflicts_with_all = ["reason", "yes"])]
+    dry_run: bool,
+    /// The configuration, for --dry-run.
+    #[arg(long, value_name = "FILE", default_value = CONFIG)]
+    config: PathBuf,
+}
+
+#[derive(Debug, Args)]
 struct OrderOptions {
     /// The host's name in the configuration.
     host: String,
@@ -149,7 +170,14 @@ pub(crate) fn main() -> ExitCode {
     let ended = match Line::parse().command {
         Command::Agent(option) => return crate::run::main(&option.config),
         Command::Status { json } => status::run(socket, json),
-        Command::Fence(options) => order::run(socket, order::Kind::Fence, &options),
+        Command::Fence(FenceOptions { host, dry_run: true, config, .. }) => {
+            dry_run::run(socket, &config, &host)
+        }
+        Command::Fence(FenceOptions { host, reason, yes, .. }) => {
+            let options = OrderOptions { host, reason: reason.unwrap_or_default(), yes };
+            order::run(socket, order::Kind::Fence, &options)
+        }
+        Command::Unfence(options) => order::run(socket, order::Kind::Unfence, &options),
         Command::Confirm(options) => order::run(socket, order::Kind::Confirm, &options),
         Command::Workload(Desire::Stop(options)) => workload::run(socket, false, &options),
         Command::Workload(Desire::Start(options)) => workload::run(socket, true, &options),

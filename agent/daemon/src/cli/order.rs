@@ -1,4 +1,4 @@
-//! `palisade fence` and `palisade confirm`: an operator's order, typed twice.
+//! `palisade fence`, `palisade unfence` and `palisade confirm`: an operator's order, typed twice.
 
 use std::io::{BufRead, IsTerminal};
 use std::path::Path;
@@ -14,6 +14,8 @@ use crate::api::Outcome;
 pub(super) enum Kind {
     /// Switch it off and prove it.
     Fence,
+    /// Give it back what was taken.
+    Unfence,
     /// Take the operator's word for it.
     Confirm,
 }
@@ -22,6 +24,7 @@ impl Kind {
     fn path(self) -> &'static str {
         match self {
             Self::Fence => "/v1/fence",
+            Self::Unfence => "/v1/unfence",
             Self::Confirm => "/v1/confirm",
         }
     }
@@ -31,6 +34,9 @@ impl Kind {
         match self {
             Self::Fence => format!(
                 "This cuts the power of host `{host}` at once, and starts its workloads elsewhere when it reads off."
+            ),
+            Self::Unfence => format!(
+                "This gives host `{host}` its power and paths back and lets it be taken in. Find out first why it was fenced."
             ),
             Self::Confirm => format!(
                 "You state that host `{host}` is dead: powered off or unplugged, seen by yourself, and unable to come back on.\n\
@@ -66,7 +72,7 @@ pub(super) fn run(socket: &Path, kind: Kind, options: &OrderOptions) -> Ended {
     }
 }
 
-fn known(status: &Status, host: &str) -> Result<(), Failure> {
+pub(super) fn known(status: &Status, host: &str) -> Result<(), Failure> {
     let names: Vec<String> = status.hosts.iter().map(|host| host.name.clone()).collect();
     if names.iter().any(|name| name == host) { Ok(()) } else { Err(unknown(host, &names)) }
 }

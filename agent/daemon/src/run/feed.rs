@@ -74,6 +74,9 @@ impl Agent {
             }
             ApiRequest::Stop(order) => self.desire(order, false, now),
             ApiRequest::Start(order) => self.desire(order, true, now),
+            ApiRequest::Unfence(order) => {
+                self.order(order, now, |host, reason, by| Request::Unfence { host, reason, by });
+            }
             ApiRequest::Confirm(order) => {
                 self.order(order, now, |host, reason, by| Request::Confirm { host, reason, by });
             }

@@ -25,7 +25,7 @@ fn what_is_not_toml_or_not_known_is_named() {
         "budget = 2",
         "bugdet = 2",
         r#"
-cluster.toml:21:1: unknown field `bugdet`, expected one of `budget`, `budget_window`, `after_off`
+cluster.toml:21:1: unknown field `bugdet`, expected one of `budget`, `budget_window`, `after_off`, `mode`, `quarantine_after`, `quarantine_window`
 21 | bugdet
    | ^^^^^^
   way out: correct its spelling or remove it

@@ -1,8 +1,8 @@
 //! The fence budget (SAFE-8): how many hosts may be cut off within a window.
 
 use palisade_ladder::Opening;
-use palisade_proto::Incarnation;
 use palisade_proto::mutant::{self, Mutant};
+use palisade_proto::{HostId, Incarnation};
 
 use super::super::Engine;
 
@@ -23,14 +23,15 @@ impl Engine {
                 !running.power.has_proven() && running.opening != Opening::OnlyIfOff && **who != victim
             })
             .map(|(who, _)| *who);
-        let cut = self.fence_times.iter().map(|(who, _)| *who).filter(|who| *who != victim);
+        let (now, others) = (self.now, |who: &Incarnation| *who != victim);
+        let recent = || self.fence_times.iter().filter(move |(_, time)| now < time.after(window));
+        let cut = recent().map(|(who, _)| *who).filter(others);
         let spent = under_way.chain(cut).collect::<std::collections::BTreeSet<_>>().len();
         let budget = self.cluster.fencing().budget();
         let left = spent < budget as usize || mutant::on(Mutant::BudgetIgnored);
-        if let Some((_, first)) = self.fence_times.first()
-            && !left
-        {
-            self.wake_at(first.after(window));
+        let free_again = recent().map(|(_, time)| time.after(window)).min();
+        if let Some(at) = free_again.filter(|_| !left) {
+            self.wake_at(at);
         }
         left
     }
@@ -38,18 +39,56 @@ impl Engine {
     /// A fence cut this life off, or may have.
     pub(in crate::engine) fn spend_budget(&mut self, victim: Incarnation) {
         self.forget_fences();
-        if !self.has_spent_budget(victim) {
+        if !self.fence_times.iter().any(|(who, _)| *who == victim) {
             self.fence_times.push((victim, self.now));
         }
     }
 
     /// Whether a fence within the window cut the power of this life, or may have.
     pub(in crate::engine) fn has_spent_budget(&self, victim: Incarnation) -> bool {
-        self.fence_times.iter().any(|(who, _)| *who == victim)
+        let (now, window) = (self.now, self.cluster.fencing().budget_window());
+        self.fence_times.iter().any(|(who, time)| *who == victim && now < time.after(window))
+    }
+
+    /// SAFE-8: "quarantine of flapping hosts": one that was fenced so often within the window is not taken in again, and does not
+    /// get its power back, until an operator says so to the coordinator.
+    pub(in crate::engine) fn is_quarantined(&self, host: HostId) -> bool {
+        let fencing = self.cluster.fencing();
+        let (now, window) = (self.now, fencing.quarantine_window());
+        let fences = self
+            .fence_times
+            .iter()
+            .filter(|(who, time)| who.host == host && now < time.after(window))
+            .count();
+        let after = fencing.quarantine_after() as usize;
+        after > 0 && fences >= after && !self.pardoned.contains(&host)
+    }
+
+    /// Whoever waits in quarantine is told of, for as long as it does.
+    pub(super) fn tell_quarantine(&mut self) {
+        if self.fence_times.is_empty() && !self.alarms.any() {
+            return;
+        }
+        let hosts: Vec<HostId> = self.cluster.hosts().iter().map(crate::config::Host::id).collect();
+        for host in hosts {
+            let waits = self.is_coordinator(self.now)
+                && self.is_quarantined(host)
+                && self.electorate.of_host(host).all(|who| self.electorate.is_dead(who));
+            let (name, fencing) = (self.name(host), self.cluster.fencing());
+            let what = waits.then(|| {
+                format!(
+                    "{name} is quarantined: fenced {} times within {}; find out why, then say `palisade unfence {name}`",
+                    fencing.quarantine_after(),
+                    fencing.quarantine_window()
+                )
+            });
+            self.alarms.set(&mut self.actions, &format!("quarantine {host}"), what);
+        }
     }
 
     fn forget_fences(&mut self) {
-        let (now, window) = (self.now, self.cluster.fencing().budget_window());
+        let fencing = self.cluster.fencing();
+        let (now, window) = (self.now, fencing.budget_window().max(fencing.quarantine_window()));
         self.fence_times.retain(|(_, time)| now < time.after(window));
         let excess = self.fence_times.len().saturating_sub(MAX_FENCE_TIMES);
         self.fence_times.drain(..excess);

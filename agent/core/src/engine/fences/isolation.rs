@@ -1,8 +1,7 @@
 //! Isolation (PROTOCOL, "Isolation"): a host that cannot be proven dead is cut from what it could harm. It stays counted, and whoever
 //! is cut never gets its paths back in that life.
 
-use palisade_ladder::{Effect, Fence, Proof};
-use palisade_proto::message::Presence;
+use palisade_ladder::{Abandoned, Effect, Fence, Proof};
 use palisade_proto::mutant::{self, Mutant};
 use palisade_proto::{Heartbeat, HostId, Incarnation, WorkloadId};
 
@@ -22,18 +21,22 @@ impl Engine {
     pub(super) fn begin_isolation(&mut self, who: Incarnation) {
         let Some(effect) = self.isolation_of(who.host) else { return };
         let Some(running) = self.fences.running.get(&who) else { return };
-        if running.isolation.is_some() || running.power.has_proven() || self.electorate.cut().contains(&who) {
+        let is_cut = self.electorate.is_cut_under(who, self.digest);
+        if running.isolation.is_some() || running.power.has_proven() || is_cut {
             return;
         }
-        // "A cut of x is ordered only after its sender heard x say admitted": before that its paths may yet be opened.
-        let spoke = self
-            .heartbeat_of(who)
-            .is_some_and(|heartbeat| matches!(heartbeat.presence, Presence::Admitted | Presence::Away));
-        let first = |effect| self.devices_of(who.host, effect).map(|(_, device)| device.level()).min();
+        // PROTOCOL has "A cut of x is ordered only after its sender heard x say admitted", since x opens its paths until then. Here
+        // the coordinator opened them before it counted x, and x is counted.
+        let levels = |effect| self.devices_of(who.host, effect).map(|(_, device)| device.level());
+        let Some(first) = levels(effect).min() else { return };
         let races = self.devices_of(who.host, effect).any(|(_, device)| device.races());
-        let comes_first = first(Effect::Power).is_some_and(|power| first(effect) < Some(power));
-        let begins = races || comes_first || running.power_failed;
-        if !spoke || !begins {
+        let power_before = levels(Effect::Power).filter(|level| *level < first).max();
+        let has_power = levels(Effect::Power).next().is_some();
+        let begins = match power_before {
+            Some(last) => running.power_failed >= Some(last),
+            None => has_power || running.power_failed.is_some(),
+        };
+        if !races && !begins {
             return;
         }
         let plan = self.plan(who.host, effect, running.opening);
@@ -55,7 +58,7 @@ impl Engine {
             evidence: self.in_words(&proof),
             frees: self.freed_by(victim),
         };
-        if self.electorate.isolate(proof) {
+        if self.electorate.isolate(proof, self.digest) {
             self.record(event);
             self.dirty = true;
         }
@@ -67,41 +70,36 @@ impl Engine {
     /// "C(h): the cut incarnations, in /run, gossiped for members of E". Only from whoever reads the same devices out of its
     /// configuration.
     pub(in crate::engine) fn learn_cuts(&mut self, heartbeat: &Heartbeat) {
+        // "It is never opened again for that incarnation: an x that hears x in C stops its workloads, leaves, and rejoins as a new
+        // life", whatever it believes to be cut from.
+        if heartbeat.cut.contains(self.me) && !mutant::on(Mutant::CutLifeGoesOn) {
+            let why = format!("{} has cut this life off", self.name(heartbeat.from.host));
+            return self.end_this_life(&why);
+        }
         if heartbeat.digest != self.digest {
             return;
         }
         for who in heartbeat.cut.iter() {
-            if !self.electorate.learn_cut(who) {
+            if !self.electorate.learn_cut(who, self.digest) {
                 continue;
             }
             self.spend_budget(who);
             self.dirty = true;
-            if who != self.me {
-                let proof = self.isolation_of(who.host).map_or("isolation", |effect| effect.proves().name());
-                let event = Event::Isolated {
-                    victim: self.who(who),
-                    proof: proof.to_owned(),
-                    evidence: format!(
-                        "the word of {}, which holds the proof",
-                        self.name(heartbeat.from.host)
-                    ),
-                    frees: self.freed_by(who),
-                };
-                self.record(event);
-            }
-        }
-        // "It is never opened again for that incarnation: an x that hears x in C stops its workloads, leaves, and rejoins as a new
-        // life."
-        if heartbeat.cut.contains(self.me) && !mutant::on(Mutant::CutLifeGoesOn) {
-            let why = format!("{} has cut this life off", self.name(heartbeat.from.host));
-            self.end_this_life(&why);
+            let proof = self.isolation_of(who.host).map_or("isolation", |effect| effect.proves().name());
+            let event = Event::Isolated {
+                victim: self.who(who),
+                proof: proof.to_owned(),
+                evidence: format!("the word of {}, which holds the proof", self.name(heartbeat.from.host)),
+                frees: self.freed_by(who),
+            };
+            self.record(event);
         }
     }
 
     /// Whether an incarnation that is counted and lives can do a workload no harm any more: "counts, for w alone, as x having said
     /// that it does not run w".
     pub(in crate::engine) fn is_harmless_to(&self, who: Incarnation, id: WorkloadId) -> bool {
-        self.electorate.cut().contains(&who) && self.isolation_frees(who.host, id)
+        self.electorate.is_cut_under(who, self.digest) && self.isolation_frees(who.host, id)
     }
 
     /// Whether cutting this host off, in the way that its devices can, frees a workload: whichever level proved it.
@@ -145,8 +143,11 @@ impl Engine {
         if fence.has_cut() {
             self.spend_budget(who);
         }
-        let in_flight = fence.abandon(self.now).in_flight;
-        self.cancel(Purpose::Fence(who), &in_flight);
+        let Abandoned { in_flight, settled_at, .. } = fence.abandon(self.now);
+        self.cancel(Purpose::Fence(who), false, &in_flight);
+        if let Some(effect) = self.isolation_of(who.host) {
+            self.note_unsettled(who.host, effect, settled_at);
+        }
         if half && self.electorate.is_living(who) {
             let name = self.name(who.host);
             let what = format!(

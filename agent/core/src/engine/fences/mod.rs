@@ -18,7 +18,7 @@ use palisade_proto::{HostId, Incarnation, Time};
 
 use super::Engine;
 use crate::action::{Action, OrderId, Ticket};
-use crate::config::{AfterOff, Device};
+use crate::config::{AfterOff, Device, FencingMode};
 use crate::record::Event;
 
 use restore::Restore;
@@ -33,6 +33,10 @@ pub(crate) struct Fences {
     restores: BTreeMap<(HostId, Effect), Restore>,
     /// Lives that are not counted yet whose paths read open, by an order that nothing of ours can undo any more.
     opened: BTreeSet<Incarnation>,
+    /// Until when an order that was never answered may execute, of those that open or close the paths of a host.
+    unsettled: BTreeMap<(HostId, Effect), Time>,
+    /// Whose paths this host closed in a life that is dead, and has not opened since.
+    closed: BTreeSet<HostId>,
     intended: BTreeMap<Ticket, Intended>,
     flights: BTreeMap<OrderId, Flight>,
     next_order: u64,
@@ -63,8 +67,8 @@ struct Running {
     isolation: Option<Fence>,
     authority: Authority,
     opening: Opening,
-    /// A level of power failed: what comes after it in the ladder may begin.
-    power_failed: bool,
+    /// The highest level of power that failed: what comes after it in the ladder may begin.
+    power_failed: Option<u8>,
     /// What the devices of the level that failed last had to say.
     setbacks: String,
 }
@@ -112,8 +116,14 @@ struct Flight {
 
 impl Engine {
     pub(super) fn run_fences(&mut self) {
+        let shadow = self.cluster.fencing().mode() == FencingMode::Shadow;
+        let what =
+            shadow.then(|| "fencing is in shadow mode: no host is fenced, whatever happens".to_owned());
+        self.alarms.set(&mut self.actions, "shadow", what);
         self.give_up_unwanted();
         self.return_owed_power();
+        self.open_closed_paths();
+        self.tell_quarantine();
         self.start_fences();
         self.drive_fences();
     }
@@ -200,15 +210,20 @@ impl Engine {
                 self.power_owed.insert(who.host, settled_at.max(self.now));
             }
         }
-        self.cancel(Purpose::Fence(who), &in_flight);
+        self.cancel(Purpose::Fence(who), true, &in_flight);
     }
 
-    /// Takes back what was not sent, and forgets what was.
-    fn cancel(&mut self, purpose: Purpose, devices: &[DeviceId]) {
-        let is_meant = |device: DeviceId| devices.contains(&device);
+    /// Takes back whatever was not sent yet to switch the power, or else what isolates, and forgets what was sent to these devices.
+    fn cancel(&mut self, purpose: Purpose, power: bool, in_flight: &[DeviceId]) {
+        let cluster = &self.cluster;
+        let is_power = |device: DeviceId| {
+            let device = cluster.devices().get(usize::from(device.0));
+            device.is_none_or(|device| device.effect() == Effect::Power)
+        };
         self.fences
             .intended
-            .retain(|_, intended| intended.purpose != purpose || !is_meant(intended.order.device));
+            .retain(|_, intended| intended.purpose != purpose || is_power(intended.order.device) != power);
+        let is_meant = |device: DeviceId| in_flight.contains(&device);
         let cancelled: Vec<OrderId> = self
             .fences
             .flights
@@ -248,6 +263,9 @@ impl Engine {
             return self.alarms.raise_for(&mut self.actions, "journal fencing".to_owned(), what);
         }
         self.alarms.clear(&mut self.actions, "journal fencing");
+        if self.cluster.fencing().mode() == FencingMode::Shadow {
+            return self.tell_shadows(victims);
+        }
         victims.sort_by_key(|who| {
             std::cmp::Reverse(self.heartbeat_of(*who).map_or(0, |heartbeat| heartbeat.busy.len()))
         });
@@ -263,8 +281,11 @@ impl Engine {
                 Some(_) => continue,
                 None => {}
             }
+            // Whoever is isolated waits for its power, and takes nobody's place.
+            let waits = |who: &Incarnation| self.electorate.is_cut_under(*who, self.digest);
+            let running = self.fences.running.iter();
             let under_way =
-                self.fences.running.values().filter(|running| !running.power.has_proven()).count();
+                running.filter(|(who, running)| !running.power.has_proven() && !waits(who)).count();
             if under_way >= MAX_AT_ONCE {
                 break;
             }
@@ -278,6 +299,26 @@ impl Engine {
             format!("the fence budget of {budget} in {window} is spent: hosts are fenced only if they read off already")
         });
         self.alarms.set(&mut self.actions, "budget", what);
+    }
+
+    /// What would have been done, once for each victim.
+    fn tell_shadows(&mut self, victims: Vec<Incarnation>) {
+        self.shadowed.retain(|who| victims.contains(who));
+        for who in victims {
+            if !self.shadowed.insert(who) {
+                continue;
+            }
+            let because = self.why_fence(who);
+            self.record(Event::FenceDecided { victim: self.who(who), because });
+            let mut devices: Vec<(u8, &str)> =
+                self.cluster.devices_of(who.host).map(|device| (device.level(), device.name())).collect();
+            devices.sort_unstable();
+            let devices: Vec<String> =
+                devices.iter().map(|(level, name)| format!("{name} (level {level})")).collect();
+            let what = format!("sending off to {}", devices.join(", "));
+            let why = "fencing is in shadow mode: it would have been sent".to_owned();
+            self.record(Event::Withheld { what, why });
+        }
     }
 
     fn why_fence(&self, who: Incarnation) -> String {
@@ -307,7 +348,7 @@ impl Engine {
         let victim = self.who(who);
         self.record(Event::FenceDecided { victim, because });
         let power = Fence::new(who, plan, self.now);
-        let (isolation, power_failed, setbacks) = (None, false, String::new());
+        let (isolation, power_failed, setbacks) = (None, None, String::new());
         let running = Running { power, isolation, authority, opening, power_failed, setbacks };
         self.fences.running.insert(who, running);
     }
@@ -389,8 +430,11 @@ impl Engine {
     pub(super) fn forget_devices(&mut self) {
         let running: Vec<Incarnation> = self.fences.running.keys().copied().collect();
         running.into_iter().for_each(|who| self.abandon(who));
-        self.fences.restores.clear();
+        let restores: Vec<(HostId, Effect)> = self.fences.restores.keys().copied().collect();
+        restores.into_iter().for_each(|(host, effect)| self.drop_restore(host, effect));
         self.fences.opened.clear();
+        // What another configuration's devices were sent is awaited as if another host had sent it.
+        self.coordinates_since = None;
         self.fences.intended.clear();
         self.fences.flights.clear();
         self.fences.paths.clear();

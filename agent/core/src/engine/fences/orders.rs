@@ -8,6 +8,7 @@ use super::super::Engine;
 use super::outcomes::answer_in_words;
 use super::{Flight, Intended, Purpose};
 use crate::action::{Action, DeviceOrder, OrderId, Ticket};
+use crate::config::FencingMode;
 use crate::record::Event;
 
 impl Engine {
@@ -225,7 +226,8 @@ impl Engine {
         let purpose = Purpose::Cold(host);
         let waiting = self.fences.intended.values().any(|intended| intended.purpose == purpose)
             || self.fences.flights.values().any(|flight| flight.purpose == purpose);
-        if waiting || self.journal_failing.is_some() {
+        let shadow = self.cluster.fencing().mode() == FencingMode::Shadow;
+        if waiting || shadow || self.journal_failing.is_some() {
             return;
         }
         self.cold.force(host, self.now);

@@ -29,7 +29,11 @@ impl Engine {
                 self.bury(proof);
                 // What was closed is opened before the host comes back: else nobody could hear it.
                 self.end_isolation(who);
-                if let Some(running) = self.fences.running.get_mut(&who) {
+                if self.is_quarantined(who.host) {
+                    let what = format!("giving {name} its power back");
+                    let why = "it is quarantined: it was fenced too often".to_owned();
+                    self.record(Event::Withheld { what, why });
+                } else if let Some(running) = self.fences.running.get_mut(&who) {
                     running.power.give_back(now);
                 }
             }
@@ -70,7 +74,9 @@ impl Engine {
                     .collect();
                 let why = if told.is_empty() { "it has no device".to_owned() } else { told.join("; ") };
                 if let Some(running) = self.fences.running.get_mut(&who) {
-                    running.power_failed |= effect == Effect::Power;
+                    if effect == Effect::Power {
+                        running.power_failed = running.power_failed.max(Some(level));
+                    }
                     running.setbacks.clone_from(&why);
                 }
                 self.record(Event::Withheld { what, why });
@@ -86,8 +92,10 @@ impl Engine {
                 let retry_in_ms = retry_at.map_or(0, |at| at.since(now).0);
                 let victim = self.who(who);
                 self.record(Event::FenceFailed { victim, why: why.clone(), retry_in_ms });
-                if let Some(running) = self.fences.running.get_mut(&who) {
-                    running.power_failed |= effect == Effect::Power;
+                if let Some(running) = self.fences.running.get_mut(&who)
+                    && effect == Effect::Power
+                {
+                    running.power_failed = Some(u8::MAX);
                 }
                 let what = match effect {
                     Effect::Power => format!(

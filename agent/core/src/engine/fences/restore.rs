@@ -2,14 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
-use palisade_ladder::{Effect, Fence, Opening, Outcome};
+use palisade_ladder::course::SETTLE_DEADLINES;
+use palisade_ladder::{Abandoned, Effect, Fence, Opening, Outcome};
 use palisade_proto::message::Presence;
 use palisade_proto::mutant::{self, Mutant};
 use palisade_proto::{Duration, HostId, Incarnation, Time};
 
 use super::super::Engine;
 use super::Purpose;
-use crate::config::AfterOff;
+use crate::config::{AfterOff, FencingMode};
 
 /// The rest after a try that failed; it doubles up to [`REST_MAX`].
 const REST: Duration = Duration::secs(5);
@@ -37,7 +38,7 @@ impl Engine {
         }
         let owed: Vec<(HostId, Time)> = self.power_owed.iter().map(|(host, at)| (*host, *at)).collect();
         for (host, settled_at) in owed {
-            if self.is_to_be_fenced(host) {
+            if self.is_to_be_fenced(host) || self.is_quarantined(host) {
                 continue;
             }
             // An off that was never answered may lie in the device's queue.
@@ -49,6 +50,16 @@ impl Engine {
             if self.cluster.fencing().after_off() == AfterOff::On && !self.has_left(host) {
                 self.begin_restore(host, Effect::Power, Incarnation::new(host, [0; 8]));
             }
+        }
+    }
+
+    /// An operator lets a host return: it gets its power back, and is taken in when it speaks.
+    pub(in crate::engine) fn let_return(&mut self, host: HostId) {
+        self.pardoned.insert(host);
+        self.power_owed.remove(&host);
+        self.begin_restore(host, Effect::Power, Incarnation::new(host, [0; 8]));
+        if let Some(effect) = self.isolation_of(host) {
+            self.begin_restore(host, effect, Incarnation::new(host, [0; 8]));
         }
     }
 
@@ -71,10 +82,43 @@ impl Engine {
         self.fences.restores.insert(key, restore);
     }
 
-    fn drop_restore(&mut self, host: HostId, effect: Effect) {
-        if let Some(Restore { fence: Some(fence), .. }) = self.fences.restores.remove(&(host, effect)) {
-            let in_flight = fence.abandon(self.now).in_flight;
-            self.cancel(Purpose::Restore(host, effect), &in_flight);
+    /// What is still owed stays owed, and what was sent and not answered is awaited before anything rests on it.
+    pub(super) fn drop_restore(&mut self, host: HostId, effect: Effect) {
+        let Some(Restore { fence, whom, .. }) = self.fences.restores.remove(&(host, effect)) else { return };
+        let mut settled_at = self.now;
+        if let Some(fence) = fence {
+            let Abandoned { in_flight, settled_at: at, .. } = fence.abandon(self.now);
+            settled_at = settled_at.max(at);
+            self.cancel(Purpose::Restore(host, effect), effect == Effect::Power, &in_flight);
+        }
+        self.note_unsettled(host, effect, settled_at);
+        self.alarms.clear(&mut self.actions, &restore_alarm(host, effect));
+        match effect {
+            Effect::Power => {
+                self.power_owed.insert(host, settled_at);
+            }
+            Effect::Storage | Effect::Network if self.heartbeat_of(whom).is_none() => {
+                self.fences.closed.insert(host);
+            }
+            Effect::Storage | Effect::Network => {}
+        }
+    }
+
+    pub(super) fn note_unsettled(&mut self, host: HostId, effect: Effect, settled_at: Time) {
+        let until = self.fences.unsettled.entry((host, effect)).or_insert(settled_at);
+        *until = (*until).max(settled_at);
+    }
+
+    /// Paths that this host closed are opened once their life is dead, also when this host could not at that time.
+    pub(super) fn open_closed_paths(&mut self) {
+        let now = self.now;
+        self.fences.unsettled.retain(|_, until| now < *until);
+        let closed: Vec<HostId> = self.fences.closed.iter().copied().collect();
+        for host in closed {
+            let Some(effect) = self.isolation_of(host) else { continue };
+            if self.may_restore(host, effect) && !self.fences.restores.contains_key(&(host, effect)) {
+                self.begin_restore(host, effect, Incarnation::new(host, [0; 8]));
+            }
         }
     }
 
@@ -82,9 +126,16 @@ impl Engine {
     /// counted as cut.
     pub(super) fn may_restore(&self, host: HostId, effect: Effect) -> bool {
         match effect {
-            Effect::Power => self.is_quorate(self.now) && !self.is_to_be_fenced(host) && !self.has_left(host),
+            Effect::Power => {
+                self.is_quorate(self.now)
+                    && self.cluster.fencing().mode() == FencingMode::Enforce
+                    && !self.is_to_be_fenced(host)
+                    && !self.has_left(host)
+                    && !self.view.iter().any(|who| who.host == host)
+            }
             Effect::Storage | Effect::Network => {
                 self.is_coordinator(self.now)
+                    && self.cluster.fencing().mode() == FencingMode::Enforce
                     && (self.electorate.of_host(host).all(|who| self.electorate.is_dead(who))
                         || mutant::on(Mutant::CutOpenedAgain))
             }
@@ -96,6 +147,10 @@ impl Engine {
         for (host, effect) in under_way {
             if !self.may_restore(host, effect) {
                 self.drop_restore(host, effect);
+                // It is up, or away for good.
+                if self.has_left(host) || self.view.iter().any(|who| who.host == host) {
+                    self.power_owed.remove(&host);
+                }
                 continue;
             }
             self.begin_again(host, effect);
@@ -145,7 +200,7 @@ impl Engine {
 
     fn end_restore(&mut self, host: HostId, effect: Effect) {
         let (now, key) = (self.now, (host, effect));
-        let alarm = format!("restore {host} {}", effect.proves());
+        let alarm = restore_alarm(host, effect);
         let Some(restore) = self.fences.restores.get_mut(&key) else { return };
         let Some(fence) = &restore.fence else { return };
         if !fence.is_done() {
@@ -154,12 +209,14 @@ impl Engine {
             }
             return;
         }
+        let settled_at = fence.settled_at();
         if let Some(failed) = restore.failed.clone() {
             restore.fence = None;
             restore.again_at = now.after(restore.rest);
             restore.rest = Duration(restore.rest.0.saturating_mul(2).min(REST_MAX.0));
             let again_at = restore.again_at;
             self.wake_at(again_at);
+            self.note_unsettled(host, effect, settled_at);
             let name = self.name(host);
             let what = match effect {
                 Effect::Power => format!("{name} does not get its power back ({failed})"),
@@ -170,28 +227,32 @@ impl Engine {
             return self.alarms.raise_for(&mut self.actions, alarm, what);
         }
         // "no open of unknown outcome may be outstanding then"
-        let settled_at = fence.settled_at();
+        let earlier = self.fences.unsettled.get(&key).copied().unwrap_or(Time(0));
+        let settled_at = settled_at.max(earlier);
         if now < settled_at {
             return self.wake_at(settled_at);
         }
         if effect != Effect::Power {
             let whom = restore.whom;
             self.fences.opened.insert(whom);
+            self.fences.closed.remove(&host);
         }
         self.fences.restores.remove(&key);
         self.alarms.clear(&mut self.actions, &alarm);
     }
 
     /// PROTOCOL, "Isolation": "x's path is opened (unfence) once [...] and has completed before x says admitted". Here by the
-    /// coordinator, before it takes x in: its devices are not x's own. What a coordinator before it sent is answered or given up by
-    /// every device after rejoin_hold, which is longer than any deadline.
+    /// coordinator, before it takes x in: its devices are not x's own. What a coordinator before it sent has settled by then.
     pub(in crate::engine) fn opens_paths_of(&mut self, x: Incarnation) -> bool {
         let Some(effect) = self.isolation_of(x.host) else { return true };
-        if self.fences.opened.contains(&x) {
+        let shadow = self.cluster.fencing().mode() == FencingMode::Shadow;
+        if shadow || self.fences.opened.contains(&x) {
             return true;
         }
         let began = self.coordinates_since.max(self.quorate_since).unwrap_or(self.now);
-        let from = began.after(self.timing().rejoin_hold());
+        let longest = self.devices_of(x.host, effect).map(|(_, device)| device.deadline()).max();
+        let settles = longest.unwrap_or(Duration(0)).times(SETTLE_DEADLINES + 1);
+        let from = began.after(self.timing().rejoin_hold().max(settles));
         if self.now < from {
             self.wake_at(from);
         } else {
@@ -200,4 +261,8 @@ impl Engine {
         }
         false
     }
+}
+
+fn restore_alarm(host: HostId, effect: Effect) -> String {
+    format!("restore {host} {}", effect.proves())
 }
