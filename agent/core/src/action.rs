@@ -204,6 +204,8 @@ pub enum RequestRefused {
     },
     /// That host is counted: it needs no help to return, or is not proven dead yet.
     StillCounted,
+    /// That host has left by its own word: it returns by itself.
+    HasLeft,
     /// Fences are only recorded.
     Shadow,
 }
@@ -228,6 +230,7 @@ impl core::fmt::Display for RequestRefused {
             Self::StillCounted => f.write_str(
                 "that host is counted: it is a member, or not proven dead yet, and gets nothing back before that",
             ),
+            Self::HasLeft => f.write_str("that host has left: start it, or its agent, there"),
             Self::Shadow => f.write_str("fencing is in shadow mode ([fencing] mode): nothing is switched"),
         }
     }

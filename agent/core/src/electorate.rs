@@ -18,16 +18,23 @@ pub(crate) struct Electorate {
     counted: BTreeSet<Incarnation>,
     /// In the order learned.
     dead: Vec<SavedDeath>,
-    /// With the digest of the configuration that said what a cut of it takes; blank after a restart.
+    /// With the digest of the configuration that said what a cut of it takes.
     cut: BTreeMap<Incarnation, [u8; 8]>,
 }
 
 impl Electorate {
-    pub(crate) fn restore(counted: &[Incarnation], dead: &[SavedDeath], cut: &[Incarnation]) -> Self {
+    pub(crate) fn restore(
+        counted: &[Incarnation],
+        dead: &[SavedDeath],
+        cut: &[Incarnation],
+        cut_under: &[(Incarnation, [u8; 8])],
+    ) -> Self {
+        let under = |who: &Incarnation| cut_under.iter().find(|(cut, _)| cut == who);
         Self {
             counted: counted.iter().copied().collect(),
             dead: dead.to_vec(),
-            cut: cut.iter().map(|who| (*who, [0; 8])).collect(),
+            // One that an older version wrote down is cut from nothing that is known.
+            cut: cut.iter().map(|who| (*who, under(who).map_or([0; 8], |(_, digest)| *digest))).collect(),
         }
     }
 
@@ -73,6 +80,11 @@ impl Electorate {
     /// C.
     pub(crate) fn cut(&self) -> impl Iterator<Item = Incarnation> + '_ {
         self.cut.keys().copied()
+    }
+
+    /// C, each with the digest of the configuration that it is cut under.
+    pub(crate) fn cut_under(&self) -> Vec<(Incarnation, [u8; 8])> {
+        self.cut.iter().map(|(who, digest)| (*who, *digest)).collect()
     }
 
     /// Whether it is cut, by devices of whichever configuration: nobody opens its paths again.

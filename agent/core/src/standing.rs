@@ -22,6 +22,12 @@ pub struct Saved {
     pub dead: Vec<SavedDeath>,
     /// C.
     pub cut: Vec<Incarnation>,
+    /// C once more, with the digest of the configuration that said what each is cut from.
+    #[serde(default)]
+    pub cut_under: Vec<(Incarnation, [u8; 8])>,
+    /// Hosts that an operator must let return (SAFE-8).
+    #[serde(default)]
+    pub quarantined: Vec<HostId>,
     /// The cold-start lock.
     pub lock: Option<Founding>,
     /// Claims: workloads this host runs or may start.
@@ -65,6 +71,8 @@ impl Saved {
             electorate: Vec::new(),
             dead: Vec::new(),
             cut: Vec::new(),
+            cut_under: Vec::new(),
+            quarantined: Vec::new(),
             lock: None,
             claims: Vec::new(),
             unsettled: Vec::new(),

@@ -115,6 +115,19 @@ impl Bmc {
         }
     }
 
+    /// Gives its user another password; every session ends.
+    ///
+    /// # Errors
+    /// Its file cannot be written, or it did not come up again.
+    pub fn rotate_password(&mut self) -> Result<()> {
+        let path = self.machine.dir.join("bmc/lan.conf");
+        let old = password(&self.machine.name);
+        let rotated = shell::read(&path)?.replace(&format!("\"{old}\""), &format!("\"new-{old}\""));
+        shell::write(&path, &rotated, 0o600)?;
+        self.stop();
+        self.start()
+    }
+
     /// Sets or clears a knob.
     ///
     /// # Errors

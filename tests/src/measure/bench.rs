@@ -64,17 +64,21 @@ pub fn devices() -> Result<bool> {
     if !setup.during("tests/setup.sh")?.success() {
         return Ok(false);
     }
-    let mut compare = Command::new("cargo");
-    compare.current_dir(top).args([
-        "run",
-        "--quiet",
-        "--release",
-        "-p",
-        "palisade-devices",
-        "--example",
-        "ipmi_bench",
-    ]);
-    Ok(compare.status().during("cargo")?.success())
+    let mut all_well = true;
+    for example in ["ipmi_bench", "redfish_bench"] {
+        let mut compare = Command::new("cargo");
+        compare.current_dir(&top).args([
+            "run",
+            "--quiet",
+            "--release",
+            "-p",
+            "palisade-devices",
+            "--example",
+            example,
+        ]);
+        all_well &= compare.status().during("cargo")?.success();
+    }
+    Ok(all_well)
 }
 
 /// The middle of sorted values; of two middle ones the later, so that a budget is never met by rounding.

@@ -86,6 +86,7 @@ fn turn(lab: &mut Lab, host: &str, knob: &BmcKnob) -> Result<()> {
             Ok(())
         }
         BmcKnob::PlugIn => lab.bmc(host)?.start(),
+        BmcKnob::NewPassword => lab.bmc(host)?.rotate_password(),
         BmcKnob::Unreachable => lab.network.part(&[end], &hosts),
     }
 }

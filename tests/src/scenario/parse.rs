@@ -106,8 +106,11 @@ fn bmc_knob(words: &[&str]) -> Result<BmcKnob> {
         ["unplug"] => BmcKnob::Unplug,
         ["plug-in"] => BmcKnob::PlugIn,
         ["unreachable"] => BmcKnob::Unreachable,
+        ["new-password"] => BmcKnob::NewPassword,
         _ => {
-            return Err(Trouble::new("bmc: delay TIME, lies, fails, honest, unplug, plug-in or unreachable"));
+            return Err(Trouble::new(
+                "bmc: delay TIME, lies, fails, honest, unplug, plug-in, unreachable or new-password",
+            ));
         }
     })
 }

@@ -108,6 +108,8 @@ pub enum BmcKnob {
     PlugIn,
     /// Its wire is cut from every host.
     Unreachable,
+    /// Somebody gives its user another password, and tells nobody.
+    NewPassword,
 }
 
 /// What happens to a disk.

@@ -131,6 +131,7 @@ impl Engine {
         self.view.contains(&on)
             && workload.hosts().contains(&on.host)
             && health != HealthClass::Failed
+            && !self.electorate.is_cut(on)
             && !self.refuses(on, workload.id())
             && !self.has_neighbour(workload, on)
             && workload

@@ -130,7 +130,9 @@ pub struct Engine {
     /// Hosts whose power an order of this life cut, or may have, and no fence is to give back: a cold start's, and those of a
     /// fence that ended otherwise. It comes back once there is a quorum, and no earlier than then.
     power_owed: BTreeMap<HostId, Time>,
-    /// Hosts that an operator lets return from their quarantine, until they are counted.
+    /// Hosts that were fenced too often: until one of their lives is counted again, or an operator lets them return.
+    quarantined: BTreeSet<HostId>,
+    /// Hosts that an operator lets return, until they are counted.
     pardoned: BTreeSet<HostId>,
     /// Whom a fence in shadow mode would have been for.
     shadowed: BTreeSet<Incarnation>,
@@ -208,7 +210,7 @@ impl Engine {
             presence,
             found: saved.found,
             found_from: birth.first_seq,
-            electorate: Electorate::restore(&saved.electorate, &saved.dead, &saved.cut),
+            electorate: Electorate::restore(&saved.electorate, &saved.dead, &saved.cut, &saved.cut_under),
             cold: Cold::restore(saved.lock),
             cold_ask: None,
             joining: BTreeMap::new(),
@@ -233,6 +235,7 @@ impl Engine {
             fences: Fences::default(),
             fence_times: saved.fences.clone(),
             power_owed: BTreeMap::new(),
+            quarantined: saved.quarantined.iter().copied().collect(),
             pardoned: BTreeSet::new(),
             shadowed: BTreeSet::new(),
             coordinates_since: None,

@@ -100,6 +100,9 @@ impl Engine {
         if self.electorate.of_host(host).any(|who| self.electorate.is_living(who)) {
             return Err(RequestRefused::StillCounted);
         }
+        if self.has_left(host) {
+            return Err(RequestRefused::HasLeft);
+        }
         self.let_return(host);
         Ok(format!(
             "{} may return: its power and paths are given back, and it is taken in when it speaks",
@@ -142,6 +145,7 @@ impl Engine {
             });
         }
         if !self.is_admitted() {
+            self.forget_power_of(host);
             self.cold.confirm_dead(host);
             return Ok(format!("noted for this cold start: {} is dead", self.name(host)));
         }
@@ -150,6 +154,8 @@ impl Engine {
         if victims.is_empty() {
             return Err(RequestRefused::NotCounted);
         }
+        // Somebody may be at the open machine: nothing of ours switches it on.
+        self.forget_power_of(host);
         for victim in victims {
             self.bury(Proof::operator(victim, by.to_owned(), reason.to_owned(), self.now));
         }

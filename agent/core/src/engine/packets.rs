@@ -211,7 +211,10 @@ impl Engine {
         for who in new {
             if self.electorate.count(who) {
                 joined.push(who);
+                // It is up, whatever it was owed, and its next fence counts from here on.
                 self.pardoned.remove(&who.host);
+                self.quarantined.remove(&who.host);
+                self.power_owed.remove(&who.host);
                 self.joining.insert(who, self.now);
                 if let Some(peer) = self.peers.get_mut(&who.host) {
                     peer.fresh_from = self.next_seq;
@@ -268,7 +271,7 @@ impl Engine {
         self.outside_since.retain(|who, _| self.electorate.counts(*who));
         for who in &gone {
             // What was said of a life that is over.
-            for about in ["fence", "isolate", "half"] {
+            for about in ["fence", "isolate", "half", "power"] {
                 self.alarms.clear(&mut self.actions, &format!("{about} {}", who.host));
             }
         }

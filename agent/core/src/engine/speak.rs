@@ -158,6 +158,8 @@ impl Engine {
             electorate: self.electorate.counted().iter().copied().collect(),
             dead: self.electorate.deaths().to_vec(),
             cut: self.electorate.cut().collect(),
+            cut_under: self.electorate.cut_under(),
+            quarantined: self.quarantined.iter().copied().collect(),
             lock: self.cold.lock(),
             claims: self.here.keys().copied().filter(|_| !mutant::on(Mutant::ClaimsUnwritten)).collect(),
             unsettled: self

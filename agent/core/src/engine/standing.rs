@@ -82,6 +82,9 @@ impl Engine {
             if heartbeat.presence == Presence::Admitted
                 && self.electorate.is_living(heartbeat.from)
                 && heartbeat.electorate.contains(me)
+                // A life that was cut off ends when it hears so. Until then it stands with nobody, so that it is cut anew, and told
+                // so, where that is not known under the present configuration.
+                && !self.electorate.is_cut(heartbeat.from)
             {
                 members.push(heartbeat);
             }

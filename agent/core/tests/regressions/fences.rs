@@ -7,7 +7,7 @@ use palisade_ladder::{Command, Reading, Response};
 use palisade_proto::Time;
 use palisade_proto::message::{Names, Presence};
 
-use crate::common::{Bench, life};
+use crate::common::{Bench, WITNESS, life};
 
 /// SAFE-8: "counted on every host from gossiped deaths": a host that comes back from a fence, and coordinates by its low id, does
 /// not find an empty budget.
@@ -400,4 +400,89 @@ fn in_shadow_mode_a_fence_is_told_and_not_sent() {
     assert!(bench.has_alarm("shadow mode"));
     let request = Request::Fence { host: c.host, reason: "test".to_owned(), by: "root".to_owned() };
     assert_eq!(bench.engine.handle_request(request, Time(bench.now)), Err(RequestRefused::Shadow));
+}
+
+/// "until an operator says so": time alone ends no quarantine, and a new process of the agent remembers it.
+#[test]
+fn a_quarantine_does_not_end_by_itself() {
+    let (b, c) = (life(1, 1), life(2, 1));
+    let mut bench = Bench::new(3, "[fencing]\nquarantine_after = 2\n", &[b, c]);
+    fenced_again_and_again(&mut bench, b, 2);
+    assert!(bench.has_alarm("c is quarantined") && bench.saved.quarantined == [c.host]);
+    bench.now += 7_200_000;
+    bench.live(3_000, &[b]);
+    join(&mut bench, b, life(2, 3), 15_000);
+    assert!(!bench.engine.counted().contains(&life(2, 3)) && bench.has_alarm("c is quarantined"));
+}
+
+/// "a confirmation switches nothing on": neither does anything that was owed to an earlier life of that host.
+#[test]
+fn a_confirmation_ends_what_was_owed() {
+    let (b, c, reborn) = (life(1, 1), life(2, 1), life(2, 2));
+    let mut bench = Bench::new(3, "", &[b, c]);
+    bench.live(2_500, &[b, c]);
+    bench.live(1_300, &[b]);
+    let look = *bench.orders.last().unwrap();
+    bench.answer(&look, Response::Reads(Reading::On));
+    // The off is never answered, and c comes back by itself: it is owed its power.
+    join(&mut bench, b, reborn, 25_000);
+    assert!(bench.engine.counted().contains(&reborn));
+    bench.live(2_000, &[b]);
+    let ons = |bench: &Bench| bench.orders.iter().filter(|order| order.command == Command::On).count();
+    let before = ons(&bench);
+    bench.confirm(2).unwrap();
+    bench.live(60_000, &[b]);
+    assert!(bench.is_dead(reborn));
+    assert_eq!(ons(&bench), before);
+}
+
+#[test]
+fn power_that_is_being_given_back_outlasts_a_reload() {
+    let (b, c) = (life(1, 1), life(2, 1));
+    let mut bench = Bench::new(3, "", &[b, c]);
+    bench.live(2_500, &[b, c]);
+    bench.live(1_300, &[b]);
+    for response in [Response::Reads(Reading::On), Response::Acknowledged, Response::Reads(Reading::Off)] {
+        let order = *bench.orders.last().unwrap();
+        bench.answer(&order, response);
+    }
+    assert!(bench.is_dead(c));
+    let told = bench.orders.len();
+    let same = std::sync::Arc::clone(&bench.cluster);
+    bench.engine.handle_cluster(same, Time(bench.now)).unwrap();
+    bench.drain();
+    bench.live(30_000, &[b]);
+    assert!(bench.orders[told..].iter().any(|order| order.command == Command::On));
+}
+
+/// I4: a split heals, and the witness answers before the two hosts are linked again (found by a scenario, once in many runs).
+#[test]
+fn whoever_is_only_just_heard_again_is_not_fenced_at_once() {
+    let b = life(1, 1);
+    let mut bench = Bench::new(2, WITNESS, &[b]);
+    bench.live(2_500, &[b]);
+    bench.wait(30_000);
+    assert!(bench.offs().is_empty() && bench.looks(1) == 0, "no quorum, no fence");
+    let heals = |bench: &mut Bench| {
+        // It has not heard us yet.
+        let mut word = bench.word(b, bench.now * 1000, &[b]);
+        word.heard = Names::new();
+        word.view = [b].into_iter().collect();
+        bench.hear(word);
+        for ask in std::mem::take(&mut bench.asks) {
+            bench.consent(&ask);
+        }
+    };
+    for _ in 0..18 {
+        heals(&mut bench);
+        bench.wait(50);
+    }
+    assert!(bench.engine.is_quorate(Time(bench.now)));
+    assert_eq!(bench.looks(1), 0);
+    // One that stays deaf is fenced.
+    for _ in 0..20 {
+        heals(&mut bench);
+        bench.wait(50);
+    }
+    assert!(bench.looks(1) > 0);
 }

@@ -146,17 +146,21 @@ fn storage_is_taken_when_power_cannot_be_and_frees_what_lies_there_alone() {
             bench.hear(word);
         }
     };
-    let is_on = |bench: &Bench| bench.last(SAN).is_some_and(|order| order.command == Command::On);
-    for _ in 0..600 {
-        if !is_on(&bench) {
-            join(&mut bench, 100);
+    let mut answered = bench.orders.len();
+    let mut reads_open = false;
+    for _ in 0..1_200 {
+        join(&mut bench, 50);
+        assert!(reads_open || !bench.engine.counted().contains(&again), "not before its paths read open");
+        while let Some(order) = bench.orders.get(answered).copied() {
+            answered += 1;
+            if order.device == SAN {
+                let on = order.command == Command::On;
+                reads_open |= !on;
+                bench.answer(&order, if on { Response::Acknowledged } else { Response::Reads(Reading::On) });
+            }
         }
     }
-    assert!(bench.is_dead(c) && is_on(&bench));
-    assert!(!bench.engine.counted().contains(&again), "not before its paths read open");
-    bench.san_reads(Command::On, Reading::On);
-    join(&mut bench, 500);
-    assert!(bench.engine.counted().contains(&again) && !bench.is_cut(c));
+    assert!(bench.is_dead(c) && bench.engine.counted().contains(&again) && !bench.is_cut(c));
 }
 
 #[test]
@@ -361,4 +365,100 @@ fn one_plug_is_one_device() {
     let error = std::panic::catch_unwind(|| cluster(twice)).unwrap_err();
     let error = error.downcast_ref::<String>().unwrap();
     assert!(error.contains("device `san2-c` is `san-c` once more"), "{error}");
+}
+
+/// A life that was cut is told so, whatever became of the one who cut it: it must not live on beside what it lost.
+#[test]
+fn a_cut_life_is_told_after_a_restart_and_after_a_reload() {
+    let (b, c) = (life(1, 1), life(2, 1));
+    for reload in [false, true] {
+        let mut bench = lost("level = 2\nrace = true");
+        bench.san_reads(Command::Off, Reading::Off);
+        bench.bmc_is_gone(1_500, &[b]);
+        assert!(bench.is_cut(c) && bench.saved.cut == [c]);
+        let mut after = if reload {
+            let other = cluster("level = 3\nrace = true");
+            bench.cluster = Arc::clone(&other);
+            bench.engine.handle_cluster(other, Time(bench.now)).unwrap();
+            bench.drain();
+            bench
+        } else {
+            let saved = SavedState::Found(Box::new(bench.saved.clone()));
+            let mut again = Bench::start(cluster("level = 2\nrace = true"), saved, bench.now + 1_000);
+            (1..3).for_each(|id| {
+                let report = WorkloadReport::Seen(palisade_core::action::Seen::Stopped);
+                again.engine.handle_workload(WorkloadId(id), report, Time(again.now));
+            });
+            again.drain();
+            again
+        };
+        // c thaws, and whatever it is sent anew is answered.
+        let (told, mut answered) = (after.sent.len(), after.orders.len());
+        for _ in 0..200 {
+            after.live_busy(50, b, c);
+            while let Some(order) = after.orders.get(answered).copied() {
+                answered += 1;
+                if order.device == SAN {
+                    let off = order.command == Command::Off;
+                    after.answer(
+                        &order,
+                        if off { Response::Acknowledged } else { Response::Reads(Reading::Off) },
+                    );
+                }
+            }
+        }
+        assert!(after.sent[told..].iter().any(|word| word.cut.contains(c)), "reload: {reload}");
+        assert!(!after.engine.view().contains(&c), "it stands with nobody before it has ended");
+    }
+}
+
+/// What was closed is opened once its life is dead, also when the quorum lapses at that very time.
+#[test]
+fn closed_paths_outlast_a_lapse_of_the_quorum() {
+    let (b, c) = (life(1, 1), life(2, 1));
+    for lapse in [false, true] {
+        let mut bench = lost("level = 2\nrace = true");
+        bench.san_reads(Command::Off, Reading::Off);
+        for response in [Response::Reads(Reading::On), Response::Acknowledged, Response::Reads(Reading::Off)]
+        {
+            let order = bench.last(BMC).unwrap();
+            bench.answer(&order, response);
+        }
+        assert!(bench.is_dead(c));
+        if lapse {
+            bench.wait(1_500);
+            assert!(!bench.engine.is_quorate(Time(bench.now)));
+        }
+        let told = bench.orders.len();
+        bench.live(60_000, &[b]);
+        let on = |order: &DeviceOrder| order.device == SAN && order.command == Command::On;
+        assert!(bench.orders[told..].iter().any(on), "lapse {lapse}");
+    }
+}
+
+/// SAFE-8: power that is cut long after the storage of the same life was is a cut of now.
+#[test]
+fn a_later_cut_of_the_same_life_counts_anew() {
+    let (b, c) = (life(1, 1), life(2, 1));
+    let mut bench = lost("level = 2\nrace = true");
+    bench.san_reads(Command::Off, Reading::Off);
+    bench.bmc_is_gone(1_500, &[b]);
+    bench.now += 660_000;
+    bench.live(3_000, &[b]);
+    let (mut told, mut is_off) = (bench.orders.len(), false);
+    for _ in 0..3_000 {
+        bench.live(50, &[b]);
+        while let Some(order) = bench.orders.get(told).copied() {
+            told += 1;
+            if order.device == BMC && !bench.is_dead(c) {
+                is_off |= order.command == Command::Off;
+                let reads = if is_off { Reading::Off } else { Reading::On };
+                let off = order.command == Command::Off;
+                bench.answer(&order, if off { Response::Acknowledged } else { Response::Reads(reads) });
+            }
+        }
+    }
+    assert!(bench.is_dead(c));
+    let counted: Vec<_> = bench.saved.fences.iter().map(|(who, at)| (*who, at.0 > BEGIN + 600_000)).collect();
+    assert_eq!(counted, [(c, true)]);
 }

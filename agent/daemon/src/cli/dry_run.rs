@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use palisade_core::config::{Cluster, Device, Host, Workload};
+use palisade_core::config::{Cluster, Device, FencingMode, Host, Workload};
 use palisade_core::status::Status;
 use palisade_ladder::Effect;
 
@@ -29,6 +29,12 @@ fn report(cluster: &Cluster, status: &Status, host: &Host) -> String {
     let state =
         status.hosts.iter().find(|known| known.name == host.name()).map_or("unknown", |known| &known.state);
     let mut out = format!("{} is `{state}` here. It would be fenced so:\n\n", host.name());
+    if cluster.fencing().mode() == FencingMode::Shadow {
+        out = format!(
+            "{} is `{state}` here. Fencing is in shadow mode; otherwise it would be fenced so:\n\n",
+            host.name()
+        );
+    }
     let mut devices: Vec<&Device> = cluster.devices_of(host.id()).collect();
     devices.sort_by_key(|device| device.level());
     if devices.is_empty() {
@@ -49,8 +55,7 @@ fn ladder(status: &Status, devices: &[&Device]) -> String {
             Effect::Storage => format!("storage {}", device.storage().join(", ")),
             Effect::Network => "network".to_owned(),
         };
-        let first = devices.iter().map(|other| other.level()).min() == Some(device.level());
-        let begins = if first || device.races() { "at once" } else { "when a level before it has failed" };
+        let begins = begins(devices, device);
         let path = status.fence_paths.iter().find(|path| path.device == device.name());
         let path = match path.map(|path| (path.proven_ms, path.error.as_deref())) {
             None | Some((None, None)) => "not tried yet".to_owned(),
@@ -60,6 +65,20 @@ fn ladder(status: &Status, devices: &[&Device]) -> String {
         rows.push(vec![device.level().to_string(), takes, device.name().to_owned(), begins.to_owned(), path]);
     }
     table(&rows)
+}
+
+/// Power begins with its first level; isolation in a race, or once no level of power is left before it.
+fn begins(devices: &[&Device], device: &Device) -> &'static str {
+    let same = |other: &&&Device| (other.effect() == Effect::Power) == (device.effect() == Effect::Power);
+    let first = devices.iter().filter(same).map(|other| other.level()).min() == Some(device.level());
+    let power_before =
+        devices.iter().any(|other| other.effect() == Effect::Power && other.level() < device.level());
+    let races = devices.iter().filter(same).any(|other| other.races());
+    match (first, device.effect() == Effect::Power || races || !power_before) {
+        (true, true) => "at once",
+        (true, false) => "when power has failed before it",
+        (false, _) => "when the level before it has failed",
+    }
 }
 
 fn ago(ms: Option<u64>) -> String {
@@ -181,7 +200,7 @@ unit = "log.service"
         for line in [
             "b is `suspect` here. It would be fenced so:",
             "1      power           bmc-b   at once                          NOT working: no answer within 4000 ms (last proven 300 s ago)",
-            "2      storage images  san-b   when a level before it has failed  proven 12 s ago",
+            "2      storage images  san-b   when power has failed before it  proven 12 s ago",
             "db     a                             death, storage_revoked",
             "log    no other host: it stays down  death",
             "Nothing was sent.",

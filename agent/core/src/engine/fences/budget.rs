@@ -39,8 +39,21 @@ impl Engine {
     /// A fence cut this life off, or may have.
     pub(in crate::engine) fn spend_budget(&mut self, victim: Incarnation) {
         self.forget_fences();
-        if !self.fence_times.iter().any(|(who, _)| *who == victim) {
-            self.fence_times.push((victim, self.now));
+        let (now, window) = (self.now, self.cluster.fencing().budget_window());
+        match self.fence_times.iter_mut().find(|(who, _)| *who == victim) {
+            // Once more, long after the first time.
+            Some((_, time)) if now >= time.after(window) => *time = now,
+            Some(_) => {}
+            None => self.fence_times.push((victim, now)),
+        }
+        self.fence_times.sort_by_key(|(_, time)| *time);
+        let after = self.cluster.fencing().quarantine_after() as usize;
+        let window = self.cluster.fencing().quarantine_window();
+        let often =
+            self.fence_times.iter().filter(|(who, time)| who.host == victim.host && now < time.after(window));
+        if after > 0 && often.count() >= after && self.quarantined.insert(victim.host) {
+            self.pardoned.remove(&victim.host);
+            self.dirty = true;
         }
     }
 
@@ -53,20 +66,12 @@ impl Engine {
     /// SAFE-8: "quarantine of flapping hosts": one that was fenced so often within the window is not taken in again, and does not
     /// get its power back, until an operator says so to the coordinator.
     pub(in crate::engine) fn is_quarantined(&self, host: HostId) -> bool {
-        let fencing = self.cluster.fencing();
-        let (now, window) = (self.now, fencing.quarantine_window());
-        let fences = self
-            .fence_times
-            .iter()
-            .filter(|(who, time)| who.host == host && now < time.after(window))
-            .count();
-        let after = fencing.quarantine_after() as usize;
-        after > 0 && fences >= after && !self.pardoned.contains(&host)
+        self.quarantined.contains(&host)
     }
 
     /// Whoever waits in quarantine is told of, for as long as it does.
     pub(super) fn tell_quarantine(&mut self) {
-        if self.fence_times.is_empty() && !self.alarms.any() {
+        if self.quarantined.is_empty() && !self.alarms.any() {
             return;
         }
         let hosts: Vec<HostId> = self.cluster.hosts().iter().map(crate::config::Host::id).collect();

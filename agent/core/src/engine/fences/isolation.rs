@@ -143,6 +143,10 @@ impl Engine {
         if fence.has_cut() {
             self.spend_budget(who);
         }
+        if fence.has_cut() || fence.has_proven() {
+            // Opened once that life is dead.
+            self.fences.closed.insert(who.host);
+        }
         let Abandoned { in_flight, settled_at, .. } = fence.abandon(self.now);
         self.cancel(Purpose::Fence(who), false, &in_flight);
         if let Some(effect) = self.isolation_of(who.host) {

@@ -155,8 +155,17 @@ impl Engine {
         let unknown = !self.outside_since.contains_key(&who)
             && !self.hears_joining(who)
             && !mutant::on(Mutant::UnknownsFenced);
-        let since = said.max(unknown.then(|| self.counted_since(who)))?;
-        Some(since.after(self.timing().restart_hold()))
+        let since = said.max(unknown.then(|| self.counted_since(who)));
+        let returns = since.map(|since| since.after(self.timing().restart_hold()));
+        returns.max(self.links_until(who))
+    }
+
+    /// Whoever is only just heard again has not had the time to hear us: where a split heals, the witness may answer one side
+    /// before the two are linked.
+    fn links_until(&self, who: Incarnation) -> Option<Time> {
+        self.hears(who)?;
+        let heard = self.accepted(who.host)?;
+        Some(heard.steady_since.after(self.timing().suspect()))
     }
 
     /// Since when this process has counted a member: since it learned of it, or since it began.
@@ -203,12 +212,16 @@ impl Engine {
         self.abandon_isolation(who);
         let Some(running) = self.fences.running.remove(&who) else { return };
         let cut_in_vain = running.power.has_cut() && !running.power.has_proven();
+        let owed = running.power.has_proven() && !running.power.is_done();
         let Abandoned { in_flight, settled_at, .. } = running.power.abandon(self.now);
         if cut_in_vain {
             self.spend_budget(who);
             if self.hears_another_life(who) {
                 self.power_owed.insert(who.host, settled_at.max(self.now));
             }
+        }
+        if owed {
+            self.power_owed.insert(who.host, settled_at.max(self.now));
         }
         self.cancel(Purpose::Fence(who), true, &in_flight);
     }
@@ -248,12 +261,14 @@ impl Engine {
 
     fn start_fences(&mut self) {
         if !self.is_coordinator(self.now) {
+            self.shadowed.clear();
             self.alarms.clear(&mut self.actions, "budget");
             return self.alarms.clear(&mut self.actions, "journal fencing");
         }
         let mut victims: Vec<Incarnation> =
             self.electorate.living().filter(|who| self.is_victim(*who)).collect();
         if victims.is_empty() {
+            self.shadowed.clear();
             self.alarms.clear(&mut self.actions, "budget");
             return;
         }
@@ -264,6 +279,7 @@ impl Engine {
         }
         self.alarms.clear(&mut self.actions, "journal fencing");
         if self.cluster.fencing().mode() == FencingMode::Shadow {
+            self.alarms.clear(&mut self.actions, "budget");
             return self.tell_shadows(victims);
         }
         victims.sort_by_key(|who| {

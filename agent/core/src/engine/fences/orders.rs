@@ -214,7 +214,7 @@ impl Engine {
             }
             Effect::Storage | Effect::Network => {
                 format!(
-                    "{name} keeps {host} cut off: open it there by hand, then restart the agent of {host}"
+                    "{name} keeps {host} cut off: stop the agent of {host} and start it again; its next life gets its paths back"
                 )
             }
         };

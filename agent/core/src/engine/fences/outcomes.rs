@@ -112,6 +112,8 @@ impl Engine {
                     self.device_name(device)
                 );
                 self.alarms.raise_for(&mut self.actions, format!("power {}", who.host), what);
+                // Tried again until it is back, or nobody wants it any more.
+                self.power_owed.insert(who.host, now);
             }
         }
     }

@@ -47,7 +47,9 @@ impl Engine {
                 continue;
             }
             self.power_owed.remove(&host);
-            if self.cluster.fencing().after_off() == AfterOff::On && !self.has_left(host) {
+            let asked = self.pardoned.contains(&host);
+            let wanted = asked || self.cluster.fencing().after_off() == AfterOff::On;
+            if wanted && !self.has_left(host) {
                 self.begin_restore(host, Effect::Power, Incarnation::new(host, [0; 8]));
             }
         }
@@ -56,11 +58,23 @@ impl Engine {
     /// An operator lets a host return: it gets its power back, and is taken in when it speaks.
     pub(in crate::engine) fn let_return(&mut self, host: HostId) {
         self.pardoned.insert(host);
-        self.power_owed.remove(&host);
+        self.quarantined.remove(&host);
+        if let Some(settled_at) = self.power_owed.remove(&host) {
+            self.note_unsettled(host, Effect::Power, settled_at);
+        }
         self.begin_restore(host, Effect::Power, Incarnation::new(host, [0; 8]));
         if let Some(effect) = self.isolation_of(host) {
             self.begin_restore(host, effect, Incarnation::new(host, [0; 8]));
         }
+    }
+
+    /// An operator says that it is dead: it is not switched on by any order of before.
+    pub(in crate::engine) fn forget_power_of(&mut self, host: HostId) {
+        let running: Vec<Incarnation> =
+            self.fences.running.keys().copied().filter(|who| who.host == host).collect();
+        running.into_iter().for_each(|who| self.abandon(who));
+        self.drop_restore(host, Effect::Power);
+        self.power_owed.remove(&host);
     }
 
     fn is_to_be_fenced(&self, host: HostId) -> bool {
@@ -68,16 +82,17 @@ impl Engine {
         outside.chain(self.fences.running.keys().copied()).any(|who| who.host == host)
     }
 
-    fn has_left(&self, host: HostId) -> bool {
+    pub(in crate::engine) fn has_left(&self, host: HostId) -> bool {
         self.accepted(host).is_some_and(|last| last.heartbeat.presence == Presence::Left)
     }
 
     pub(super) fn begin_restore(&mut self, host: HostId, effect: Effect, whom: Incarnation) {
         let key = (host, effect);
-        if self.fences.restores.get(&key).is_some_and(|restore| restore.whom == whom) {
+        // One that is under way began after every earlier life was dead: it serves this one as well.
+        if let Some(restore) = self.fences.restores.get_mut(&key) {
+            restore.whom = whom;
             return;
         }
-        self.drop_restore(host, effect);
         let restore = Restore { whom, fence: None, again_at: self.now, rest: REST, failed: None };
         self.fences.restores.insert(key, restore);
     }
@@ -97,7 +112,9 @@ impl Engine {
             Effect::Power => {
                 self.power_owed.insert(host, settled_at);
             }
-            Effect::Storage | Effect::Network if self.heartbeat_of(whom).is_none() => {
+            Effect::Storage | Effect::Network
+                if self.electorate.is_dead(whom) || self.heartbeat_of(whom).is_none() =>
+            {
                 self.fences.closed.insert(host);
             }
             Effect::Storage | Effect::Network => {}
@@ -168,7 +185,9 @@ impl Engine {
         let Some(restore) = self.fences.restores.get(&key).filter(|restore| restore.fence.is_none()) else {
             return;
         };
-        let (whom, again_at) = (restore.whom, restore.again_at);
+        // What is on its way to close, or to switch off, would be read too early.
+        let settled_at = self.fences.unsettled.get(&key).copied().unwrap_or(Time(0));
+        let (whom, again_at) = (restore.whom, restore.again_at.max(settled_at));
         if now < again_at {
             return self.wake_at(again_at);
         }
