@@ -146,11 +146,9 @@ pub fn awaken(birth: &Birth) -> Awakening {
         SavedState::Found(saved) if saved.left => {
             let (desired_version, stopped) = (saved.desired_version, saved.stopped.clone());
             // SAFE-8: the budget is the host's, whichever of its lives has spent it.
-            let fences = saved.fences.clone();
-            live(
-                Saved { desired_version, stopped, fences, ..Saved::new(saved.life.saturating_add(1)) },
-                false,
-            )
+            let (fences, quarantined) = (saved.fences.clone(), saved.quarantined.clone());
+            let next = Saved::new(saved.life.saturating_add(1));
+            live(Saved { desired_version, stopped, fences, quarantined, ..next }, false)
         }
         SavedState::Found(saved) => live(Saved::clone(saved), true),
         SavedState::Absent if birth.journal_says_admitted => Awakening::MustReboot {

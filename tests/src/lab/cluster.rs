@@ -123,7 +123,7 @@ pub fn render(hardware: &Hardware, known: &[String], machines: &[u8]) -> Result<
             let _ = writeln!(
                 file,
                 "[[device]]\nname = \"port-{host}\"\nkind = \"agent\"\nfences = \"{host}\"\nagent = \"{}\"\n\
-                 options = {{ plug = \"{host}\" }}\nproof = \"network_cut\"\n{settings}",
+                 options = {{ plug = \"{host}\" }}\n{settings}",
                 port::AGENT
             );
         }

@@ -308,7 +308,7 @@ impl Source<'_> {
             None => FencingMode::Enforce,
         };
         let quarantine_after = match &raw.quarantine_after {
-            Some(fences) => self.number(fences, 0..=8, "fencing.quarantine_after")?,
+            Some(fences) => self.number(fences, 0..=4, "fencing.quarantine_after")?,
             None => 3,
         };
         let quarantine_window = self.duration_or(raw.quarantine_window.as_ref(), Duration::secs(3600))?;

@@ -148,6 +148,7 @@ impl Cold {
 
     pub(crate) fn confirm_dead(&mut self, host: HostId) {
         self.confirmed.insert(host);
+        self.forced.remove(&host);
         if self.lock.is_some_and(|lock| lock.decider.host == host) {
             self.decider_gone = Some("an operator states that its decider is dead".to_owned());
         }

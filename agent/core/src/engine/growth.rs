@@ -134,10 +134,11 @@ impl Engine {
         let new: Vec<Incarnation> =
             heartbeat.electorate.iter().filter(|who| !self.electorate.is_dead(*who)).collect();
         for who in new {
-            if self.electorate.count(who)
-                && let Some(peer) = self.peers.get_mut(&who.host)
-            {
-                peer.fresh_from = self.next_seq;
+            if self.electorate.count(who) {
+                self.is_up(who.host);
+                if let Some(peer) = self.peers.get_mut(&who.host) {
+                    peer.fresh_from = self.next_seq;
+                }
             }
         }
         self.learn_cuts(heartbeat);

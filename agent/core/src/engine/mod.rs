@@ -134,6 +134,10 @@ pub struct Engine {
     quarantined: BTreeSet<HostId>,
     /// Hosts that an operator lets return, until they are counted.
     pardoned: BTreeSet<HostId>,
+    /// Since when only the fences of a host count towards a quarantine: since an operator let it return.
+    counts_from: BTreeMap<HostId, Time>,
+    /// Who is outside the view and was lost without a word; and when it was first heard again since.
+    heard_again: BTreeMap<Incarnation, Option<Time>>,
     /// Whom a fence in shadow mode would have been for.
     shadowed: BTreeSet<Incarnation>,
     /// Since when this host has been the coordinator.
@@ -237,6 +241,8 @@ impl Engine {
             power_owed: BTreeMap::new(),
             quarantined: saved.quarantined.iter().copied().collect(),
             pardoned: BTreeSet::new(),
+            counts_from: BTreeMap::new(),
+            heard_again: BTreeMap::new(),
             shadowed: BTreeSet::new(),
             coordinates_since: None,
             here: saved

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use palisade_ladder::Proof;
+use palisade_ladder::{Proof, ProofKind};
 use palisade_proto::message::{Echo, Grant, Presence, Verdict};
 use palisade_proto::mutant::{self, Mutant};
 use palisade_proto::{Answer, Heartbeat, HostId, Incarnation, Time};
@@ -211,10 +211,7 @@ impl Engine {
         for who in new {
             if self.electorate.count(who) {
                 joined.push(who);
-                // It is up, whatever it was owed, and its next fence counts from here on.
-                self.pardoned.remove(&who.host);
-                self.quarantined.remove(&who.host);
-                self.power_owed.remove(&who.host);
+                self.is_up(who.host);
                 self.joining.insert(who, self.now);
                 if let Some(peer) = self.peers.get_mut(&who.host) {
                     peer.fresh_from = self.next_seq;
@@ -251,10 +248,16 @@ impl Engine {
         }
         // SAFE-8: an off that was sent before this fence began, or answered by another proof, may be what killed it.
         let fenced = self.has_spent_budget(victim);
+        let hearsay = proof.kind() == ProofKind::Gossiped && !proof.spent_budget();
         if self.electorate.bury(proof, fenced, self.now) {
             self.voter.drop_lease(victim);
             self.record(event);
             self.dirty = true;
+            self.note_quarantine(victim.host);
+            // An operator may have said so elsewhere, and be at the open machine.
+            if hearsay && !self.hears_another_life(victim) {
+                self.power_owed.remove(&victim.host);
+            }
         }
     }
 
@@ -271,7 +274,7 @@ impl Engine {
         self.outside_since.retain(|who, _| self.electorate.counts(*who));
         for who in &gone {
             // What was said of a life that is over.
-            for about in ["fence", "isolate", "half", "power"] {
+            for about in ["fence", "isolate", "half"] {
                 self.alarms.clear(&mut self.actions, &format!("{about} {}", who.host));
             }
         }

@@ -82,13 +82,18 @@ impl Engine {
             if heartbeat.presence == Presence::Admitted
                 && self.electorate.is_living(heartbeat.from)
                 && heartbeat.electorate.contains(me)
-                // A life that was cut off ends when it hears so. Until then it stands with nobody, so that it is cut anew, and told
-                // so, where that is not known under the present configuration.
-                && !self.electorate.is_cut(heartbeat.from)
             {
                 members.push(heartbeat);
             }
         }
+        // A life that was cut off ends when it hears so. Until then it stands with nobody; so does one that was cut under another
+        // configuration, where the others are a quorum without it: then it is cut anew, and told so.
+        let (cut, n) = (&self.electorate, self.electorate.counted().len());
+        let whole = |heartbeat: &&Heartbeat| !cut.is_cut(heartbeat.from);
+        let others_suffice = (members.iter().filter(|heartbeat| whole(heartbeat)).count() + 1) * 2 > n;
+        members.retain(|heartbeat| {
+            !cut.is_cut_under(heartbeat.from, self.digest) && (whole(heartbeat) || !others_suffice)
+        });
         let health = members.iter().map(|heartbeat| (heartbeat.from, heartbeat.health));
         let links = links(me, &members);
         let candidates = health

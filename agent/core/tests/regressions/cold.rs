@@ -254,3 +254,22 @@ fn a_clone_is_one_alarm_until_it_is_gone() {
     bench.live(31_000, &[b, c]);
     assert!(!bench.has_alarm("another machine"));
 }
+
+/// A cold start's off was never answered, and somebody went there: it is not switched on over them.
+#[test]
+fn a_host_that_is_confirmed_after_a_cold_off_stays_off() {
+    let b = life(1, 1);
+    let mut bench = Bench::new(3, &soon(), &[]);
+    pass(&mut bench, 61_000, &[b], Some(Reading::On));
+    while cold_asks(&bench).is_empty() {
+        pass(&mut bench, 100, &[b], Some(Reading::On));
+    }
+    let ask = cold_asks(&bench).pop().unwrap();
+    bench.consent(&ask);
+    assert_eq!(bench.offs(), [2]);
+    assert!(bench.confirm(2).is_ok());
+    pass(&mut bench, 3_000, &[b], None);
+    assert!(bench.engine.admitted());
+    bench.live(60_000, &[b]);
+    assert!(bench.orders.iter().all(|order| order.command != Command::On));
+}

@@ -486,3 +486,80 @@ fn whoever_is_only_just_heard_again_is_not_fenced_at_once() {
     }
     assert!(bench.looks(1) > 0);
 }
+
+/// A leave and the next life of the same boot forget no quarantine.
+#[test]
+fn a_quarantine_outlasts_a_leave_of_who_holds_it() {
+    let (b, c) = (life(1, 1), life(2, 1));
+    let mut bench = Bench::new(3, "[fencing]\nquarantine_after = 2\n", &[b, c]);
+    fenced_again_and_again(&mut bench, b, 2);
+    assert!(bench.saved.quarantined == [c.host]);
+    let mut saved = bench.saved.clone();
+    saved.left = true;
+    let cluster = std::sync::Arc::clone(&bench.cluster);
+    let mut again = Bench::start(cluster, SavedState::Found(Box::new(saved)), bench.now + 601_000);
+    again.wait(400);
+    for _ in 0..2 {
+        let mut word = again.word(b, again.now * 1000, &[b]);
+        word.dead = [life(2, 1), life(2, 2)].into_iter().collect();
+        again.hear(word);
+        again.wait(50);
+    }
+    assert!(again.engine.admitted());
+    join(&mut again, b, life(2, 3), 25_000);
+    assert!(!again.engine.counted().contains(&life(2, 3)));
+}
+
+/// A cut in vain of a host that lives on keeps it out of nothing, a month later neither.
+#[test]
+fn nobody_is_quarantined_while_it_stands() {
+    let (b, c) = (life(1, 1), life(2, 1));
+    let mut bench = Bench::new(3, "[fencing]\nquarantine_after = 1\n", &[b, c]);
+    bench.live(2_500, &[b, c]);
+    bench.live(1_300, &[b]);
+    for response in [Response::Reads(Reading::On), Response::Acknowledged] {
+        let order = *bench.orders.last().unwrap();
+        bench.answer(&order, response);
+    }
+    bench.live(2_500, &[b, c]);
+    assert!(bench.engine.view().contains(&c) && !bench.is_dead(c) && bench.saved.quarantined.is_empty());
+    bench.now += 30 * 86_400_000;
+    bench.live(2_500, &[b, c]);
+    let mut word = bench.word(c, bench.now * 1000 + 1, &[b]);
+    word.presence = Presence::Left;
+    bench.hear(word);
+    bench.live(1_500, &[b]);
+    join(&mut bench, b, life(2, 2), 15_000);
+    assert!(bench.engine.counted().contains(&life(2, 2)));
+}
+
+/// One packet now and then from a host that hears nobody holds no fence up.
+#[test]
+fn a_deaf_host_that_is_heard_now_and_then_is_fenced() {
+    let (b, c) = (life(1, 1), life(2, 1));
+    let mut bench = Bench::new(3, "", &[b, c]);
+    bench.live(2_500, &[b, c]);
+    let (mut pending, mut seen, mut off) = (Vec::new(), bench.orders.len(), false);
+    for n in 0..2_000u32 {
+        bench.live(50, &[b]);
+        if n.is_multiple_of(22) && !off {
+            let mut word = bench.word(c, bench.now * 1000 + 1, &[]);
+            word.heard = Names::new();
+            word.view = [c].into_iter().collect();
+            bench.hear(word);
+        }
+        while let Some(order) = bench.orders.get(seen).copied() {
+            pending.push((bench.now + 150, order));
+            seen += 1;
+        }
+        let now = bench.now;
+        let due: Vec<_> = pending.iter().filter(|(at, _)| *at <= now).map(|(_, order)| *order).collect();
+        pending.retain(|(at, _)| *at > now);
+        for order in due {
+            off |= order.command == Command::Off;
+            let reads = Response::Reads(if off { Reading::Off } else { Reading::On });
+            bench.answer(&order, if order.command == Command::Off { Response::Acknowledged } else { reads });
+        }
+    }
+    assert!(bench.is_dead(c));
+}

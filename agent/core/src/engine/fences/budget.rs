@@ -2,7 +2,7 @@
 
 use palisade_ladder::Opening;
 use palisade_proto::mutant::{self, Mutant};
-use palisade_proto::{HostId, Incarnation};
+use palisade_proto::{HostId, Incarnation, Time};
 
 use super::super::Engine;
 
@@ -47,12 +47,21 @@ impl Engine {
             None => self.fence_times.push((victim, now)),
         }
         self.fence_times.sort_by_key(|(_, time)| *time);
+        self.note_quarantine(victim.host);
+    }
+
+    /// A host is gone for now, and whether it was fenced too often is clear then: not while a life of it stands.
+    pub(in crate::engine) fn note_quarantine(&mut self, host: HostId) {
+        if self.electorate.of_host(host).any(|who| self.electorate.is_living(who)) {
+            return;
+        }
         let after = self.cluster.fencing().quarantine_after() as usize;
-        let window = self.cluster.fencing().quarantine_window();
-        let often =
-            self.fence_times.iter().filter(|(who, time)| who.host == victim.host && now < time.after(window));
-        if after > 0 && often.count() >= after && self.quarantined.insert(victim.host) {
-            self.pardoned.remove(&victim.host);
+        let (now, window) = (self.now, self.cluster.fencing().quarantine_window());
+        let from = self.counts_from.get(&host).copied().unwrap_or(Time(0));
+        let counts = |time: Time| time > from && now < time.after(window);
+        let often = self.fence_times.iter().filter(|(who, time)| who.host == host && counts(*time)).count();
+        if after > 0 && often >= after && self.quarantined.insert(host) {
+            self.pardoned.remove(&host);
             self.dirty = true;
         }
     }

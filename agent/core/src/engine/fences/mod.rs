@@ -120,6 +120,7 @@ impl Engine {
         let what =
             shadow.then(|| "fencing is in shadow mode: no host is fenced, whatever happens".to_owned());
         self.alarms.set(&mut self.actions, "shadow", what);
+        self.note_heard_again();
         self.give_up_unwanted();
         self.return_owed_power();
         self.open_closed_paths();
@@ -156,16 +157,33 @@ impl Engine {
             && !self.hears_joining(who)
             && !mutant::on(Mutant::UnknownsFenced);
         let since = said.max(unknown.then(|| self.counted_since(who)));
-        let returns = since.map(|since| since.after(self.timing().restart_hold()));
-        returns.max(self.links_until(who))
+        Some(since?.after(self.timing().restart_hold()))
     }
 
-    /// Whoever is only just heard again has not had the time to hear us: where a split heals, the witness may answer one side
-    /// before the two are linked.
+    /// Whoever is heard again after it was lost has not had the time to hear us: where a split heals, the witness may answer one side
+    /// before the two are linked. Once for each time that it is lost, and no fence that has begun waits for it.
+    fn note_heard_again(&mut self) {
+        let outside: Vec<Incarnation> =
+            self.electorate.living().filter(|who| !self.view.contains(who) && *who != self.me).collect();
+        self.heard_again.retain(|who, _| outside.contains(who));
+        for who in outside {
+            let silent = self.hears(who).is_none();
+            match self.heard_again.get(&who) {
+                // Lost without a word, so far.
+                None if silent => {
+                    self.heard_again.insert(who, None);
+                }
+                Some(None) if !silent => {
+                    self.heard_again.insert(who, Some(self.now));
+                }
+                Some(_) | None => {}
+            }
+        }
+    }
+
     fn links_until(&self, who: Incarnation) -> Option<Time> {
-        self.hears(who)?;
-        let heard = self.accepted(who.host)?;
-        Some(heard.steady_since.after(self.timing().suspect()))
+        let heard = (*self.heard_again.get(&who)?)?;
+        self.hears(who).map(|_| heard.after(self.timing().suspect()))
     }
 
     /// Since when this process has counted a member: since it learned of it, or since it began.
@@ -252,7 +270,7 @@ impl Engine {
 
     /// Whether the host has come back by itself: only then is its power ours to give back. Whoever was confirmed dead by hand
     /// may have somebody at the open machine.
-    fn hears_another_life(&self, who: Incarnation) -> bool {
+    pub(super) fn hears_another_life(&self, who: Incarnation) -> bool {
         self.accepted(who.host).is_some_and(|last| {
             let now = last.heartbeat.from;
             now != who && !self.electorate.is_dead(now) && last.heartbeat.presence != Presence::Left
@@ -287,6 +305,11 @@ impl Engine {
         });
         let mut spent = false;
         for who in victims {
+            let links = self.links_until(who).filter(|until| self.now < *until);
+            if let Some(until) = links.filter(|_| !self.fences.running.contains_key(&who)) {
+                self.wake_at(until);
+                continue;
+            }
             let opening = if self.budget_left(who) { Opening::LookFirst } else { Opening::OnlyIfOff };
             spent |= opening == Opening::OnlyIfOff;
             match self.fences.running.get(&who) {

@@ -58,6 +58,7 @@ impl Engine {
     /// An operator lets a host return: it gets its power back, and is taken in when it speaks.
     pub(in crate::engine) fn let_return(&mut self, host: HostId) {
         self.pardoned.insert(host);
+        self.counts_from.insert(host, self.now);
         self.quarantined.remove(&host);
         if let Some(settled_at) = self.power_owed.remove(&host) {
             self.note_unsettled(host, Effect::Power, settled_at);
@@ -66,6 +67,15 @@ impl Engine {
         if let Some(effect) = self.isolation_of(host) {
             self.begin_restore(host, effect, Incarnation::new(host, [0; 8]));
         }
+    }
+
+    /// A life of that host is counted: it is up, whatever was owed to it.
+    pub(in crate::engine) fn is_up(&mut self, host: HostId) {
+        self.pardoned.remove(&host);
+        self.quarantined.remove(&host);
+        self.drop_restore(host, Effect::Power);
+        self.power_owed.remove(&host);
+        self.alarms.clear(&mut self.actions, &format!("power {host}"));
     }
 
     /// An operator says that it is dead: it is not switched on by any order of before.
@@ -93,7 +103,11 @@ impl Engine {
             restore.whom = whom;
             return;
         }
-        let restore = Restore { whom, fence: None, again_at: self.now, rest: REST, failed: None };
+        let again_at = match effect {
+            Effect::Power => self.now,
+            Effect::Storage | Effect::Network => self.settled_before_us(host, effect),
+        };
+        let restore = Restore { whom, fence: None, again_at, rest: REST, failed: None };
         self.fences.restores.insert(key, restore);
     }
 
@@ -258,6 +272,9 @@ impl Engine {
         }
         self.fences.restores.remove(&key);
         self.alarms.clear(&mut self.actions, &alarm);
+        if effect == Effect::Power {
+            self.alarms.clear(&mut self.actions, &format!("power {host}"));
+        }
     }
 
     /// PROTOCOL, "Isolation": "x's path is opened (unfence) once [...] and has completed before x says admitted". Here by the
@@ -268,17 +285,17 @@ impl Engine {
         if shadow || self.fences.opened.contains(&x) {
             return true;
         }
-        let began = self.coordinates_since.max(self.quorate_since).unwrap_or(self.now);
-        let longest = self.devices_of(x.host, effect).map(|(_, device)| device.deadline()).max();
-        let settles = longest.unwrap_or(Duration(0)).times(SETTLE_DEADLINES + 1);
-        let from = began.after(self.timing().rejoin_hold().max(settles));
-        if self.now < from {
-            self.wake_at(from);
-        } else {
-            self.begin_restore(x.host, effect, x);
-            self.drive_restores();
-        }
+        self.begin_restore(x.host, effect, x);
+        self.drive_restores();
         false
+    }
+
+    /// From when on nothing that a coordinator before this one sent to those devices can execute any more.
+    fn settled_before_us(&self, host: HostId, effect: Effect) -> Time {
+        let began = self.coordinates_since.max(self.quorate_since).unwrap_or(self.now);
+        let longest = self.devices_of(host, effect).map(|(_, device)| device.deadline()).max();
+        let settles = longest.unwrap_or(Duration(0)).times(SETTLE_DEADLINES + 1);
+        began.after(self.timing().rejoin_hold().max(settles))
     }
 }
 
