@@ -8,10 +8,8 @@ use crate::lab::{Lab, wait};
 
 /// Resident memory of one agent, in KiB.
 const AGENT_RSS_KIB: u64 = 15 * 1024;
-/// Processor time of one agent, in percent of one core: the budget, which is told, since a slow or busy machine breaks it without
-/// the agent; and what no machine explains, which fails.
+/// Processor time of one agent, in percent of one core.
 const AGENT_CPU_PERCENT: f64 = 1.0;
-const AGENT_RUNAWAY_PERCENT: f64 = 5.0;
 /// Resident memory of the witness, in KiB.
 const WITNESS_RSS_KIB: u64 = 3 * 1024;
 /// Clock ticks per second in /proc/PID/stat (`getconf CLK_TCK`; 100 on every Linux that we run on).
@@ -51,7 +49,7 @@ pub fn measure(lab: &Lab, time: Duration) -> Result<Vec<Usage>> {
     processes.into_iter().map(usage).collect()
 }
 
-/// Measures and holds against the budgets; prints every figure, and processor time over its budget beside it.
+/// Measures and holds against the budgets; prints every figure.
 ///
 /// # Errors
 /// A budget is broken; the error names all that are.
@@ -64,10 +62,7 @@ pub fn hold(lab: &Lab, time: Duration) -> Result<()> {
         );
         let agent = usage.name != "witness";
         let (rss_kib, cpu_percent) =
-            if agent { (AGENT_RSS_KIB, AGENT_RUNAWAY_PERCENT) } else { (WITNESS_RSS_KIB, f64::INFINITY) };
-        if agent && usage.cpu_percent > AGENT_CPU_PERCENT {
-            println!("         {} is over its budget of {AGENT_CPU_PERCENT} % of a core here", usage.name);
-        }
+            if agent { (AGENT_RSS_KIB, AGENT_CPU_PERCENT) } else { (WITNESS_RSS_KIB, f64::INFINITY) };
         if usage.rss_kib > rss_kib {
             broken.push(format!("{}: {} KiB resident, at most {rss_kib}", usage.name, usage.rss_kib));
         }
