@@ -9,6 +9,7 @@ use palisade_ladder::{Command, Failure, Proven, Response};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{self, Instant};
 
+use crate::warrant::no_answer_since;
 use crate::{Device, Warrant};
 
 /// Commands that may wait for one device. A fence has one on its way at a time; the rest is an operator's.
@@ -81,7 +82,7 @@ impl DeviceHandle {
             self.orders.send(order).await.map_err(|_| Failure::Cancelled)?;
             answer.await.map_err(|_| Failure::Cancelled)?
         });
-        outcome.await.unwrap_or_else(|_| Err(no_answer(started)))
+        outcome.await.unwrap_or_else(|_| Err(no_answer_since(started)))
     }
 
     /// Proves the path at another pace from now on, and once at once: a host that becomes responsible for this device
@@ -95,10 +96,6 @@ impl DeviceHandle {
     pub fn health(&self) -> watch::Receiver<PathHealth> {
         self.health.clone()
     }
-}
-
-fn no_answer(since: Instant) -> Failure {
-    Failure::NoAnswer { waited_ms: u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX) }
 }
 
 struct Actor<D> {

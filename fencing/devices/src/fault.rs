@@ -7,6 +7,7 @@ use std::time::Duration;
 use palisade_ladder::{Command, Failure, Reading, Response};
 use tokio::time::{self, Instant};
 
+use crate::warrant::no_answer_since;
 use crate::{Device, Warrant};
 
 /// One thing that goes wrong with one command.
@@ -101,5 +102,5 @@ impl<D: Device> Device for Faulty<D> {
 
 async fn silence(started: Instant, deadline: Instant) -> Result<Response, Failure> {
     time::sleep_until(deadline).await;
-    Err(Failure::NoAnswer { waited_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX) })
+    Err(no_answer_since(started))
 }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::time::Instant;
+use palisade_ladder::Failure;
+use tokio::time::{self, Instant};
 
 /// Until when whoever gave an order may still give it, on their own clock. Clones share one instant: the giver moves it
 /// while the order is under way, and the driver looks at it right before each copy that it sends.
@@ -61,10 +62,24 @@ impl Warrant {
         Instant::now() < self.deadline && self.stands()
     }
 
+    /// What `work` comes to, or silence once the deadline has passed.
+    pub(crate) async fn in_time<T>(
+        &self,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let started = Instant::now();
+        time::timeout_at(self.deadline, work).await.unwrap_or_else(|_| Err(no_answer_since(started)))
+    }
+
     /// Whether the order may still be given, whatever its deadline.
     pub(crate) fn stands(&self) -> bool {
         self.standing.as_ref().is_none_or(Standing::holds)
     }
+}
+
+/// Nothing has answered since `started`.
+pub(crate) fn no_answer_since(started: Instant) -> Failure {
+    Failure::NoAnswer { waited_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX) }
 }
 
 #[cfg(test)]

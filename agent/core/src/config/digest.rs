@@ -1,7 +1,8 @@
 //! The digest of the part of the configuration on which safety rests. Heartbeats carry it.
 //!
-//! It covers hosts, timings, watchdog, devices, workloads' storage and the proofs that suffice for them, from the checked values: comments, order and ways of
-//! writing do not change it. It never covers a secret or where one lies: hosts may keep theirs in different places.
+//! It covers hosts, timings, watchdog, devices, workloads' storage and the proofs that suffice for them, from the checked values:
+//! comments, order and ways of writing do not change it. It never covers a secret or where one lies: hosts may keep theirs in
+//! different places.
 
 use palisade_ladder::Effect;
 use sha2::{Digest, Sha256};

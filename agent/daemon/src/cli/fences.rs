@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use palisade_core::config::{Cluster, Device};
+use palisade_core::config::{Cluster, Device, DeviceKind};
 use palisade_ladder::{Failure as DeviceFailure, Proven, Reading, Response};
 
 use super::{Ended, Failure, configuration, print, table};
@@ -85,12 +85,12 @@ fn hint(failure: &DeviceFailure) -> String {
 }
 
 fn report(cluster: &Cluster, verdicts: &[Verdict]) -> String {
-    let mut rows = vec![["DEVICE", "FENCES", "ADDRESS", "POWER", "VERDICT"].map(str::to_owned).to_vec()];
+    let mut rows = vec![["DEVICE", "FENCES", "ADDRESS", "READS", "VERDICT"].map(str::to_owned).to_vec()];
     for (device, verdict) in cluster.devices().iter().zip(verdicts) {
         let host = cluster.host(device.fences()).map_or("?", |host| host.name());
         let (power, verdict) = match verdict {
             Ok(proven) => {
-                (power(proven.reads), format!("proven: login, privilege, identity {}", proven.identity))
+                (power(proven.reads), format!("proven: {} {}", what(device.kind()), proven.identity))
             }
             Err(error) => ("-", format!("NOT proven: {error}")),
         };
@@ -103,6 +103,14 @@ fn report(cluster: &Cluster, verdicts: &[Verdict]) -> String {
         ]);
     }
     table(&rows)
+}
+
+/// What a proof of a device of this kind shows, before the identity that it gave.
+fn what(kind: &DeviceKind) -> &'static str {
+    match kind {
+        DeviceKind::Ipmi(_) | DeviceKind::Redfish(_) => "login, privilege, identity",
+        DeviceKind::Agent(_) => "it answers; bound to its host only by its settings,",
+    }
 }
 
 fn power(power: Reading) -> &'static str {

@@ -1,10 +1,9 @@
 //! The device: one agent with its settings, run once for each command.
 
 use std::process::ExitStatus;
-use std::time::Duration;
 
 use palisade_ladder::{Command, Failure, Identity, Proven, Reading, Response};
-use tokio::time::{self, Instant};
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::AgentConfig;
@@ -27,18 +26,12 @@ pub struct Driver {
 
 impl Device for Driver {
     async fn run(&mut self, command: Command, warrant: Warrant) -> Result<Response, Failure> {
-        let started = Instant::now();
-        let outcome = time::timeout_at(warrant.deadline, self.carry_out(command, &warrant)).await;
-        outcome.unwrap_or_else(|_| Err(no_answer(started.elapsed())))
+        warrant.in_time(self.carry_out(command, &warrant)).await
     }
 
     async fn close(&mut self, _deadline: Instant) {
         // Each run takes its own leave.
     }
-}
-
-fn no_answer(waited: Duration) -> Failure {
-    Failure::NoAnswer { waited_ms: u64::try_from(waited.as_millis()).unwrap_or(u64::MAX) }
 }
 
 impl Driver {

@@ -4,7 +4,6 @@
 //! names (SAFE-4). An order is sent once; whether one that was not answered took effect, only a later reading tells.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::{Method, StatusCode};
@@ -33,18 +32,12 @@ pub struct Redfish {
 
 impl Device for Redfish {
     async fn run(&mut self, command: Command, warrant: Warrant) -> Result<Response, Failure> {
-        let started = Instant::now();
-        let outcome = time::timeout_at(warrant.deadline, self.carry_out(command, &warrant)).await;
-        outcome.unwrap_or_else(|_| Err(no_answer(started.elapsed())))
+        warrant.in_time(self.carry_out(command, &warrant)).await
     }
 
     async fn close(&mut self, deadline: Instant) {
         drop(time::timeout_at(deadline, self.login.take_leave(&mut self.connection)).await);
     }
-}
-
-fn no_answer(waited: Duration) -> Failure {
-    Failure::NoAnswer { waited_ms: u64::try_from(waited.as_millis()).unwrap_or(u64::MAX) }
 }
 
 impl Redfish {

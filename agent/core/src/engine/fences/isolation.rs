@@ -16,8 +16,8 @@ impl Engine {
         self.cluster.devices_of(host).map(Device::effect).find(|effect| *effect != Effect::Power)
     }
 
-    /// Begins it once the ladder has come to it: at once in a race, or where its level comes first; else when a level of power has
-    /// failed.
+    /// Begins it once the ladder has come to it: at once in a race, or where its level comes first; else once every level of
+    /// power before it has failed.
     pub(super) fn begin_isolation(&mut self, who: Incarnation) {
         let Some(effect) = self.isolation_of(who.host) else { return };
         let Some(running) = self.fences.running.get(&who) else { return };
