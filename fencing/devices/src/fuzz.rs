@@ -1,6 +1,7 @@
 //! What the fuzzing of the drivers calls (tests/fuzz): each function takes bytes from outside and panics if a property that
 //! must hold for all of them does not.
 
+pub use crate::agent::fuzz::agent_reply;
 pub use crate::ipmi::fuzz::dialogue::ipmi_dialogue;
 pub use crate::ipmi::fuzz::ipmi_reply;
 pub use crate::redfish::fuzz::redfish_reply;

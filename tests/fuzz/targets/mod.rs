@@ -11,6 +11,7 @@ pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
 pub(crate) const ALL: &[Target] = &[
+    ("agent_reply", devices::agent_reply),
     ("cluster_config", cluster_config::target),
     ("engine_heartbeat", engine_heartbeat::target),
     ("heartbeat_sealed", palisade::fuzz::heartbeat_sealed),

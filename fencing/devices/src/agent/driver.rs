@@ -95,15 +95,14 @@ impl Driver {
 
     async fn status(&mut self) -> Result<Reading, Failure> {
         let ended = self.execute("status").await?;
-        match ended.status.code() {
-            Some(0) => Ok(Reading::On),
-            // SAFE-4: shells and interpreters end so, too, when they cannot read the program; off is only what says so.
-            Some(EXIT_OFF) if says_off(&ended.output) => Ok(Reading::Off),
-            Some(EXIT_OFF) => {
+        let exit = ended.status.code();
+        match (reading(exit, &ended.output), exit) {
+            (Some(reading), _) => Ok(reading),
+            (None, Some(EXIT_OFF)) => {
                 let detail = format!("{} status: exit status 2 (off), and no word of it", self.config.name());
                 Err(Failure::Garbage { detail })
             }
-            Some(_) | None => Err(self.failed("status", &ended)),
+            (None, _) => Err(self.failed("status", &ended)),
         }
     }
 
@@ -140,6 +139,16 @@ impl Driver {
         let which = WHICH.iter().filter_map(|name| Some((name, self.config.options.get(*name)?)));
         let which: Vec<String> = which.map(|(name, value)| format!(" {name}={value}")).collect();
         Identity(clean(&format!("{}{}", self.config.name(), which.concat())))
+    }
+}
+
+/// What a `status` that ended so, with that output, reads; nothing if it read nothing.
+pub(super) fn reading(exit: Option<i32>, output: &str) -> Option<Reading> {
+    match exit {
+        Some(0) => Some(Reading::On),
+        // SAFE-4: shells and interpreters end so, too, when they cannot read the program; off is only what says so.
+        Some(EXIT_OFF) if says_off(output) => Some(Reading::Off),
+        Some(_) | None => None,
     }
 }
 

@@ -60,4 +60,21 @@ mod tests {
             assert!(Metadata::parse(text).is_err(), "{text}");
         }
     }
+
+    #[test]
+    fn what_is_nested_or_refers_without_end_is_read_or_refused() {
+        // Nothing of the stack is spent on what an agent nests, as long as its output may be.
+        let deep = format!("<resource-agent>{}</resource-agent>", "<a>".repeat(80_000));
+        assert!(Metadata::parse(&deep).is_err());
+        let (open, close) = ("<a>".repeat(35_000), "</a>".repeat(35_000));
+        let deep = format!("<resource-agent>{open}<action name=\"off\"/>{close}</resource-agent>");
+        assert_eq!(Metadata::parse(&deep).map(|metadata| metadata.lacks()), Ok(Some("on")));
+        let mut bomb = "<!DOCTYPE r [<!ENTITY e0 \"lol\">".to_owned();
+        for level in 1..20 {
+            let inner = format!("&e{};", level - 1).repeat(10);
+            bomb += &format!("<!ENTITY e{level} \"{inner}\">");
+        }
+        bomb += "]><resource-agent>&e19;</resource-agent>";
+        assert!(Metadata::parse(&bomb).is_err());
+    }
 }

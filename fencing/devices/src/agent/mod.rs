@@ -7,6 +7,8 @@
 //! From the bottom: `metadata` reads what an agent says of itself, `process` runs it once, `driver` is the device.
 
 mod driver;
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
 mod metadata;
 mod process;
 
