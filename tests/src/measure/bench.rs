@@ -8,6 +8,7 @@ use super::{kill_and_wait, ready};
 use crate::lab::hardware::Hardware;
 use crate::lab::trouble::{Context, Result};
 use crate::lab::wait;
+use crate::scenario::budget::{self, AGENT_CPU_PERCENT};
 
 /// One row: how many hosts, with the witness or not, which profile, and the budget for the median.
 struct Row {
@@ -17,6 +18,8 @@ struct Row {
     budget_ms: u64,
 }
 
+/// Long enough for many rounds of every timer.
+const QUIET: Duration = Duration::from_secs(60);
 /// Not a part of any heartbeat interval.
 const PHASE: Duration = Duration::from_millis(37);
 
@@ -52,6 +55,25 @@ pub fn run(deaths: usize) -> Result<bool> {
         println!("{hosts:<28} {median:>8} {best:>8} {worst:>8} {:>8}", row.budget_ms);
     }
     Ok(within)
+}
+
+/// Measures what each agent of eight takes of a core and holds the median against the budget; the machine should be idle.
+///
+/// # Errors
+/// The cluster did not come up.
+pub fn eight() -> Result<bool> {
+    let lab = ready(&Hardware::plain(8, true, "default"))?;
+    println!("\neight hosts and the witness, left alone for {} s", QUIET.as_secs());
+    println!("{:<12} {:>12} {:>10}", "", "resident KiB", "% of core");
+    let mut shares = Vec::new();
+    for usage in budget::measure(&lab, QUIET)? {
+        println!("{:<12} {:>12} {:>10.2}", usage.name, usage.rss_kib, usage.cpu_percent);
+        shares.extend(usage.turns.map(|_| usage.cpu_percent));
+    }
+    shares.sort_by(f64::total_cmp);
+    let median = shares.get(shares.len() / 2).copied().unwrap_or(f64::INFINITY);
+    println!("median of the agents: {median:.2} % of a core, at most {AGENT_CPU_PERCENT}");
+    Ok(median <= AGENT_CPU_PERCENT)
 }
 
 /// Runs the comparison of BMC orders (ours, ipmitool, fence_ipmilan on the same BMCs); it prints its own table.
