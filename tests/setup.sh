@@ -32,6 +32,7 @@ if [ "$what" = all ]; then
     need python3 python3
     need curl curl
     need virsh libvirt-clients
+    need qemu-system-x86_64 qemu-system-x86
     need libvirtd libvirt-daemon-system
 fi
 if [ -n "$missing" ]; then

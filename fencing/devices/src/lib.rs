@@ -10,7 +10,9 @@ pub mod agent;
 pub mod fault;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
+pub mod hypervisor;
 pub mod ipmi;
+mod process;
 pub mod redfish;
 mod secret;
 mod text;

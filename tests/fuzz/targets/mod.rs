@@ -16,6 +16,7 @@ pub(crate) const ALL: &[Target] = &[
     ("engine_heartbeat", engine_heartbeat::target),
     ("heartbeat_sealed", palisade::fuzz::heartbeat_sealed),
     ("heartbeat_wire", heartbeat_wire::target),
+    ("hypervisor_reply", devices::hypervisor_reply),
     ("ipmi_dialogue", devices::ipmi_dialogue),
     ("ipmi_reply", devices::ipmi_reply),
     ("redfish_reply", devices::redfish_reply),

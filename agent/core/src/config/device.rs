@@ -1,6 +1,7 @@
 //! Fence devices: what the configuration says about each.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -88,25 +89,73 @@ pub enum DeviceKind {
     Redfish(Redfish),
     /// Whatever a fence agent of ClusterLabs can switch.
     Agent(FenceAgent),
+    /// What runs the host, which is a virtual machine.
+    Hypervisor(Hypervisor),
 }
 
 impl DeviceKind {
-    /// Where it listens; a fence agent knows that itself.
+    /// Where the BMC listens. A fence agent knows that itself, and behind one hypervisor are many hosts.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
         match self {
             Self::Ipmi(ipmi) => Some(ipmi.address),
             Self::Redfish(redfish) => Some(redfish.address),
-            Self::Agent(_) => None,
+            Self::Agent(_) | Self::Hypervisor(_) => None,
         }
     }
 
-    /// Whether a reading comes soon enough to go before an off. An agent would be killed in the middle of one.
+    /// Whether a reading comes soon enough to go before an off. A program would be killed in the middle of one.
     #[must_use]
     pub fn reads_soon(&self) -> bool {
         match self {
             Self::Ipmi(_) | Self::Redfish(_) => true,
             Self::Agent(_) => false,
+            Self::Hypervisor(hypervisor) => match hypervisor.way {
+                HypervisorWay::QmpSocket(_) | HypervisorWay::QmpAddress(_) => true,
+                HypervisorWay::Libvirt(_) => false,
+            },
+        }
+    }
+}
+
+/// The hypervisor below a host that is a virtual machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hypervisor {
+    pub(super) way: HypervisorWay,
+    pub(super) uuid: Identity,
+}
+
+impl Hypervisor {
+    /// How it is spoken to.
+    #[must_use]
+    pub fn way(&self) -> &HypervisorWay {
+        &self.way
+    }
+
+    /// The machine's UUID: 32 lower-case hexadecimal digits; never blank, never of two hosts.
+    #[must_use]
+    pub fn uuid(&self) -> &Identity {
+        &self.uuid
+    }
+}
+
+/// How a hypervisor is spoken to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HypervisorWay {
+    /// QEMU's monitor of this one machine, at a path of this host.
+    QmpSocket(PathBuf),
+    /// The same over TCP. It asks nobody who they are.
+    QmpAddress(SocketAddr),
+    /// libvirt, at this URI.
+    Libvirt(String),
+}
+
+impl fmt::Display for HypervisorWay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::QmpSocket(path) => write!(f, "{}", path.display()),
+            Self::QmpAddress(address) => write!(f, "{address}"),
+            Self::Libvirt(uri) => f.write_str(uri),
         }
     }
 }

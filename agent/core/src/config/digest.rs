@@ -7,7 +7,10 @@
 use palisade_ladder::Effect;
 use sha2::{Digest, Sha256};
 
-use super::{CipherSuite, Cluster, Device, DeviceKind, Host, OnQuorumLoss, Privilege, RedfishAuth, Workload};
+use super::{
+    CipherSuite, Cluster, Device, DeviceKind, Host, HypervisorWay, OnQuorumLoss, Privilege, RedfishAuth,
+    Workload,
+};
 
 /// The version of the encoding below; a change of it makes every digest differ.
 const VERSION: u8 = 1;
@@ -179,6 +182,15 @@ impl Canonical {
                     RedfishAuth::Session => 0,
                     RedfishAuth::Basic => 1,
                 });
+            }
+            DeviceKind::Hypervisor(super::Hypervisor { way, uuid }) => {
+                self.text("hypervisor");
+                self.text(match way {
+                    HypervisorWay::QmpSocket(_) | HypervisorWay::QmpAddress(_) => "qmp",
+                    HypervisorWay::Libvirt(_) => "libvirt",
+                });
+                self.text(&way.to_string());
+                self.text(&uuid.0);
             }
             DeviceKind::Agent(super::FenceAgent { program, options, secrets: _ }) => {
                 self.text("agent");

@@ -27,7 +27,10 @@ use std::sync::Arc;
 use palisade_proto::{Duration, HostId, WorkloadId};
 
 pub use contradiction::{Contradiction, KILL};
-pub use device::{CipherSuite, Device, DeviceKind, FenceAgent, Ipmi, Privilege, Redfish, RedfishAuth, Tls};
+pub use device::{
+    CipherSuite, Device, DeviceKind, FenceAgent, Hypervisor, HypervisorWay, Ipmi, Privilege, Redfish,
+    RedfishAuth, Tls,
+};
 pub use error::ConfigError;
 pub use names::{Broker, KeyRef, MachineId, SecretRef};
 pub use timing::{Profile, Timing, Watchdog};

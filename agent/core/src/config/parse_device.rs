@@ -7,7 +7,7 @@ use palisade_proto::Duration;
 use toml::Spanned;
 
 use super::{
-    Device, DeviceKind, Host, Storage,
+    Device, DeviceKind, Host, HypervisorWay, Storage,
     error::ConfigError,
     parse::Settings,
     raw::{RawDevice, Text},
@@ -15,6 +15,7 @@ use super::{
 };
 
 mod agent;
+mod hypervisor;
 mod ipmi;
 mod redfish;
 
@@ -66,7 +67,12 @@ impl Source<'_> {
         hosts: &[Host],
         storages: &[Storage],
     ) -> Result<Device, ConfigError> {
-        let kinds = [("ipmi", Kind::Ipmi), ("redfish", Kind::Redfish), ("agent", Kind::Agent)];
+        let kinds = [
+            ("ipmi", Kind::Ipmi),
+            ("redfish", Kind::Redfish),
+            ("hypervisor", Kind::Hypervisor),
+            ("agent", Kind::Agent),
+        ];
         let kind = self.choice(&raw.kind, "kind of device", &kinds)?;
         let host = self.reference(&raw.fences, "host", hosts, Host::name)?;
         let level = raw.level.as_ref().map_or(Ok(1), |level| self.number(level, 1..=9, "device level"))?;
@@ -82,6 +88,7 @@ impl Source<'_> {
         let kind = match kind {
             Kind::Ipmi => DeviceKind::Ipmi(self.ipmi(raw)?),
             Kind::Redfish => DeviceKind::Redfish(self.redfish(raw, host)?),
+            Kind::Hypervisor => DeviceKind::Hypervisor(self.hypervisor(raw, host)?),
             Kind::Agent => DeviceKind::Agent(self.fence_agent(raw)?),
         };
         Ok(Device { name, fences: host.id(), level, deadline, retries, effect, race, storage, kind })
@@ -232,6 +239,16 @@ impl Source<'_> {
             }
             // A chassis of several systems has one service; the UUID tells them apart.
             (DeviceKind::Redfish(_), DeviceKind::Redfish(_)) => Ok(()),
+            (DeviceKind::Hypervisor(a), DeviceKind::Hypervisor(b)) if a.uuid == b.uuid => {
+                let help = "write the UUID of this host's own machine";
+                Err(self.error(place(&raw.uuid), what("machine UUID"), help))
+            }
+            (DeviceKind::Hypervisor(a), DeviceKind::Hypervisor(b))
+                if a.way == b.way && !matches!(a.way, HypervisorWay::Libvirt(_)) =>
+            {
+                let help = "a monitor is of one machine: write this host's own";
+                Err(self.error(place(&raw.qmp), what("monitor"), help))
+            }
             (DeviceKind::Agent(_), DeviceKind::Agent(_)) if same_agent => {
                 let help = "write what tells this host's plug, blade or domain from the other's";
                 Err(self.error(place(&raw.agent), what("agent and options"), help))
@@ -243,8 +260,14 @@ impl Source<'_> {
                 Err(self.error(place(&raw.address), what("address"), help))
             }
             (
-                DeviceKind::Ipmi(_) | DeviceKind::Redfish(_) | DeviceKind::Agent(_),
-                DeviceKind::Ipmi(_) | DeviceKind::Redfish(_) | DeviceKind::Agent(_),
+                DeviceKind::Ipmi(_)
+                | DeviceKind::Redfish(_)
+                | DeviceKind::Hypervisor(_)
+                | DeviceKind::Agent(_),
+                DeviceKind::Ipmi(_)
+                | DeviceKind::Redfish(_)
+                | DeviceKind::Hypervisor(_)
+                | DeviceKind::Agent(_),
             ) => Ok(()),
         }
     }
@@ -254,6 +277,7 @@ impl Source<'_> {
 enum Kind {
     Ipmi,
     Redfish,
+    Hypervisor,
     Agent,
 }
 
@@ -264,6 +288,8 @@ impl Kind {
             Self::Ipmi => Duration::secs(4),
             // TLS, a login, a reading and the order take some BMCs seconds.
             Self::Redfish => Duration::secs(6),
+            // By ssh a look and an order are three logins.
+            Self::Hypervisor => Duration::secs(6),
             // Agents wait by themselves until the power is off, and their interpreters take their time.
             Self::Agent => Duration::secs(9),
         }
@@ -272,7 +298,7 @@ impl Kind {
     /// The most tries, unless written.
     fn retries(self) -> u32 {
         match self {
-            Self::Ipmi | Self::Redfish => 3,
+            Self::Ipmi | Self::Redfish | Self::Hypervisor => 3,
             Self::Agent => 2,
         }
     }
@@ -284,6 +310,7 @@ impl Kind {
             Self::Redfish => {
                 &["address", "user", "password", "auth", "ca", "tls_name", "insecure_http", "system", "uuid"]
             }
+            Self::Hypervisor => &["qmp", "libvirt", "uuid"],
             Self::Agent => &["agent", "options", "secrets", "proof"],
         }
     }
@@ -308,6 +335,8 @@ fn written(raw: &RawDevice) -> Vec<(&'static str, Range<usize>)> {
         ("insecure_http", place(&raw.insecure_http)),
         ("system", place(&raw.system)),
         ("uuid", place(&raw.uuid)),
+        ("qmp", place(&raw.qmp)),
+        ("libvirt", place(&raw.libvirt)),
         ("agent", place(&raw.agent)),
         ("proof", place(&raw.proof)),
         ("options", place(&raw.options)),

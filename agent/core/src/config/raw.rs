@@ -142,6 +142,8 @@ pub(super) struct RawDevice {
     pub(super) insecure_http: Option<Spanned<bool>>,
     pub(super) system: Option<Text>,
     pub(super) uuid: Option<Text>,
+    pub(super) qmp: Option<Text>,
+    pub(super) libvirt: Option<Text>,
     pub(super) agent: Option<Text>,
     pub(super) proof: Option<Text>,
     pub(super) options: Option<Spanned<BTreeMap<Text, RawValue>>>,

@@ -488,3 +488,47 @@ fn isolation_that_is_set_wrongly_is_refused() {
     let error = Cluster::parse(&on_ipmi, "cluster.toml").unwrap_err().to_string();
     assert!(error.contains("`proof` is no setting of a device of kind \"ipmi\""), "{error}");
 }
+
+/// The sound file with the second BMC as the hypervisor below a machine.
+fn with_hypervisor(settings: &str) -> Result<Cluster, super::ConfigError> {
+    let start = SOUND.find("[[device]]\nname = \"bmc-b\"").unwrap();
+    let end = start + SOUND[start..].find("[[storage]]").unwrap();
+    let device =
+        format!("[[device]]\nname = \"vm-b\"\nkind = \"hypervisor\"\nfences = \"b\"\n{settings}\n\n");
+    Cluster::parse(&SOUND.replacen(&SOUND[start..end], &device, 1), "cluster.toml")
+}
+
+#[test]
+fn a_machine_is_known_by_its_uuid_and_reached_in_one_way() {
+    for (settings, way, soon) in [
+        ("qmp = \"/run/b.qmp\"", HypervisorWay::QmpSocket("/run/b.qmp".into()), true),
+        ("qmp = \"10.77.1.9:4444\"", HypervisorWay::QmpAddress("10.77.1.9:4444".parse().unwrap()), true),
+        (
+            "libvirt = \"qemu+ssh://x@y/system\"",
+            HypervisorWay::Libvirt("qemu+ssh://x@y/system".into()),
+            false,
+        ),
+    ] {
+        let cluster = with_hypervisor(settings).unwrap_or_else(|error| panic!("{error}"));
+        let host = cluster.host_named("b").unwrap();
+        let device = cluster.devices_of(host.id()).next().unwrap();
+        let DeviceKind::Hypervisor(below) = device.kind() else { panic!("a hypervisor") };
+        let machine: String = host.machine().bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!((below.way(), &below.uuid().0), (&way, &machine));
+        assert_eq!(device.kind().reads_soon(), soon);
+        let tcp = matches!(way, HypervisorWay::QmpAddress(_));
+        assert_eq!(cluster.warnings().iter().any(|warning| warning.contains("QMP over TCP")), tcp);
+    }
+    for (settings, words) in [
+        ("", "has neither `qmp` nor `libvirt`"),
+        ("qmp = \"/x\"\nlibvirt = \"qemu:///system\"", "two ways to one machine"),
+        ("qmp = \"b.qmp\"", "QEMU monitor"),
+        ("libvirt = \"system\"", "no URI of libvirt"),
+        ("libvirt = \"-c:x\"", "no URI of libvirt"),
+        ("qmp = \"/x\"\nuuid = \"0\"", "no system's UUID"),
+        ("qmp = \"/x\"\nuser = \"x\"", "no setting of a device of kind \"hypervisor\""),
+    ] {
+        let error = with_hypervisor(settings).unwrap_err().to_string();
+        assert!(error.contains(words), "{settings}: {error}");
+    }
+}

@@ -2,7 +2,7 @@
 
 use palisade_ladder::Effect;
 
-use super::{Cluster, DeviceKind, Host};
+use super::{Cluster, DeviceKind, Host, HypervisorWay};
 
 impl Cluster {
     /// One sentence each, in the operator's words.
@@ -36,6 +36,16 @@ impl Cluster {
                 let name = device.name();
                 warnings.push(format!(
                     "device `{name}` sends its password over plain HTTP: whoever hears it can switch the host"
+                ));
+            }
+        }
+        for device in &self.devices {
+            if let DeviceKind::Hypervisor(below) = device.kind()
+                && let HypervisorWay::QmpAddress(address) = below.way()
+            {
+                let name = device.name();
+                warnings.push(format!(
+                    "device `{name}` speaks QMP over TCP: whoever reaches {address} commands the machine; let nobody but the hosts"
                 ));
             }
         }

@@ -97,7 +97,7 @@ fn report(cluster: &Cluster, verdicts: &[Verdict]) -> String {
         rows.push(vec![
             device.name().to_owned(),
             host.to_owned(),
-            device.kind().address().map_or_else(|| "-".to_owned(), |address| address.to_string()),
+            place(device.kind()),
             power.to_owned(),
             verdict,
         ]);
@@ -105,10 +105,20 @@ fn report(cluster: &Cluster, verdicts: &[Verdict]) -> String {
     table(&rows)
 }
 
+fn place(kind: &DeviceKind) -> String {
+    match kind {
+        DeviceKind::Ipmi(ipmi) => ipmi.address().to_string(),
+        DeviceKind::Redfish(redfish) => redfish.address().to_string(),
+        DeviceKind::Hypervisor(below) => below.way().to_string(),
+        DeviceKind::Agent(_) => "-".to_owned(),
+    }
+}
+
 /// What a proof of a device of this kind shows, before the identity that it gave.
 fn what(kind: &DeviceKind) -> &'static str {
     match kind {
         DeviceKind::Ipmi(_) | DeviceKind::Redfish(_) => "login, privilege, identity",
+        DeviceKind::Hypervisor(_) => "it answers, identity",
         DeviceKind::Agent(_) => "it answers; bound to its host only by its settings,",
     }
 }

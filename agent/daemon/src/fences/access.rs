@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use palisade_core::config::{
-    CipherSuite, Device, DeviceKind, FenceAgent, Ipmi, Privilege, Redfish, RedfishAuth, SecretRef,
+    CipherSuite, Device, DeviceKind, FenceAgent, HypervisorWay, Ipmi, Privilege, Redfish, RedfishAuth,
+    SecretRef,
 };
 use palisade_devices::agent::{self, AgentConfig};
+use palisade_devices::hypervisor::{Hypervisor, HypervisorConfig, Way};
 use palisade_devices::ipmi::{self, IpmiConfig};
 use palisade_devices::redfish::{self, RedfishConfig};
 use palisade_devices::{DeviceHandle, Reprove, Secret};
@@ -23,6 +25,7 @@ pub(crate) enum Access {
     Ipmi(Box<IpmiConfig>),
     Redfish(Box<RedfishConfig>),
     Agent(Box<AgentConfig>),
+    Hypervisor(Box<HypervisorConfig>),
 }
 
 impl Access {
@@ -34,6 +37,9 @@ impl Access {
                 redfish_config(redfish).map(|config| Self::Redfish(Box::new(config)))
             }
             DeviceKind::Agent(agent) => agent_config(agent).map(|config| Self::Agent(Box::new(config))),
+            DeviceKind::Hypervisor(below) => {
+                hypervisor_config(below).map(|config| Self::Hypervisor(Box::new(config)))
+            }
         }
     }
 
@@ -43,6 +49,7 @@ impl Access {
             Self::Ipmi(config) => prove(ipmi::Ipmi::new(IpmiConfig::clone(config)), within).await,
             Self::Redfish(config) => prove(redfish::Redfish::new(RedfishConfig::clone(config)), within).await,
             Self::Agent(config) => prove(agent::Driver::new(AgentConfig::clone(config)), within).await,
+            Self::Hypervisor(config) => prove(Hypervisor::new(HypervisorConfig::clone(config)), within).await,
         }
     }
 
@@ -57,6 +64,9 @@ impl Access {
             }
             Self::Agent(config) => {
                 palisade_devices::spawn(agent::Driver::new(AgentConfig::clone(config)), reprove)
+            }
+            Self::Hypervisor(config) => {
+                palisade_devices::spawn(Hypervisor::new(HypervisorConfig::clone(config)), reprove)
             }
         }
     }
@@ -112,4 +122,13 @@ fn agent_config(agent: &FenceAgent) -> Result<AgentConfig, String> {
     let secrets = agent.secrets().iter().map(secret).collect::<Result<_, _>>()?;
     AgentConfig::new(agent.program().to_owned(), agent.options().clone(), secrets)
         .map_err(|error| error.to_string())
+}
+
+fn hypervisor_config(below: &palisade_core::config::Hypervisor) -> Result<HypervisorConfig, String> {
+    let way = match below.way() {
+        HypervisorWay::QmpSocket(path) => Way::QmpSocket(path.clone()),
+        HypervisorWay::QmpAddress(address) => Way::QmpAddress(*address),
+        HypervisorWay::Libvirt(uri) => Way::Libvirt(uri.clone()),
+    };
+    HypervisorConfig::new(way, &below.uuid().0).map_err(|error| error.to_string())
 }

@@ -1,14 +1,12 @@
 //! The device: one agent with its settings, run once for each command.
 
-use std::process::ExitStatus;
-
 use palisade_ladder::{Command, Failure, Identity, Proven, Reading, Response};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::AgentConfig;
 use super::metadata::Metadata;
-use super::process::{self, Ended};
+use crate::process::{self, Ended, how};
 use crate::text::{WORDS_MAX, clean};
 use crate::{Device, Warrant};
 
@@ -115,7 +113,7 @@ impl Driver {
                 input.extend_from_slice(part);
             }
         }
-        process::run(&self.config.program, &input).await.map_err(|error| Failure::Unreachable {
+        process::run(&self.config.program, &[], &input).await.map_err(|error| Failure::Unreachable {
             error: format!("{} cannot be run: {error}", self.config.program.display()),
         })
     }
@@ -158,11 +156,4 @@ fn says_off(output: &str) -> bool {
 
 fn holds(text: &[u8], secret: &[u8]) -> bool {
     !secret.is_empty() && text.windows(secret.len()).any(|part| part == secret)
-}
-
-fn how(status: ExitStatus) -> String {
-    match status.code() {
-        Some(code) => format!("exit status {code}"),
-        None => "killed by a signal".to_owned(),
-    }
 }

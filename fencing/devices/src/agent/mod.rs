@@ -4,13 +4,12 @@
 //! status afterwards is the reading (SAFE-4). What cannot be had: a device's own name for itself. The settings alone say which
 //! plug, domain or blade is the host's, so [`Driver`] compares what it is given with what the agent says that it understands.
 //!
-//! From the bottom: `metadata` reads what an agent says of itself, `process` runs it once, `driver` is the device.
+//! From the bottom: `metadata` reads what an agent says of itself, `driver` is the device.
 
 mod driver;
 #[cfg(feature = "fuzz")]
 pub(crate) mod fuzz;
 mod metadata;
-mod process;
 
 use core::fmt;
 use std::collections::BTreeMap;

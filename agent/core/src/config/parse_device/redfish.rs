@@ -52,10 +52,7 @@ impl Source<'_> {
             }
             system => system.as_ref().map(|text| text.get_ref().clone()),
         };
-        let uuid = match &raw.uuid {
-            Some(text) => self.system_uuid(text)?,
-            None => Identity(hex_digits(host.machine().bytes())),
-        };
+        let uuid = self.machine_uuid(raw, host)?;
         let tls = self.tls(raw, address)?;
         let password = self.secret(self.needed(raw, "password", &raw.password)?)?;
         Ok(Redfish { address, tls, user: user.clone(), password, auth, system, uuid })
@@ -96,6 +93,12 @@ impl Source<'_> {
         }
         let what = format!("`{}` cannot be the name in a certificate", shown(name));
         Err(self.error(text.span(), what, "write a host name, or an address without a port"))
+    }
+
+    /// As the device calls the host's machine: by the UUID that the machine reads of itself, unless another is written.
+    pub(super) fn machine_uuid(&self, raw: &RawDevice, host: &Host) -> Result<Identity, ConfigError> {
+        let written = raw.uuid.as_ref().map(|text| self.system_uuid(text)).transpose()?;
+        Ok(written.unwrap_or_else(|| Identity(hex_digits(host.machine().bytes()))))
     }
 
     fn system_uuid(&self, text: &Text) -> Result<Identity, ConfigError> {

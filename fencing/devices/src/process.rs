@@ -1,4 +1,4 @@
-//! One run of an agent: what it needs on its standard input, a clean environment, an end by the deadline.
+//! One run of a program: what it needs on its standard input, a clean environment, an end by the deadline.
 
 use std::io;
 use std::path::Path;
@@ -10,18 +10,18 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
 use zeroize::Zeroizing;
 
-/// Of what an agent says, so much is kept; the rest is read and dropped. Metadata of the longest ones have some 40 KB.
+/// Of what a program says, so much is kept; the rest is read and dropped. Metadata of the longest fence agents have some 40 KB.
 const OUTPUT_MAX: usize = 256 * 1024;
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// How a run ended.
-pub(super) struct Ended {
-    pub(super) status: ExitStatus,
-    pub(super) output: String,
-    pub(super) errors: String,
+pub(crate) struct Ended {
+    pub(crate) status: ExitStatus,
+    pub(crate) output: String,
+    pub(crate) errors: String,
 }
 
-/// Kills an agent and what it started, unless it has ended.
+/// Kills a program and what it started, unless it has ended.
 struct Group(Option<Pid>);
 
 impl Drop for Group {
@@ -33,9 +33,11 @@ impl Drop for Group {
     }
 }
 
-/// Runs the program to its end. Dropping the future kills it, with everything that it started.
-pub(super) async fn run(program: &Path, input: &Zeroizing<Vec<u8>>) -> io::Result<Ended> {
+/// Runs the program to its end. Dropping the future kills it, with everything that it started. SAFE-6: everybody can read
+/// `arguments`; a secret goes into `input`.
+pub(crate) async fn run(program: &Path, arguments: &[&str], input: &Zeroizing<Vec<u8>>) -> io::Result<Ended> {
     let mut child = Command::new(program)
+        .args(arguments)
         .env_clear()
         .env("PATH", PATH)
         .env("LANG", "C")
@@ -60,11 +62,11 @@ pub(super) async fn run(program: &Path, input: &Zeroizing<Vec<u8>>) -> io::Resul
     Ok(Ended { status: status?, output, errors })
 }
 
-/// The agent itself is spared by the out-of-memory killer; what it starts is not.
+/// This process is spared by the out-of-memory killer; what it starts is not.
 fn make_ordinary(child: &Child) {
     let Some(id) = child.id() else { return };
     if let Err(error) = std::fs::write(format!("/proc/{id}/oom_score_adj"), "0") {
-        tracing::debug!(%error, "a fence agent keeps our place before the out-of-memory killer");
+        tracing::debug!(%error, "a program keeps our place before the out-of-memory killer");
     }
 }
 
@@ -77,4 +79,12 @@ async fn text(stream: Option<impl AsyncRead + Unpin>) -> String {
         kept.extend(buffer.iter().take(read.min(room)));
     }
     String::from_utf8_lossy(&kept).into_owned()
+}
+
+/// How a program ended, in words.
+pub(crate) fn how(status: ExitStatus) -> String {
+    match status.code() {
+        Some(code) => format!("exit status {code}"),
+        None => "killed by a signal".to_owned(),
+    }
 }
