@@ -1,6 +1,11 @@
 //! The hypervisor's driver on real ones: QEMU with its own monitor, and a libvirt daemon with its test hypervisor.
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test looks at the variants it is about")]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "clippy knows a test only inside #[test]")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "clippy knows a test only inside #[test]"
+)]
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Process, Stdio};
