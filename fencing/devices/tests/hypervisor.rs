@@ -7,6 +7,7 @@
     reason = "clippy knows a test only inside #[test]"
 )]
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Process, Stdio};
 use std::time::Duration;
@@ -78,6 +79,17 @@ async fn run(device: &mut Hypervisor, command: Command) -> Result<Response, Fail
     device.run(command, (Instant::now() + DEADLINE).into()).await
 }
 
+thread_local! {
+    static LOOKS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Standing that is lost after so many looks at it.
+fn holds_for(looks: u64) -> Warrant {
+    LOOKS.set(0);
+    let standing = Standing::new(looks, || LOOKS.replace(LOOKS.get() + 1));
+    Warrant { deadline: Instant::now() + DEADLINE, standing: Some(standing) }
+}
+
 async fn reads(device: &mut Hypervisor) -> Reading {
     match run(device, Command::Read).await {
         Ok(Response::Reads(reading)) => reading,
@@ -142,12 +154,15 @@ async fn another_machine_and_an_order_without_standing_are_left_alone() {
         let failure = run(&mut stranger, command).await.unwrap_err();
         assert!(matches!(&failure, Failure::WrongIdentity { found, .. } if found.0 == UUID), "{failure}");
     }
-    let standing = Standing::new(u64::MAX, || 1);
-    standing.end();
     let mut device = monitored(&socket, UUID);
-    let warrant = Warrant { deadline: Instant::now() + DEADLINE, standing: Some(standing) };
-    assert_eq!(device.run(Command::Off, warrant).await, Err(Failure::Cancelled));
-    assert_eq!(reads(&mut device).await, Reading::On);
+    for looks in [0, 1] {
+        assert_eq!(
+            device.run(Command::Off, holds_for(looks)).await,
+            Err(Failure::Cancelled),
+            "{looks} looks"
+        );
+        assert_eq!(reads(&mut device).await, Reading::On);
+    }
 }
 
 /// A process that is gone is no reading: its socket may be another's, its path mistyped.
@@ -213,6 +228,7 @@ async fn a_domain_is_destroyed_read_off_and_started_by_libvirt() {
     assert_eq!(run(&mut device, Command::On).await, Ok(Response::Acknowledged));
     let Ok(Response::Proven(proven)) = run(&mut device, Command::Prove).await else { panic!("not proven") };
     assert_eq!((proven.identity.0.as_str(), proven.may_fence, proven.reads), (UUID, true, Reading::On));
+    assert_eq!(device.run(Command::Off, holds_for(1)).await, Err(Failure::Cancelled), "SAFE-2");
     virsh(&uri, &["suspend", "b"]);
     assert_eq!(reads(&mut device).await, Reading::On);
     assert_eq!(run(&mut device, Command::Off).await, Ok(Response::Acknowledged));
@@ -220,8 +236,11 @@ async fn a_domain_is_destroyed_read_off_and_started_by_libvirt() {
     assert_eq!(run(&mut device, Command::Off).await, Ok(Response::AlreadySo));
     virsh(&uri, &["undefine", "b"]);
     virsh(&uri, &["create", xml]);
-    let Ok(Response::Proven(proven)) = run(&mut device, Command::Prove).await else { panic!("not proven") };
-    assert!(!proven.may_fence, "a transient domain is not known any more once it is destroyed");
+    for command in [Command::Prove, Command::Off] {
+        let failure = run(&mut device, command).await.unwrap_err();
+        assert!(failure.to_string().contains("transient"), "{failure}");
+    }
+    virsh(&uri, &["domstate", HYPHENATED]);
     let nowhere = Way::Libvirt("test+unix:///default?socket=/nonexistent/libvirt-sock".to_owned());
     let mut nowhere = Hypervisor::new(HypervisorConfig::new(nowhere, UUID).unwrap());
     let failure = run(&mut nowhere, Command::Read).await.unwrap_err();

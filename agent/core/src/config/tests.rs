@@ -525,6 +525,8 @@ fn a_machine_is_known_by_its_uuid_and_reached_in_one_way() {
         ("qmp = \"b.qmp\"", "QEMU monitor"),
         ("libvirt = \"system\"", "no URI of libvirt"),
         ("libvirt = \"-c:x\"", "no URI of libvirt"),
+        // SAFE-6
+        ("libvirt = \"qemu+ssh://u:p@h/system\"", "holds a password"),
         ("qmp = \"/x\"\nuuid = \"0\"", "no system's UUID"),
         ("qmp = \"/x\"\nuser = \"x\"", "no setting of a device of kind \"hypervisor\""),
     ] {

@@ -68,7 +68,8 @@ async fn prove(device: Device) -> Verdict {
 fn hint(failure: &DeviceFailure) -> String {
     let hint = match failure {
         DeviceFailure::NoAnswer { .. } => {
-            "; is the address right, is the service (IPMI over LAN, Redfish) enabled, is the deadline long enough?"
+            "; is the address right, is the service (IPMI over LAN, Redfish) enabled, is another client at the QEMU monitor, is \
+             the deadline long enough?"
         }
         DeviceFailure::Unreachable { .. } => "; is the address right, is there a route from here?",
         DeviceFailure::WrongIdentity { .. } => {

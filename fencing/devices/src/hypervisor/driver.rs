@@ -42,12 +42,16 @@ impl Hypervisor {
             // SAFE-2: not even a look for an order that may not be given any more.
             return Err(Failure::Cancelled);
         }
-        let (mut machine, state, may_fence) = self.look().await?;
+        let (mut machine, state) = self.look().await?;
         match (command, state) {
             (Command::Read, state) => Ok(Response::Reads(state.reading())),
+            // Its life may be elsewhere: ending what is here would prove nothing, and a path that takes no order is not proven.
+            (Command::Prove | Command::Off | Command::On, State::Unclear(words)) => {
+                Err(Failure::Refused { code: format!("{words}: its life may be elsewhere") })
+            }
             (Command::Prove, state) => {
                 let identity = self.config.uuid.clone();
-                Ok(Response::Proven(Proven { identity, may_fence, reads: state.reading() }))
+                Ok(Response::Proven(Proven { identity, may_fence: true, reads: state.reading() }))
             }
             (Command::Off, State::Off) | (Command::On, State::Running) => Ok(Response::AlreadySo),
             (Command::Off, State::Running | State::Held(_)) => {
@@ -61,31 +65,28 @@ impl Hypervisor {
             (Command::On, State::Held(words)) => Err(Failure::Refused {
                 code: format!("{words}: a life of it is held; fence it, or let it go on by hand"),
             }),
-            // Its life may be elsewhere: ending what is here would prove nothing.
-            (Command::Off | Command::On, State::Unclear(words)) => {
-                Err(Failure::Refused { code: format!("{words}: its life may be elsewhere") })
-            }
         }
     }
 
-    /// The machine, what it does, and whether an off of it could be read back. It is the one with the configured UUID (SAFE-4).
-    async fn look(&self) -> Result<(Machine<'_>, State, bool), Failure> {
-        match &self.config.way {
-            Way::QmpSocket(_) | Way::QmpAddress(_) => {
-                let mut monitor = Box::new(Monitor::reach(&self.config.way).await?);
-                self.is_ours(monitor.uuid().await?)?;
-                let state = monitor.state().await?;
-                Ok((Machine::Monitored(monitor), state, true))
-            }
+    /// The machine, and what it does. It is the one with the configured UUID.
+    async fn look(&self) -> Result<(Machine<'_>, State), Failure> {
+        let monitor = match &self.config.way {
+            Way::QmpSocket(path) => Monitor::at_socket(path).await?,
+            Way::QmpAddress(address) => Monitor::at_address(*address).await?,
             Way::Libvirt(uri) => {
                 let libvirt = Libvirt::new(uri, &self.config.uuid);
                 let domain = libvirt.look().await?;
                 self.is_ours(domain.uuid)?;
-                Ok((Machine::Domain(libvirt), domain.state, domain.persistent))
+                return Ok((Machine::Domain(libvirt), domain.state));
             }
-        }
+        };
+        let mut monitor = Box::new(monitor);
+        self.is_ours(monitor.uuid().await?)?;
+        let state = monitor.state().await?;
+        Ok((Machine::Monitored(monitor), state))
     }
 
+    /// SAFE-4: no order to another machine.
     fn is_ours(&self, found: Identity) -> Result<(), Failure> {
         if found == self.config.uuid {
             return Ok(());

@@ -3,6 +3,10 @@
 //! Off is `stop`, which ends the processors and waits for what is under way to the disks, then `system_reset`: what lived in it can not go
 //! on, whoever continues it. On is `cont`. QEMU itself runs on, so its console and its disks' locks stay where they are.
 
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+
 use palisade_ladder::{Failure, Identity};
 use serde_json::Value;
 use tokio::io::{
@@ -10,7 +14,6 @@ use tokio::io::{
 };
 use tokio::net::{TcpStream, UnixStream};
 
-use super::Way;
 use super::words::{self, Message, State};
 use crate::Warrant;
 use crate::text::clean;
@@ -28,19 +31,17 @@ pub(super) struct Monitor {
 }
 
 impl Monitor {
-    /// Connects; a monitor that is busy with another client answers when that one has gone.
-    pub(super) async fn reach(way: &Way) -> Result<Self, Failure> {
-        let unreachable = |error: std::io::Error| Failure::Unreachable { error: format!("QMP: {error}") };
-        let stream: Box<dyn Stream> = match way {
-            Way::QmpSocket(path) => {
-                let failed = |error| Failure::Unreachable { error: format!("{}: {error}", path.display()) };
-                Box::new(UnixStream::connect(path).await.map_err(failed)?)
-            }
-            Way::QmpAddress(address) => Box::new(TcpStream::connect(address).await.map_err(unreachable)?),
-            Way::Libvirt(_) => {
-                return Err(Failure::Unreachable { error: "libvirt is no monitor".to_owned() });
-            }
-        };
+    pub(super) async fn at_socket(path: &Path) -> Result<Self, Failure> {
+        let failed = |error| Failure::Unreachable { error: format!("{}: {error}", path.display()) };
+        Self::greet(Box::new(UnixStream::connect(path).await.map_err(failed)?)).await
+    }
+
+    pub(super) async fn at_address(address: SocketAddr) -> Result<Self, Failure> {
+        Self::greet(Box::new(TcpStream::connect(address).await.map_err(|error| unreachable(&error))?)).await
+    }
+
+    /// A monitor that is busy with another client answers when that one has gone.
+    async fn greet(stream: Box<dyn Stream>) -> Result<Self, Failure> {
         let mut monitor = Self { stream: BufReader::new(stream), next: 0 };
         match monitor.line().await? {
             Message::Greeting => {}
@@ -98,7 +99,7 @@ impl Monitor {
     async fn ask(&mut self, command: &str) -> Result<Value, Failure> {
         let (id, bytes) = self.request(command);
         let sent = self.stream.write_all(&bytes).await;
-        sent.map_err(|error| Failure::Unreachable { error: format!("QMP: {error}") })?;
+        sent.map_err(|error| unreachable(&error))?;
         match self.answer(id).await {
             Err(Failure::Refused { code }) => Err(Failure::Refused { code: format!("{command}: {code}") }),
             answered => answered,
@@ -129,7 +130,7 @@ impl Monitor {
         let mut line = Vec::new();
         let read = (&mut self.stream).take(LINE_MAX).read_until(b'\n', &mut line).await;
         match read {
-            Err(error) => Err(Failure::Unreachable { error: format!("QMP: {error}") }),
+            Err(error) => Err(unreachable(&error)),
             Ok(_) if line.ends_with(b"\n") => words::message(&line)
                 .map_err(|detail| Failure::Garbage { detail: format!("QMP: {}", clean(&detail)) }),
             Ok(_) if u64::try_from(line.len()).is_ok_and(|len| len < LINE_MAX) => {
@@ -138,4 +139,8 @@ impl Monitor {
             Ok(_) => Err(Failure::Garbage { detail: format!("QMP: a line of more than {LINE_MAX} bytes") }),
         }
     }
+}
+
+fn unreachable(error: &io::Error) -> Failure {
+    Failure::Unreachable { error: format!("QMP: {error}") }
 }

@@ -101,11 +101,9 @@ pub(super) fn monitored(status: &Value, migration: &Value) -> State {
 pub(super) struct Domain {
     pub(super) uuid: Identity,
     pub(super) state: State,
-    /// It is still known once it is destroyed; without that nothing could read it off.
-    pub(super) persistent: bool,
 }
 
-/// What `virsh domstate --reason` and `virsh dominfo` print. Fails with what is missing.
+/// What `virsh domstate --reason` and `virsh dominfo` print. Fails with what is missing, or why its end could not be read.
 pub(super) fn domain(state: &str, info: &str) -> Result<Domain, String> {
     let state = state.trim();
     let field = |name: &str| {
@@ -113,17 +111,23 @@ pub(super) fn domain(state: &str, info: &str) -> Result<Domain, String> {
         found.map(str::trim).ok_or_else(|| format!("dominfo without `{name}`"))
     };
     let saved = field("Managed save")? != "no";
-    let (word, reason) =
-        state.split_once(" (").ok_or_else(|| format!("domstate without a reason: {state}"))?;
-    let state = match (word, reason.trim_end_matches(')')) {
+    let parts = state.strip_suffix(')').and_then(|state| state.split_once(" ("));
+    let state = match parts.ok_or_else(|| format!("domstate without a reason: {state}"))? {
         ("running" | "idle" | "in shutdown", _) => State::Running,
         ("paused" | "pmsuspended" | "crashed", _) => State::Held(state.to_owned()),
-        ("shut off", "migrated" | "saved") => State::Unclear(state.to_owned()),
         ("shut off", _) if saved => State::Unclear(format!("{state}, with its memory saved")),
-        ("shut off", _) => State::Off,
+        // SAFE-4: of the reasons, these leave no life of it; not that it was migrated or saved, nor one that is not known here.
+        // "unknown" is what a daemon says that was started since.
+        ("shut off", "destroyed" | "shutdown" | "crashed" | "failed" | "daemon" | "unknown") => State::Off,
         _ => State::Unclear(state.to_owned()),
     };
-    Ok(Domain { uuid: plain(field("UUID")?), state, persistent: field("Persistent")? == "yes" })
+    if field("Persistent")? != "yes" {
+        return Err(
+            "a transient domain is unknown once it is destroyed, and nothing could read it off: define it"
+                .to_owned(),
+        );
+    }
+    Ok(Domain { uuid: plain(field("UUID")?), state })
 }
 
 fn plain(uuid: &str) -> Identity {
@@ -187,6 +191,9 @@ mod tests {
             ("shut off (unknown)", "no", Reading::Off),
             ("shut off (crashed)", "no", Reading::Off),
             ("shut off (migrated)", "no", Reading::Unknown),
+            ("shut off (saved)", "no", Reading::Unknown),
+            ("shut off (from snapshot)", "no", Reading::Unknown),
+            ("shut off (new in a later libvirt)", "no", Reading::Unknown),
             ("shut off (saved)", "yes", Reading::Unknown),
             ("shut off (unknown)", "yes", Reading::Unknown),
             ("running (booted)", "no", Reading::On),
@@ -198,7 +205,9 @@ mod tests {
             assert_eq!(read(state, saved), reading, "{state}, managed save {saved}");
         }
         let whole = domain("running (booted)", &info("no")).unwrap();
-        assert_eq!((whole.uuid.0.as_str(), whole.persistent), ("4c4c4544005135108052b4c04f4d3130", true));
+        assert_eq!(whole.uuid.0, "4c4c4544005135108052b4c04f4d3130");
+        let transient = domain("running (booted)", &info("no").replace("yes", "no")).unwrap_err();
+        assert!(transient.contains("define it"), "{transient}");
         for (state, info) in [("", info("no")), ("shut off", info("no")), ("running (booted)", String::new())]
         {
             assert!(domain(state, &info).is_err(), "{state:?} {info:?}");

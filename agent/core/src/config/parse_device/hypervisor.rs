@@ -42,6 +42,13 @@ impl Source<'_> {
 
     fn libvirt_uri(&self, text: &Text) -> Result<String, ConfigError> {
         let uri = text.get_ref();
+        let authority =
+            uri.split_once("://").map_or("", |(_, rest)| rest.split('/').next().unwrap_or_default());
+        if authority.rsplit_once('@').is_some_and(|(user, _)| user.contains(':')) {
+            // SAFE-6: the URI stands in the arguments of virsh, for everybody to read. It is not repeated here either.
+            let help = "let virsh log in by an ssh key or a certificate of its own";
+            return Err(self.error(text.span(), "this URI of libvirt holds a password", help));
+        }
         let scheme = uri.split_once(':').map_or("", |(scheme, _)| scheme);
         let letter = |byte: u8| byte.is_ascii_lowercase() || b"+".contains(&byte);
         if scheme.starts_with(|first: char| first.is_ascii_lowercase())
