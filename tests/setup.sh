@@ -34,6 +34,7 @@ if [ "$what" = all ]; then
     need virsh libvirt-clients
     need qemu-system-x86_64 qemu-system-x86
     need libvirtd libvirt-daemon-system
+    need tgtd tgt
 fi
 if [ -n "$missing" ]; then
     echo "setup: installing$missing"

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use palisade_core::action::OrderId;
 use palisade_core::config::{Cluster, Device};
+use palisade_devices::scsi::Me;
 use palisade_devices::{DeviceHandle, Reprove, Warrant};
 use palisade_ladder::{Command, DeviceId, Failure, Proven, Response};
 use palisade_proto::HostId;
@@ -70,15 +71,21 @@ pub(crate) struct Known {
 /// Fails with the device's name and what is wrong with it.
 pub(crate) fn known(cluster: &Cluster, me: HostId) -> Result<Vec<Known>, String> {
     let one = |device: &Device| {
-        let access = Access::to(device).map_err(|error| format!("device `{}`: {error}", device.name()))?;
+        let access =
+            Access::to(device, cluster).map_err(|error| format!("device `{}`: {error}", device.name()))?;
         Ok(Known { device: device.clone(), access, own: device.fences() == me })
     };
     cluster.devices().iter().map(one).collect()
 }
 
-/// Serves the devices until `work` closes.
-pub(crate) async fn run(known: Vec<Known>, mut work: mpsc::Receiver<Work>, replies: mpsc::Sender<Reply>) {
-    let mut fences = Fences { devices: Vec::new(), open: BTreeMap::new(), warm: false, replies };
+/// Serves the devices, by the orders of `me`, until `work` closes.
+pub(crate) async fn run(
+    me: Me,
+    known: Vec<Known>,
+    mut work: mpsc::Receiver<Work>,
+    replies: mpsc::Sender<Reply>,
+) {
+    let mut fences = Fences { me, devices: Vec::new(), open: BTreeMap::new(), warm: false, replies };
     fences.arrange(known);
     let mut done = Vec::new();
     while let Some(work) = work.recv().await {
@@ -103,6 +110,7 @@ pub(crate) async fn run(known: Vec<Known>, mut work: mpsc::Receiver<Work>, repli
 }
 
 struct Fences {
+    me: Me,
     devices: Vec<Held>,
     open: BTreeMap<OrderId, AbortHandle>,
     warm: bool,
@@ -132,8 +140,10 @@ impl Fences {
             let id = DeviceId(u16::try_from(index).unwrap_or(u16::MAX));
             let same = old.iter().position(|held| held.device == known.device && held.access == known.access);
             let handle = same.map(|at| old.swap_remove(at).handle.clone());
-            let handle =
-                handle.unwrap_or_else(|| known.access.spawn(Some(self.reprove(&known.device, known.own))));
+            let handle = handle.unwrap_or_else(|| {
+                let reprove = self.reprove(&known.device, known.own);
+                known.access.spawn(self.me, Some(reprove))
+            });
             let watch = tokio::spawn(pass_on(id, handle.clone(), self.replies.clone())).abort_handle();
             self.devices.push(Held {
                 device: known.device,
@@ -159,6 +169,12 @@ impl Fences {
         Reprove { every, deadline: Duration::from_millis(device.deadline().0), stays: warm }
     }
 
+    /// The paths that work only once this host has opened its own.
+    fn proven_by_own_key(&self) -> Vec<(DeviceHandle, Reprove)> {
+        let ours = self.devices.iter().filter(|held| held.device.kind().opened_by_its_host());
+        ours.map(|held| (held.handle.clone(), self.reprove(&held.device, held.own))).collect()
+    }
+
     fn handle(&self, device: DeviceId, host: HostId) -> Option<DeviceHandle> {
         let held = self.devices.get(usize::from(device.0)).filter(|held| held.device.fences() == host);
         held.map(|held| held.handle.clone())
@@ -166,12 +182,16 @@ impl Fences {
 
     fn order(&mut self, id: OrderId, handle: Option<DeviceHandle>, command: Command, warrant: Warrant) {
         let replies = self.replies.clone();
+        let proven_anew = if command == Command::On { self.proven_by_own_key() } else { Vec::new() };
         let task = tokio::spawn(async move {
             let result = match handle {
                 Some(handle) => handle.run(command, warrant).await,
                 // Gone from the configuration while the order was on its way.
                 None => Err(Failure::Cancelled),
             };
+            if result.is_ok() {
+                proven_anew.into_iter().for_each(|(handle, reprove)| handle.pace(Some(reprove)));
+            }
             // The run loop is gone only when the agent ends.
             drop(replies.send(Reply::Answer(id, result)).await);
         });

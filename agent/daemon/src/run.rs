@@ -96,6 +96,7 @@ fn begin(config: &Path, stored: Option<std::os::fd::OwnedFd>) -> Result<ExitCode
         config: config.to_owned(),
         cluster: setup.cluster.clone(),
         me,
+        first_of_boot: saved.life == 0,
         devices: setup.devices,
         run_dir: Path::new(start::RUN_DIR),
         journal_dir: Path::new(start::JOURNAL_DIR),

@@ -6,3 +6,4 @@ pub use crate::hypervisor::fuzz::hypervisor_reply;
 pub use crate::ipmi::fuzz::dialogue::ipmi_dialogue;
 pub use crate::ipmi::fuzz::ipmi_reply;
 pub use crate::redfish::fuzz::redfish_reply;
+pub use crate::scsi::fuzz::scsi_reply;

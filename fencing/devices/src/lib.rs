@@ -3,7 +3,7 @@
 //! A driver carries out one [`Command`] and hands back what the device said. It never judges whether a fence succeeded, and it
 //! never repeats by itself what a second time could harm. [`spawn`] gives a device its own task, which keeps its fence
 //! path proven between orders; [`fault`] wraps a device for tests and drills.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod actor;
 pub mod agent;
@@ -14,6 +14,7 @@ pub mod hypervisor;
 pub mod ipmi;
 mod process;
 pub mod redfish;
+pub mod scsi;
 mod secret;
 mod text;
 mod warrant;

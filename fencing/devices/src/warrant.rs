@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use palisade_ladder::Failure;
+use palisade_proto::Incarnation;
 use tokio::time::{self, Instant};
 
 /// Until when whoever gave an order may still give it, on their own clock. Clones share one instant: the giver moves it
@@ -45,11 +46,13 @@ pub struct Warrant {
     pub deadline: Instant,
     /// A power order is put on the wire only while this holds. A reading needs none; nor does an order given by hand.
     pub standing: Option<Standing>,
+    /// The life that an order is about, for devices that tell lives apart.
+    pub whom: Option<Incarnation>,
 }
 
 impl From<Instant> for Warrant {
     fn from(deadline: Instant) -> Self {
-        Self { deadline, standing: None }
+        Self { deadline, standing: None, whom: None }
     }
 }
 
@@ -92,7 +95,7 @@ mod tests {
     async fn safe_2_a_warrant_ends_with_its_deadline_and_with_standing_and_is_renewed_from_outside() {
         let standing = Standing::new(1001, || 1000);
         let deadline = Instant::now() + Duration::from_secs(1);
-        let warrant = Warrant { deadline, standing: Some(standing.clone()) };
+        let warrant = Warrant { deadline, standing: Some(standing.clone()), whom: None };
         assert!(warrant.holds());
         standing.set(1000);
         assert!(!warrant.holds(), "exactly at its end it is over");

@@ -245,7 +245,7 @@ async fn safe_2_an_order_that_waited_until_standing_was_lost_is_not_begun() {
     let device = Scripted { off_takes: Duration::from_secs(2), ..Scripted::new(&log) };
     let handle = spawn(device, None);
     let standing = Standing::new(2, || 1);
-    let warrant = || Warrant { deadline: soon(), standing: Some(standing.clone()) };
+    let warrant = || Warrant { deadline: soon(), standing: Some(standing.clone()), whom: None };
     let first = handle.run(Command::Off, warrant());
     let waiting = handle.run(Command::Off, warrant());
     let lost = async {

@@ -209,7 +209,7 @@ async fn safe_2_an_order_without_standing_is_not_given() {
     let mut device = agent(&fake(folder.path(), "echo \"$action\" >>done"), &[], "");
     let standing = Standing::new(u64::MAX, || 1);
     standing.end();
-    let warrant = Warrant { deadline: Instant::now() + DEADLINE, standing: Some(standing) };
+    let warrant = Warrant { deadline: Instant::now() + DEADLINE, standing: Some(standing), whom: None };
     assert_eq!(device.run(Command::Off, warrant).await, Err(Failure::Cancelled));
     assert!(!folder.path().join("done").exists());
 }

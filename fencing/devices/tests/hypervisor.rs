@@ -87,7 +87,7 @@ thread_local! {
 fn holds_for(looks: u64) -> Warrant {
     LOOKS.set(0);
     let standing = Standing::new(looks, || LOOKS.replace(LOOKS.get() + 1));
-    Warrant { deadline: Instant::now() + DEADLINE, standing: Some(standing) }
+    Warrant { deadline: Instant::now() + DEADLINE, standing: Some(standing), whom: None }
 }
 
 async fn reads(device: &mut Hypervisor) -> Reading {

@@ -248,7 +248,7 @@ async fn first_copy_lost(and_then: fn(&Standing)) -> (Bmc, Result<Response, Fail
         Ipmi::new(config(proxy.address, Suite::Three, (USER, PASSWORD), None, Privilege::Operator, GUID));
     assert!(run(&mut device, Command::Prove).await.is_ok());
     *lose.lock().unwrap() = true;
-    let warrant = Warrant { deadline: Instant::now() + DEADLINE, standing: Some(standing) };
+    let warrant = Warrant { deadline: Instant::now() + DEADLINE, standing: Some(standing), whom: None };
     let outcome = device.run(Command::Off, warrant).await;
     (bmc, outcome, device, proxy)
 }
@@ -287,7 +287,7 @@ async fn safe_2_no_off_leaves_after_a_login_that_outlasted_standing() {
     let proxy = Proxy::start(bmc.address, Box::new(rule)).await;
     let mut device =
         Ipmi::new(config(proxy.address, Suite::Three, (USER, PASSWORD), None, Privilege::Operator, GUID));
-    let warrant = Warrant { deadline: Instant::now() + DEADLINE, standing: Some(standing) };
+    let warrant = Warrant { deadline: Instant::now() + DEADLINE, standing: Some(standing), whom: None };
     assert_eq!(device.run(Command::Off, warrant).await, Err(Failure::Cancelled));
     assert_eq!(run(&mut device, Command::Read).await, Ok(Response::Reads(Reading::On)));
     assert_eq!(bmc.calls("set power 0"), 0);

@@ -345,7 +345,7 @@ async fn safe_2_an_order_without_standing_is_not_sent() {
     assert!(run(&mut device, Command::Prove).await.is_ok());
     let standing = Standing::new(u64::MAX, || 1);
     standing.end();
-    let warrant = Warrant { deadline: Instant::now() + DEADLINE, standing: Some(standing) };
+    let warrant = Warrant { deadline: Instant::now() + DEADLINE, standing: Some(standing), whom: None };
     assert_eq!(device.run(Command::Off, warrant).await, Err(Failure::Cancelled));
     assert!(fake.state().orders.is_empty());
     // It ends while the order's own connection is being made: it is looked at a first time when the order begins, and then
@@ -356,7 +356,7 @@ async fn safe_2_an_order_without_standing_is_not_sent() {
     let mut device = with_session(&fake);
     assert!(run(&mut device, Command::Prove).await.is_ok());
     let standing = Standing::new(1, || LOOKS.fetch_add(1, Ordering::Relaxed));
-    let warrant = Warrant { deadline: Instant::now() + DEADLINE, standing: Some(standing) };
+    let warrant = Warrant { deadline: Instant::now() + DEADLINE, standing: Some(standing), whom: None };
     assert_eq!(device.run(Command::Off, warrant).await, Err(Failure::Cancelled));
     assert_eq!(LOOKS.load(Ordering::Relaxed), 2);
     assert!(fake.state().orders.is_empty());

@@ -91,6 +91,8 @@ pub enum DeviceKind {
     Agent(FenceAgent),
     /// What runs the host, which is a virtual machine.
     Hypervisor(Hypervisor),
+    /// SCSI-3 persistent reservations on shared logical units.
+    Scsi(Scsi),
 }
 
 impl DeviceKind {
@@ -100,7 +102,7 @@ impl DeviceKind {
         match self {
             Self::Ipmi(ipmi) => Some(ipmi.address),
             Self::Redfish(redfish) => Some(redfish.address),
-            Self::Agent(_) | Self::Hypervisor(_) => None,
+            Self::Agent(_) | Self::Hypervisor(_) | Self::Scsi(_) => None,
         }
     }
 
@@ -108,13 +110,37 @@ impl DeviceKind {
     #[must_use]
     pub fn reads_soon(&self) -> bool {
         match self {
-            Self::Ipmi(_) | Self::Redfish(_) => true,
+            Self::Ipmi(_) | Self::Redfish(_) | Self::Scsi(_) => true,
             Self::Agent(_) => false,
             Self::Hypervisor(hypervisor) => match hypervisor.way {
                 HypervisorWay::QmpSocket(_) | HypervisorWay::QmpAddress(_) => true,
                 HypervisorWay::Libvirt(_) => false,
             },
         }
+    }
+
+    /// Whether a host opens its own paths, once, before it is taken in (PROTOCOL, "Isolation"), where for other kinds the
+    /// coordinator does.
+    #[must_use]
+    pub fn opened_by_its_host(&self) -> bool {
+        match self {
+            Self::Scsi(_) => true,
+            Self::Ipmi(_) | Self::Redfish(_) | Self::Agent(_) | Self::Hypervisor(_) => false,
+        }
+    }
+}
+
+/// The logical units from which a host is cut by its reservation keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scsi {
+    pub(super) luns: Vec<String>,
+}
+
+impl Scsi {
+    /// Those of each storage that the device takes away; never empty.
+    #[must_use]
+    pub fn luns(&self) -> &[String] {
+        &self.luns
     }
 }
 

@@ -192,6 +192,10 @@ impl Canonical {
                 self.text(&way.to_string());
                 self.text(&uuid.0);
             }
+            DeviceKind::Scsi(super::Scsi { luns }) => {
+                self.text("scsi");
+                self.names(luns);
+            }
             DeviceKind::Agent(super::FenceAgent { program, options, secrets: _ }) => {
                 self.text("agent");
                 self.text(&program.display().to_string());

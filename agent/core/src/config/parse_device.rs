@@ -7,7 +7,7 @@ use palisade_proto::Duration;
 use toml::Spanned;
 
 use super::{
-    Device, DeviceKind, Host, HypervisorWay, Storage,
+    Device, DeviceKind, Host, HypervisorWay, Scsi, Storage,
     error::ConfigError,
     parse::Settings,
     raw::{RawDevice, Text},
@@ -45,6 +45,7 @@ impl Source<'_> {
             for (earlier, place) in devices.iter().zip(&places) {
                 self.of_one_host(earlier, place, &device, raw)?;
                 self.of_one_effect(earlier, &device, raw)?;
+                self.of_one_opener(earlier, &device, raw)?;
             }
             for (setting, place) in [
                 ("deadline", raw.deadline.as_ref().map(Spanned::span)),
@@ -72,6 +73,7 @@ impl Source<'_> {
             ("redfish", Kind::Redfish),
             ("hypervisor", Kind::Hypervisor),
             ("agent", Kind::Agent),
+            ("scsi", Kind::Scsi),
         ];
         let kind = self.choice(&raw.kind, "kind of device", &kinds)?;
         let host = self.reference(&raw.fences, "host", hosts, Host::name)?;
@@ -82,7 +84,7 @@ impl Source<'_> {
             .as_ref()
             .map_or(Ok(kind.retries()), |tries| self.number(tries, 1..=10, "device retries"))?;
         self.only_settings_of(kind, raw)?;
-        let effect = self.effect(raw)?;
+        let effect = self.effect(kind, raw)?;
         let race = self.race(raw, effect)?;
         let storage = self.taken_storage(raw, effect, storages)?;
         let kind = match kind {
@@ -90,11 +92,16 @@ impl Source<'_> {
             Kind::Redfish => DeviceKind::Redfish(self.redfish(raw, host)?),
             Kind::Hypervisor => DeviceKind::Hypervisor(self.hypervisor(raw, host)?),
             Kind::Agent => DeviceKind::Agent(self.fence_agent(raw)?),
+            Kind::Scsi => DeviceKind::Scsi(self.reservations(raw, storages)?),
         };
         Ok(Device { name, fences: host.id(), level, deadline, retries, effect, race, storage, kind })
     }
 
-    fn effect(&self, raw: &RawDevice) -> Result<Effect, ConfigError> {
+    fn effect(&self, kind: Kind, raw: &RawDevice) -> Result<Effect, ConfigError> {
+        match kind {
+            Kind::Scsi => return Ok(Effect::Storage),
+            Kind::Ipmi | Kind::Redfish | Kind::Hypervisor | Kind::Agent => {}
+        }
         let choices =
             [Effect::Power, Effect::Storage, Effect::Network].map(|effect| (effect.proves().name(), effect));
         raw.proof
@@ -149,6 +156,24 @@ impl Source<'_> {
         }
     }
 
+    /// The logical units of the storages that it takes away.
+    fn reservations(&self, raw: &RawDevice, storages: &[Storage]) -> Result<Scsi, ConfigError> {
+        let mut luns: Vec<String> = Vec::new();
+        for text in &raw.storage {
+            let storage = self.reference(text, "storage", storages, Storage::name)?;
+            if storage.luns().is_empty() {
+                let what = format!("storage `{}` names no `luns`", storage.name());
+                let help =
+                    "write `luns = [\"naa...\"]` in its [[storage]]: the logical units that it is made of";
+                return Err(self.error(text.span(), what, help));
+            }
+            let new = storage.luns().iter().filter(|lun| !luns.contains(lun));
+            let new: Vec<String> = new.cloned().collect();
+            luns.extend(new);
+        }
+        Ok(Scsi { luns })
+    }
+
     /// A level is one proof, and a host is isolated in one way: peers say that somebody is cut, and the configuration from what.
     fn of_one_effect(&self, earlier: &Device, device: &Device, raw: &RawDevice) -> Result<(), ConfigError> {
         if earlier.fences != device.fences || earlier.effect == device.effect {
@@ -178,6 +203,20 @@ impl Source<'_> {
         Ok(())
     }
 
+    /// Some paths a host opens itself before it is taken in, others the coordinator opens: one host is not done in both ways.
+    fn of_one_opener(&self, earlier: &Device, device: &Device, raw: &RawDevice) -> Result<(), ConfigError> {
+        let isolate = earlier.effect != Effect::Power && device.effect != Effect::Power;
+        if earlier.fences != device.fences
+            || !isolate
+            || earlier.kind.opened_by_its_host() == device.kind.opened_by_its_host()
+        {
+            return Ok(());
+        }
+        let what = format!("`{}` and `{}` cut one host off in two ways", earlier.name, device.name);
+        let help = "cut all of its storage by reservations (kind \"scsi\"), or all of it in other ways";
+        Err(self.error(raw.kind.span(), what, help))
+    }
+
     /// A setting of another kind of device would be believed to do something.
     fn only_settings_of(&self, kind: Kind, raw: &RawDevice) -> Result<(), ConfigError> {
         let allowed = kind.settings();
@@ -186,7 +225,12 @@ impl Source<'_> {
             Some((setting, span)) => {
                 let what =
                     format!("`{setting}` is no setting of a device of kind \"{}\"", raw.kind.get_ref());
-                Err(self.error(span, what, format!("its own settings are: {}", allowed.join(", "))))
+                let help = if allowed.is_empty() {
+                    "it has none of its own".to_owned()
+                } else {
+                    format!("its own settings are: {}", allowed.join(", "))
+                };
+                Err(self.error(span, what, help))
             }
         }
     }
@@ -263,11 +307,13 @@ impl Source<'_> {
                 DeviceKind::Ipmi(_)
                 | DeviceKind::Redfish(_)
                 | DeviceKind::Hypervisor(_)
-                | DeviceKind::Agent(_),
+                | DeviceKind::Agent(_)
+                | DeviceKind::Scsi(_),
                 DeviceKind::Ipmi(_)
                 | DeviceKind::Redfish(_)
                 | DeviceKind::Hypervisor(_)
-                | DeviceKind::Agent(_),
+                | DeviceKind::Agent(_)
+                | DeviceKind::Scsi(_),
             ) => Ok(()),
         }
     }
@@ -279,6 +325,7 @@ enum Kind {
     Redfish,
     Hypervisor,
     Agent,
+    Scsi,
 }
 
 impl Kind {
@@ -292,13 +339,15 @@ impl Kind {
             Self::Hypervisor => Duration::secs(6),
             // Agents wait by themselves until the power is off, and their interpreters take their time.
             Self::Agent => Duration::secs(9),
+            // A target that aborts what is under way on a slow disk takes its time.
+            Self::Scsi => Duration::secs(5),
         }
     }
 
     /// The most tries, unless written.
     fn retries(self) -> u32 {
         match self {
-            Self::Ipmi | Self::Redfish | Self::Hypervisor => 3,
+            Self::Ipmi | Self::Redfish | Self::Hypervisor | Self::Scsi => 3,
             Self::Agent => 2,
         }
     }
@@ -312,6 +361,8 @@ impl Kind {
             }
             Self::Hypervisor => &["qmp", "libvirt", "uuid"],
             Self::Agent => &["agent", "options", "secrets", "proof"],
+            // What it takes away (`storage`) is every device's, and its logical units stand there.
+            Self::Scsi => &[],
         }
     }
 }

@@ -15,6 +15,8 @@ use super::{
 
 /// The most storages of a cluster.
 const STORAGES_MAX: usize = 64;
+/// The most logical units of one storage.
+const LUNS_MAX: usize = 32;
 /// The most words of one command.
 const WORDS_MAX: usize = 64;
 
@@ -30,9 +32,40 @@ impl Source<'_> {
             let name = self.label(&raw.name, "storage")?;
             let help = "give each storage a name of its own";
             self.once(&mut names, name.clone(), raw.name.span(), &format!("storage `{name}`"), help)?;
-            storages.push(Storage { name, path: self.absolute(&raw.path)? });
+            let mut luns: Vec<String> = Vec::with_capacity(raw.luns.len());
+            if let Some(lun) = raw.luns.get(LUNS_MAX) {
+                let what = format!("storage `{name}` has more than {LUNS_MAX} logical units");
+                return Err(self.error(lun.span(), what, "make storages of them: each is fenced for itself"));
+            }
+            for text in &raw.luns {
+                let lun = self.lun(text)?;
+                if luns.contains(&lun) {
+                    return Err(self.error(
+                        text.span(),
+                        format!("`{lun}` is named twice"),
+                        "name each logical unit once",
+                    ));
+                }
+                luns.push(lun);
+            }
+            storages.push(Storage { name, path: self.absolute(&raw.path)?, luns });
         }
         Ok(storages)
+    }
+
+    /// A name of 8, 12 or 16 bytes that says something.
+    fn lun(&self, text: &Text) -> Result<String, ConfigError> {
+        let lun = text.get_ref().to_ascii_lowercase();
+        let digits = lun.strip_prefix("naa.").or_else(|| lun.strip_prefix("eui.")).unwrap_or_default();
+        if matches!(digits.len(), 16 | 24 | 32)
+            && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+            && digits.bytes().any(|byte| byte != b'0')
+        {
+            return Ok(lun);
+        }
+        let what = format!("`{}` is no name of a logical unit", shown(text.get_ref()));
+        let help = "write it as `cat /sys/block/sdX/device/wwid` tells it, such as \"naa.600140512345678\"";
+        Err(self.error(text.span(), what, help))
     }
 
     pub(super) fn workloads(

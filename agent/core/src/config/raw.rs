@@ -164,6 +164,8 @@ pub(super) enum RawValue {
 pub(super) struct RawStorage {
     pub(super) name: Text,
     pub(super) path: Text,
+    #[serde(default)]
+    pub(super) luns: Vec<Text>,
 }
 
 #[derive(Deserialize)]

@@ -534,3 +534,50 @@ fn a_machine_is_known_by_its_uuid_and_reached_in_one_way() {
         assert!(error.contains(words), "{settings}: {error}");
     }
 }
+
+/// The sound file with another device for the second host, whose storage is made of `luns`.
+fn with_reservations(luns: &str, device: &str) -> Result<Cluster, super::ConfigError> {
+    let storage = format!("[[storage]]\nname = \"san\"\npath = \"/san\"\n{luns}\n\n");
+    let text = SOUND.replacen("[[storage]]", &format!("{device}\n\n{storage}[[storage]]"), 1);
+    Cluster::parse(&text, "cluster.toml")
+}
+
+const SCSI: &str =
+    "[[device]]\nname = \"san-b\"\nkind = \"scsi\"\nfences = \"b\"\nlevel = 2\nstorage = [\"san\"]";
+const LUNS: &str = "luns = [\"naa.6001405AAAAAAAAAAAAAAAAAAAAAAAA1\", \"eui.0025385b71b00f00\"]";
+
+#[test]
+fn reservations_take_the_logical_units_of_their_storage() {
+    let cluster = with_reservations(LUNS, SCSI).unwrap_or_else(|error| panic!("{error}"));
+    let device = cluster.devices().iter().find(|device| device.name() == "san-b").unwrap();
+    let DeviceKind::Scsi(scsi) = device.kind() else { panic!("reservations") };
+    assert_eq!(scsi.luns(), ["naa.6001405aaaaaaaaaaaaaaaaaaaaaaaa1", "eui.0025385b71b00f00"]);
+    assert_eq!(device.effect(), palisade_ladder::Effect::Storage);
+    assert!(device.kind().opened_by_its_host() && device.kind().reads_soon());
+    let other = with_reservations("luns = [\"naa.6001405aaaaaaaaaaaaaaaaaaaaaaaa2\"]", SCSI).unwrap();
+    assert_ne!(cluster.digest(), other.digest(), "which units a host is cut from is everybody's business");
+    for (luns, device, words) in [
+        ("", SCSI.to_owned(), "storage `san` names no `luns`"),
+        ("luns = [\"/dev/sda\"]", SCSI.to_owned(), "`/dev/sda` is no name of a logical unit"),
+        ("luns = [\"naa.0000000000000000\"]", SCSI.to_owned(), "is no name of a logical unit"),
+        ("luns = [\"naa.6001405aaaaaaaaa\", \"naa.6001405AAAAAAAAA\"]", SCSI.to_owned(), "is named twice"),
+        (LUNS, SCSI.replace("storage = [\"san\"]", ""), "does not say which `storage` it takes away"),
+        (LUNS, format!("{SCSI}\nuser = \"x\""), "`user` is no setting of a device of kind \"scsi\""),
+        (
+            LUNS,
+            format!("{SCSI}\nproof = \"power_off\""),
+            "`proof` is no setting of a device of kind \"scsi\"",
+        ),
+        (
+            LUNS,
+            format!(
+                "{SCSI}\n\n[[device]]\nname = \"zone-b\"\nkind = \"agent\"\nfences = \"b\"\nlevel = 3\nstorage = [\"san\"]\n\
+                 agent = \"fence_brocade\"\nproof = \"storage_revoked\""
+            ),
+            "cut one host off in two ways",
+        ),
+    ] {
+        let error = with_reservations(luns, &device).unwrap_err().to_string();
+        assert!(error.contains(words), "{luns} {device}: {error}");
+    }
+}

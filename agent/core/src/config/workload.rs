@@ -10,6 +10,7 @@ use palisade_proto::{Duration, HostId, WorkloadId};
 pub struct Storage {
     pub(super) name: String,
     pub(super) path: PathBuf,
+    pub(super) luns: Vec<String>,
 }
 
 impl Storage {
@@ -23,6 +24,13 @@ impl Storage {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The logical units that it is made of, for reservations: `naa.` or `eui.` and lower-case hexadecimal digits, as VPD page 83h
+    /// (SPC-4 7.8.6) and `/sys/block/*/device/wwid` tell them.
+    #[must_use]
+    pub fn luns(&self) -> &[String] {
+        &self.luns
     }
 }
 

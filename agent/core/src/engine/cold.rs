@@ -161,7 +161,7 @@ impl Engine {
         if self.is_admitted()
             || self.presence != Presence::Joining
             || self.leaving.is_some()
-            || !self.unfit.is_empty()
+            || self.is_unfit()
         {
             return;
         }
@@ -417,7 +417,7 @@ impl Engine {
         }
         reads.next = Some(now.after(READ_REST));
         for (device, deadline) in devices {
-            let id = self.send_to_device(host, device, Command::Read, now.after(deadline));
+            let id = self.send_to_device(host, device, Command::Read, now.after(deadline), None);
             self.cold.reads.entry(host).or_default().in_flight.insert(id, (device, now));
         }
         let name = self.name(host).to_owned();

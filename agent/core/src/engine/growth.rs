@@ -103,7 +103,7 @@ impl Engine {
             let why = format!("{} holds a proof that this life is dead", self.name(heartbeat.from.host));
             return self.end_this_life(&why);
         }
-        if self.leaving.is_some() || heartbeat.digest != self.digest || !self.unfit.is_empty() {
+        if self.leaving.is_some() || heartbeat.digest != self.digest || self.is_unfit() {
             return;
         }
         if !heartbeat.electorate.contains(self.me) || heartbeat.found.is_none() {
@@ -168,7 +168,7 @@ impl Engine {
         }
         if !self.electorate.is_living(self.me)
             || !self.unseen.is_empty()
-            || !self.unfit.is_empty()
+            || self.is_unfit()
             || !self.nothing_runs_here()
         {
             return;

@@ -465,6 +465,11 @@ impl Engine {
             || (mutant::on(Mutant::AwayKeepsGrants) && self.presence == Presence::Away)
     }
 
+    /// Not to be armed: something guarded starts by itself here, or this life has not opened its paths yet.
+    fn is_unfit(&self) -> bool {
+        !self.unfit.is_empty() || self.awaits_own_paths()
+    }
+
     // Bare getters, for tests, simulation and the shell.
 
     /// This life.

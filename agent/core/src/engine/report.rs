@@ -68,6 +68,9 @@ impl Engine {
         if !self.unfit.is_empty() {
             return format!("{name} is no member: it is not armed");
         }
+        if self.awaits_own_paths() {
+            return format!("{name} is no member: it waits until its paths to shared storage are open");
+        }
         if !self.unseen.is_empty() || !self.here.is_empty() {
             return format!(
                 "{name} is no member: it waits until each of its workloads is known to be stopped here"

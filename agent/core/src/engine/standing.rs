@@ -313,7 +313,7 @@ impl Engine {
 
     /// What this host says of itself; a host that may not be armed cannot serve.
     pub(super) fn own_health(&self) -> HealthClass {
-        if self.unfit.is_empty() { self.health } else { HealthClass::Failed }
+        if self.is_unfit() { HealthClass::Failed } else { self.health }
     }
 
     fn can_vote(&self, who: Incarnation) -> bool {

@@ -462,3 +462,93 @@ fn a_later_cut_of_the_same_life_counts_anew() {
     let counted: Vec<_> = bench.saved.fences.iter().map(|(who, at)| (*who, at.0 > BEGIN + 600_000)).collect();
     assert_eq!(counted, [(c, true)]);
 }
+
+/// The same cluster, in which c is cut from `lun` by its reservation keys, which each life registers itself.
+fn reserved() -> Arc<Cluster> {
+    let agent = "kind = \"agent\"\nfences = \"c\"\nagent = \"fence_san\"\noptions = { plug = 3 }\nproof = \"storage_revoked\"\n";
+    let mut text = text(3, "", &[0, 1, 2]).replace("hosts = [\"a\", \"b\"]", "hosts = [\"c\", \"a\"]").replacen(
+        "[[workload]]",
+        &format!(
+            "[[storage]]\nname = \"lun\"\npath = \"/lun\"\nluns = [\"naa.6001405aaaaaaaaaaaaaaaaaaaaaaaa1\"]\n\
+             [[device]]\nname = \"san-c\"\n{agent}storage = [\"lun\"]\nlevel = 2\n\
+             [[device]]\nname = \"san-a\"\n{agent}storage = [\"lun\"]\nlevel = 2\n[[workload]]"
+        ),
+        1,
+    );
+    text = text.replace(agent, "kind = \"scsi\"\nfences = \"c\"\n");
+    text = text.replacen(
+        "name = \"san-a\"\nkind = \"scsi\"\nfences = \"c\"",
+        "name = \"san-a\"\nkind = \"scsi\"\nfences = \"a\"",
+        1,
+    );
+    parsed(&text)
+}
+
+const OWN: DeviceId = DeviceId(4);
+
+/// "x's path is opened (unfence) once, by x, and has completed before x says admitted"
+#[test]
+fn a_life_opens_its_own_paths_before_it_is_taken_in_and_never_again() {
+    let (b, c) = (life(1, 1), life(2, 1));
+    let mut bench = Bench::start(reserved(), SavedState::Absent, BEGIN);
+    bench.drain();
+    bench.live(300, &[]);
+    assert_eq!(bench.last(OWN), None, "what an earlier life has left may still run, and write");
+    (0..3).for_each(|id| {
+        let report = WorkloadReport::Seen(palisade_core::action::Seen::Stopped);
+        bench.engine.handle_workload(WorkloadId(id), report, Time(bench.now));
+    });
+    bench.live(300, &[]);
+    let order = bench.last(OWN).unwrap();
+    assert_eq!(order.command, Command::On);
+    assert!(order.standing_until.is_some_and(|until| until > order.deadline), "it needs nobody's leave");
+    assert_eq!(bench.engine.order_whom(order.id), Some(bench.me()), "for this very life");
+    // Until then it is nobody's candidate, and joins nobody.
+    bench.live(3_000, &[b, c]);
+    assert!(!bench.engine.admitted());
+    assert_eq!(bench.sent.last().unwrap().health, palisade_proto::message::HealthClass::Failed);
+    let order = bench.last(OWN).unwrap();
+    bench.answer(&order, Response::Acknowledged);
+    let read = bench.last(OWN).unwrap();
+    assert_eq!(read.command, Command::Read);
+    bench.answer(&read, Response::Reads(Reading::On));
+    bench.live(300, &[b, c]);
+    assert_ne!(bench.sent.last().unwrap().health, palisade_proto::message::HealthClass::Failed);
+    let opened =
+        bench.orders.iter().filter(|order| order.device == OWN && order.command == Command::On).count();
+    bench.live(2_000, &[b, c]);
+    let again =
+        bench.orders.iter().filter(|order| order.device == OWN && order.command == Command::On).count();
+    assert_eq!(opened, again);
+    // An agent that restarts in an admitted life does not either.
+    let mut saved = Saved::new(0);
+    (saved.admitted, saved.found) = (true, Some(Founding { decider: life(9, 9), epoch: 1 }));
+    saved.electorate = vec![bench.me(), b, c];
+    let mut restarted = Bench::start(reserved(), SavedState::Found(Box::new(saved)), BEGIN);
+    restarted.live(2_000, &[b, c]);
+    assert_eq!(restarted.last(OWN), None);
+}
+
+/// "A cut of x is ordered only after its sender heard x say admitted"
+#[test]
+fn keys_are_taken_only_from_a_life_that_said_that_it_was_admitted() {
+    let b = life(1, 1);
+    let mut bench = lost_with(reserved());
+    bench.bmc_is_gone(30_000, &[b]);
+    let look = bench.last(SAN).unwrap();
+    assert_eq!(look.command, Command::Read);
+    bench.answer(&look, Response::Reads(Reading::On));
+    let order = bench.last(SAN).unwrap();
+    assert_eq!((order.command, bench.engine.order_whom(order.id)), (Command::Off, Some(life(2, 1))));
+    bench.san_reads(Command::Off, Reading::Off);
+    assert!(bench.is_cut(life(2, 1)));
+    // This process has heard c never: it may still be registering.
+    let mut saved = Saved::new(0);
+    (saved.admitted, saved.found) = (true, Some(Founding { decider: life(9, 9), epoch: 1 }));
+    saved.electorate = vec![bench.me(), b, life(2, 1)];
+    let mut deaf = Bench::start(reserved(), SavedState::Found(Box::new(saved)), BEGIN);
+    deaf.live(2_000, &[b]);
+    deaf.bmc_is_gone(30_000, &[b]);
+    assert!(deaf.last(BMC).is_some(), "its power is tried");
+    assert_eq!(deaf.last(SAN), None);
+}

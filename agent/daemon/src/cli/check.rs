@@ -141,7 +141,7 @@ fn secrets(cluster: &Cluster) -> (Vec<String>, Vec<String>) {
                 [("password", ipmi.password())].into_iter().chain(ipmi.kg().map(|kg| ("Kg", kg))).collect()
             }
             DeviceKind::Redfish(redfish) => vec![("password", redfish.password())],
-            DeviceKind::Hypervisor(_) => Vec::new(),
+            DeviceKind::Hypervisor(_) | DeviceKind::Scsi(_) => Vec::new(),
             DeviceKind::Agent(agent) => {
                 agent.secrets().iter().map(|(name, secret)| (name.as_str(), secret)).collect()
             }

@@ -41,7 +41,11 @@ pub(super) fn run(config: &Path) -> Ended {
 
 /// All devices at once: a slow BMC does not delay the others.
 async fn prove_all(cluster: &Cluster) -> Vec<Verdict> {
-    let tasks: Vec<_> = cluster.devices().iter().map(|device| tokio::spawn(prove(device.clone()))).collect();
+    let tasks: Vec<_> = cluster
+        .devices()
+        .iter()
+        .map(|device| tokio::spawn(prove(device.clone(), Access::to(device, cluster))))
+        .collect();
     let mut verdicts = Vec::with_capacity(tasks.len());
     for task in tasks {
         verdicts.push(task.await.unwrap_or_else(|error| Err(error.to_string())));
@@ -49,8 +53,8 @@ async fn prove_all(cluster: &Cluster) -> Vec<Verdict> {
     verdicts
 }
 
-async fn prove(device: Device) -> Verdict {
-    match Access::to(&device)?.prove(Duration::from_millis(device.deadline().0)).await {
+async fn prove(device: Device, access: Result<Access, String>) -> Verdict {
+    match access?.prove(Duration::from_millis(device.deadline().0)).await {
         Ok(Response::Proven(proven)) if proven.may_fence => Ok(proven),
         Ok(Response::Proven(_)) => {
             Err("logged in, but the power cannot be switched this way: give the login operator privilege, \
@@ -112,6 +116,7 @@ fn place(kind: &DeviceKind) -> String {
         DeviceKind::Redfish(redfish) => redfish.address().to_string(),
         DeviceKind::Hypervisor(below) => below.way().to_string(),
         DeviceKind::Agent(_) => "-".to_owned(),
+        DeviceKind::Scsi(scsi) => scsi.luns().join(" "),
     }
 }
 
@@ -120,6 +125,7 @@ fn what(kind: &DeviceKind) -> &'static str {
     match kind {
         DeviceKind::Ipmi(_) | DeviceKind::Redfish(_) => "login, privilege, identity",
         DeviceKind::Hypervisor(_) => "it answers, identity",
+        DeviceKind::Scsi(_) => "reserved for registered hosts, identity",
         DeviceKind::Agent(_) => "it answers; bound to its host only by its settings,",
     }
 }

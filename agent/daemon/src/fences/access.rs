@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use palisade_core::config::{
-    CipherSuite, Device, DeviceKind, FenceAgent, HypervisorWay, Ipmi, Privilege, Redfish, RedfishAuth,
-    SecretRef,
+    CipherSuite, Cluster, Device, DeviceKind, FenceAgent, HypervisorWay, Ipmi, Privilege, Redfish,
+    RedfishAuth, SecretRef,
 };
 use palisade_devices::agent::{self, AgentConfig};
 use palisade_devices::hypervisor::{Hypervisor, HypervisorConfig, Way};
 use palisade_devices::ipmi::{self, IpmiConfig};
 use palisade_devices::redfish::{self, RedfishConfig};
+use palisade_devices::scsi::{Kernel, Me, Scsi, ScsiConfig};
 use palisade_devices::{DeviceHandle, Reprove, Secret};
 use palisade_ladder::{Command, Failure, Response};
 use tokio::time::Instant;
@@ -26,11 +27,12 @@ pub(crate) enum Access {
     Redfish(Box<RedfishConfig>),
     Agent(Box<AgentConfig>),
     Hypervisor(Box<HypervisorConfig>),
+    Scsi(Box<ScsiConfig>),
 }
 
 impl Access {
     /// Reads the secrets and certificates from where the configuration says. Fails with what is wrong, and where.
-    pub(crate) fn to(device: &Device) -> Result<Self, String> {
+    pub(crate) fn to(device: &Device, cluster: &Cluster) -> Result<Self, String> {
         match device.kind() {
             DeviceKind::Ipmi(ipmi) => ipmi_config(ipmi).map(|config| Self::Ipmi(Box::new(config))),
             DeviceKind::Redfish(redfish) => {
@@ -40,6 +42,9 @@ impl Access {
             DeviceKind::Hypervisor(below) => {
                 hypervisor_config(below).map(|config| Self::Hypervisor(Box::new(config)))
             }
+            DeviceKind::Scsi(scsi) => ScsiConfig::new(cluster.name(), scsi.luns(), device.fences())
+                .map(|config| Self::Scsi(Box::new(config)))
+                .map_err(|error| error.to_string()),
         }
     }
 
@@ -50,11 +55,14 @@ impl Access {
             Self::Redfish(config) => prove(redfish::Redfish::new(RedfishConfig::clone(config)), within).await,
             Self::Agent(config) => prove(agent::Driver::new(AgentConfig::clone(config)), within).await,
             Self::Hypervisor(config) => prove(Hypervisor::new(HypervisorConfig::clone(config)), within).await,
+            Self::Scsi(config) => {
+                prove(Scsi::new(ScsiConfig::clone(config), None, Kernel::default()), within).await
+            }
         }
     }
 
-    /// Gives the device a task of its own.
-    pub(crate) fn spawn(&self, reprove: Option<Reprove>) -> DeviceHandle {
+    /// Gives the device a task of its own. `me`: whose orders it takes.
+    pub(crate) fn spawn(&self, me: Me, reprove: Option<Reprove>) -> DeviceHandle {
         match self {
             Self::Ipmi(config) => {
                 palisade_devices::spawn(ipmi::Ipmi::new(IpmiConfig::clone(config)), reprove)
@@ -67,6 +75,10 @@ impl Access {
             }
             Self::Hypervisor(config) => {
                 palisade_devices::spawn(Hypervisor::new(HypervisorConfig::clone(config)), reprove)
+            }
+            Self::Scsi(config) => {
+                let scsi = Scsi::new(ScsiConfig::clone(config), Some(me), Kernel::default());
+                palisade_devices::spawn(scsi, reprove)
             }
         }
     }

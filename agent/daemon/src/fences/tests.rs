@@ -3,6 +3,7 @@
 use std::net::UdpSocket;
 
 use palisade_core::config::Cluster;
+use palisade_proto::Incarnation;
 use tokio::time::Instant;
 
 use super::*;
@@ -29,6 +30,10 @@ fn host(id: u8) -> HostId {
     HostId::new(id).unwrap()
 }
 
+fn me() -> Me {
+    Me { life: Incarnation::new(host(0), [1; 8]), first_of_boot: true }
+}
+
 fn order(id: u64, device: u16, host: HostId) -> Work {
     Work::Order {
         id: OrderId(id),
@@ -46,7 +51,7 @@ fn each_order_is_answered_exactly_once_unless_cancelled() {
         let known = known(&cluster(&dir, &bmc), host(0)).unwrap();
         let (work, inbox) = mpsc::channel(WORK_MAX);
         let (outbox, mut replies) = mpsc::channel(REPLIES_MAX);
-        let served = tokio::spawn(super::run(known, inbox, outbox));
+        let served = tokio::spawn(super::run(me(), known, inbox, outbox));
         work.send(order(1, 0, host(1))).await.unwrap();
         work.send(order(2, 0, host(1))).await.unwrap();
         work.send(Work::Cancel(OrderId(2))).await.unwrap();
@@ -78,7 +83,7 @@ fn a_fence_path_that_does_not_answer_is_told_and_only_others_are_kept_warm() {
         let cluster = cluster(&dir, &bmc);
         let (_work, inbox) = mpsc::channel(WORK_MAX);
         let (outbox, mut replies) = mpsc::channel(REPLIES_MAX);
-        tokio::spawn(super::run(known(&cluster, host(0)).unwrap(), inbox, outbox));
+        tokio::spawn(super::run(me(), known(&cluster, host(0)).unwrap(), inbox, outbox));
         match replies.recv().await.unwrap() {
             Reply::Path(device, result) => {
                 assert_eq!(device, DeviceId(0));
@@ -87,8 +92,13 @@ fn a_fence_path_that_does_not_answer_is_told_and_only_others_are_kept_warm() {
             Reply::Answer(order, _) => panic!("{order:?} was never given"),
         }
         let own = known(&cluster, host(1)).unwrap();
-        let fences =
-            Fences { devices: Vec::new(), open: BTreeMap::new(), warm: true, replies: mpsc::channel(1).0 };
+        let fences = Fences {
+            me: me(),
+            devices: Vec::new(),
+            open: BTreeMap::new(),
+            warm: true,
+            replies: mpsc::channel(1).0,
+        };
         assert_eq!(fences.reprove(&own[0].device, own[0].own).every, COLD);
         assert_eq!(fences.reprove(&own[0].device, false).every, WARM);
     });

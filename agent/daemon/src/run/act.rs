@@ -94,7 +94,7 @@ impl Agent {
         }
         let standing = standing_until.map(|until| self.orders.begin(id, until, deadline));
         let left = std::time::Duration::from_millis(deadline.since(now).0);
-        let warrant = Warrant { deadline: Instant::now() + left, standing };
+        let warrant = Warrant { deadline: Instant::now() + left, standing, whom: self.engine.order_whom(id) };
         let work = fences::Work::Order { id, device, host, command, warrant };
         if self.hands.devices.try_send(work).is_err() {
             self.counters.work_refused.count();

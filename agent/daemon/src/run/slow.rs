@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use palisade_core::config::Cluster;
+use palisade_devices::scsi::Me;
 use palisade_proto::{Answer, Ask, Incarnation};
 use tokio::net::UnixListener;
 use tokio::runtime::Runtime;
@@ -82,6 +83,8 @@ pub(crate) struct Start {
     pub(crate) config: PathBuf,
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) me: Incarnation,
+    /// Whether no life of this boot was before this one.
+    pub(crate) first_of_boot: bool,
     pub(crate) devices: Vec<Known>,
     pub(crate) run_dir: &'static Path,
     pub(crate) journal_dir: &'static Path,
@@ -113,8 +116,19 @@ pub(crate) fn spawn(runtime: Runtime, start: Start) -> io::Result<(Hands, Ears, 
     let (end, ended) = oneshot::channel();
 
     let work = async move {
-        let Start { config, cluster, me, devices, run_dir, journal_dir, listener, way, counters } = start;
-        tokio::spawn(fences::run(devices, device_work, replies));
+        let Start {
+            config,
+            cluster,
+            me,
+            first_of_boot,
+            devices,
+            run_dir,
+            journal_dir,
+            listener,
+            way,
+            counters,
+        } = start;
+        tokio::spawn(fences::run(Me { life: me, first_of_boot }, devices, device_work, replies));
         tokio::spawn(probes::run(cluster, me.host, run_dir, probe_work, reports));
         tokio::spawn(api::serve(listener, requests, journal_dir.to_owned(), counters.clone()));
         tokio::spawn(stay_alive(counters.clone()));

@@ -2,18 +2,49 @@
 //! is cut never gets its paths back in that life.
 
 use palisade_ladder::{Abandoned, Effect, Fence, Proof};
+use palisade_proto::message::Presence;
 use palisade_proto::mutant::{self, Mutant};
 use palisade_proto::{Heartbeat, HostId, Incarnation, WorkloadId};
 
 use super::super::Engine;
 use super::Purpose;
-use crate::config::Device;
+use super::restore::Restore;
+use crate::config::{Device, FencingMode};
 use crate::record::Event;
 
 impl Engine {
     /// The one way beside its power in which a host can be cut off.
     pub(super) fn isolation_of(&self, host: HostId) -> Option<Effect> {
         self.cluster.devices_of(host).map(Device::effect).find(|effect| *effect != Effect::Power)
+    }
+
+    /// Whether a host opens its own paths: once, in each life, before it is taken in.
+    pub(super) fn opens_itself(&self, host: HostId) -> bool {
+        self.cluster.devices_of(host).any(|device| device.kind().opened_by_its_host())
+    }
+
+    /// PROTOCOL, "Isolation": "x's path is opened (unfence) once, by x, and has completed before x says admitted". Whether this life
+    /// has still to.
+    pub(in crate::engine) fn awaits_own_paths(&self) -> bool {
+        self.presence == Presence::Joining
+            && self.cluster.fencing().mode() == FencingMode::Enforce
+            && self.opens_itself(self.me.host)
+            && !self.fences.opened.contains(&self.me)
+    }
+
+    /// Whether this life may open its own paths: not while anything of an earlier life may run here, which was cut off perhaps.
+    pub(super) fn may_open_own_paths(&self) -> bool {
+        self.awaits_own_paths()
+            && self.leaving.is_none()
+            && self.unseen.is_empty()
+            && self.nothing_runs_here()
+    }
+
+    /// This life opens its own paths. One that was admitted never does it again, not even after a restart of its agent.
+    pub(super) fn open_own_paths(&mut self) {
+        let host = self.me.host;
+        let Some(effect) = self.isolation_of(host).filter(|_| self.may_open_own_paths()) else { return };
+        self.fences.restores.entry((host, effect)).or_insert_with(|| Restore::new(self.me, self.now));
     }
 
     /// Begins it once the ladder has come to it: at once in a race, or where its level comes first; else once every level of
@@ -25,8 +56,13 @@ impl Engine {
         if running.isolation.is_some() || running.power.has_proven() || is_cut {
             return;
         }
-        // PROTOCOL has "A cut of x is ordered only after its sender heard x say admitted", since x opens its paths until then. Here
-        // the coordinator opened them before it counted x, and x is counted.
+        // "A cut of x is ordered only after its sender heard x say admitted", since x opens its paths until then. What the coordinator
+        // opens, it opened before it counted x, and x is counted.
+        let said = self.heartbeat_of(who).map(|heartbeat| heartbeat.presence);
+        let may_open = !matches!(said, Some(Presence::Admitted | Presence::Away));
+        if may_open && self.opens_itself(who.host) {
+            return;
+        }
         let levels = |effect| self.devices_of(who.host, effect).map(|(_, device)| device.level());
         let Some(first) = levels(effect).min() else { return };
         let races = self.devices_of(who.host, effect).any(|(_, device)| device.races());

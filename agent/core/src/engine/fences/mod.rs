@@ -124,6 +124,7 @@ impl Engine {
         self.give_up_unwanted();
         self.return_owed_power();
         self.open_closed_paths();
+        self.open_own_paths();
         self.tell_quarantine();
         self.start_fences();
         self.drive_fences();

@@ -103,7 +103,8 @@ impl Engine {
     }
 
     fn dispatch(&mut self, purpose: Purpose, order: Order) {
-        let id = self.send_to_device(purpose.host(), order.device, order.command, order.deadline);
+        let stands = self.stands_until(purpose, order.command);
+        let id = self.send_to_device(purpose.host(), order.device, order.command, order.deadline, stands);
         let Order { device, command, attempt, .. } = order;
         self.fences.flights.insert(id, Flight { purpose, device, command, attempt, sent: self.now });
     }
@@ -123,12 +124,13 @@ impl Engine {
         device: DeviceId,
         command: Command,
         deadline: Time,
+        stands: Option<Time>,
     ) -> OrderId {
         self.fences.next_order += 1;
         let id = OrderId(self.fences.next_order);
         let standing_until = match command {
             // SAFE-2: without standing it may not be sent at all.
-            Command::Off | Command::On => Some(self.standing_for(command).unwrap_or(self.now)),
+            Command::Off | Command::On => Some(stands.unwrap_or(self.now)),
             Command::Read | Command::Prove => None,
         };
         let order = DeviceOrder { id, device, host, command, deadline, standing_until };
@@ -141,12 +143,23 @@ impl Engine {
     pub fn order_stands_until(&self, id: OrderId) -> Option<Time> {
         let flight = self.fences.flights.get(&id)?;
         let stands = self.may_switch(flight.purpose, flight.command);
-        stands.then(|| self.standing_for(flight.command)).flatten()
+        stands.then(|| self.stands_until(flight.purpose, flight.command)).flatten()
     }
 
-    /// How far this host's right to switch reaches: its quorum, or in a cold start the witness's consent to an off.
-    fn standing_for(&self, command: Command) -> Option<Time> {
-        if command == Command::Off && !self.is_admitted() {
+    /// The life that an order under way is about.
+    #[must_use]
+    pub fn order_whom(&self, id: OrderId) -> Option<Incarnation> {
+        self.fences.flights.get(&id).map(|flight| self.whom(flight.purpose))
+    }
+
+    /// How far this host's right to switch reaches: its quorum, or in a cold start the witness's consent to an off. To open its own
+    /// paths, before it is anybody's peer, it needs nobody: that lasts as long as the order.
+    fn stands_until(&self, purpose: Purpose, command: Command) -> Option<Time> {
+        let opens_own = matches!(purpose, Purpose::Restore(host, Effect::Storage | Effect::Network)
+            if host == self.me.host && self.opens_itself(host));
+        if opens_own {
+            Some(Time(u64::MAX))
+        } else if command == Command::Off && !self.is_admitted() {
             self.cold.consent_until()
         } else {
             self.quorum_until

@@ -29,6 +29,13 @@ pub(super) struct Restore {
     failed: Option<String>,
 }
 
+impl Restore {
+    /// To begin at `again_at`.
+    pub(super) fn new(whom: Incarnation, again_at: Time) -> Self {
+        Self { whom, fence: None, again_at, rest: REST, failed: None }
+    }
+}
+
 impl Engine {
     /// A host that lost its power to an order of ours and has no fence any more gets it back, unless it is still to be fenced or
     /// has left since: nobody powers on what is in maintenance.
@@ -98,6 +105,11 @@ impl Engine {
 
     pub(super) fn begin_restore(&mut self, host: HostId, effect: Effect, whom: Incarnation) {
         let key = (host, effect);
+        if effect != Effect::Power && self.opens_itself(host) {
+            // Its next life does, before it is taken in.
+            self.fences.closed.remove(&host);
+            return;
+        }
         // One that is under way began after every earlier life was dead: it serves this one as well.
         if let Some(restore) = self.fences.restores.get_mut(&key) {
             restore.whom = whom;
@@ -107,8 +119,7 @@ impl Engine {
             Effect::Power => self.now,
             Effect::Storage | Effect::Network => self.settled_before_us(host, effect),
         };
-        let restore = Restore { whom, fence: None, again_at, rest: REST, failed: None };
-        self.fences.restores.insert(key, restore);
+        self.fences.restores.insert(key, Restore::new(whom, again_at));
     }
 
     /// What is still owed stays owed, and what was sent and not answered is awaited before anything rests on it.
@@ -164,6 +175,9 @@ impl Engine {
                     && !self.has_left(host)
                     && !self.view.iter().any(|who| who.host == host)
             }
+            Effect::Storage | Effect::Network if self.opens_itself(host) => {
+                host == self.me.host && self.may_open_own_paths()
+            }
             Effect::Storage | Effect::Network => {
                 self.is_coordinator(self.now)
                     && self.cluster.fencing().mode() == FencingMode::Enforce
@@ -188,7 +202,8 @@ impl Engine {
             while self.drive_restore(host, effect) {}
             self.end_restore(host, effect);
         }
-        let opened: Vec<Incarnation> = self.fences.opened.iter().copied().collect();
+        let opened: Vec<Incarnation> =
+            self.fences.opened.iter().copied().filter(|who| *who != self.me).collect();
         for who in opened.into_iter().filter(|who| self.heartbeat_of(*who).is_none()).collect::<Vec<_>>() {
             self.fences.opened.remove(&who);
         }
@@ -268,6 +283,7 @@ impl Engine {
         if effect != Effect::Power {
             let whom = restore.whom;
             self.fences.opened.insert(whom);
+            self.dirty |= whom == self.me;
             self.fences.closed.remove(&host);
         }
         self.fences.restores.remove(&key);
@@ -278,11 +294,11 @@ impl Engine {
     }
 
     /// PROTOCOL, "Isolation": "x's path is opened (unfence) once [...] and has completed before x says admitted". Here by the
-    /// coordinator, before it takes x in: its devices are not x's own. What a coordinator before it sent has settled by then.
+    /// coordinator, before it takes x in, where the devices are not x's own (see [`Engine::open_own_paths`]). What a coordinator before it sent has settled by then.
     pub(in crate::engine) fn opens_paths_of(&mut self, x: Incarnation) -> bool {
         let Some(effect) = self.isolation_of(x.host) else { return true };
         let shadow = self.cluster.fencing().mode() == FencingMode::Shadow;
-        if shadow || self.fences.opened.contains(&x) {
+        if shadow || self.opens_itself(x.host) || self.fences.opened.contains(&x) {
             return true;
         }
         self.begin_restore(x.host, effect, x);

@@ -1,0 +1,466 @@
+//! The device: the paths of one host to its logical units, as their registrations say.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use palisade_ladder::{Command, Failure, Identity, Proven, Reading, Response};
+use palisade_proto::Incarnation;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::Instant;
+
+use super::ScsiConfig;
+use super::key::Key;
+use super::words::{
+    In, Out, Reply, Request, Reservation, Verdict, capabilities, garbage, keys, names, reservation, verdict,
+};
+use crate::text::clean;
+use crate::{Device, Warrant};
+
+/// A logical unit has a few things to tell first (a reset, registrations preempted): each costs one try.
+const TRIES: u32 = 8;
+/// For a thread that waits in the kernel; all of it is resident where memory is locked.
+const STACK_BYTES: usize = 128 * 1024;
+
+/// Who gives the orders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Me {
+    /// This life, with whose key they are given.
+    pub life: Incarnation,
+    /// Whether it is the first one of its host's boot. The kernel's memory may hold what an earlier one of the same boot wrote and
+    /// was not allowed to bring to the disk.
+    pub first_of_boot: bool,
+}
+
+/// One way to a logical unit. Blocks.
+pub trait Path: Send {
+    /// What operators call it.
+    fn name(&self) -> &str;
+
+    /// Carries out one command, and returns when it has ended, whichever way.
+    ///
+    /// # Errors
+    /// [`Failure::Unreachable`] where no answer came from the logical unit; it may have carried out the command.
+    fn command(&mut self, request: &Request) -> Result<Reply, Failure>;
+}
+
+/// Where the paths are.
+pub trait Fabric: Send + Sync + 'static {
+    /// Every path that this host has now to the logical unit of that name; none is no failure.
+    ///
+    /// # Errors
+    /// What keeps this host from looking.
+    fn paths(&self, lun: &str) -> Result<Vec<Box<dyn Path>>, Failure>;
+}
+
+/// The paths of one host to shared disks.
+pub struct Scsi<F> {
+    config: Arc<ScsiConfig>,
+    me: Option<Me>,
+    fabric: Arc<F>,
+    /// A command may hang in the kernel for as long as the disk likes: no second one joins it.
+    one: Arc<Semaphore>,
+}
+
+impl<F: Fabric> Device for Scsi<F> {
+    async fn run(&mut self, command: Command, warrant: Warrant) -> Result<Response, Failure> {
+        warrant.in_time(self.carry_out(command, &warrant)).await
+    }
+
+    async fn close(&mut self, _deadline: Instant) {
+        // Nothing is held between commands.
+    }
+}
+
+impl<F: Fabric> Scsi<F> {
+    /// A device that nothing has been asked of yet. `me`: the life with whose key orders are given; none for a look by hand.
+    #[must_use]
+    pub fn new(config: ScsiConfig, me: Option<Me>, fabric: F) -> Self {
+        Self { config: Arc::new(config), me, fabric: Arc::new(fabric), one: Arc::new(Semaphore::new(1)) }
+    }
+
+    async fn carry_out(&self, command: Command, warrant: &Warrant) -> Result<Response, Failure> {
+        // Waits for one that hangs, as long as there is time.
+        let turn = Arc::clone(&self.one).acquire_owned().await.map_err(|_| Failure::Cancelled)?;
+        let (me, (reply, answer)) = (self.me, oneshot::channel());
+        let (config, fabric, warrant) = (Arc::clone(&self.config), Arc::clone(&self.fabric), warrant.clone());
+        let work = move || {
+            let job = Job { config: &config, me, fabric: &*fabric, warrant: &warrant, reply: &reply };
+            let outcome = job.carry_out(command);
+            drop(turn);
+            // Whoever asked may have gone.
+            let _ = reply.send(outcome);
+        };
+        std::thread::Builder::new()
+            .name("palisade-scsi".to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn(work)
+            .map_err(|error| Failure::Refused { code: format!("no thread: {error}") })?;
+        answer.await.unwrap_or(Err(Failure::Cancelled))
+    }
+}
+
+/// One command, on a thread of its own.
+struct Job<'a> {
+    config: &'a ScsiConfig,
+    me: Option<Me>,
+    fabric: &'a dyn Fabric,
+    warrant: &'a Warrant,
+    reply: &'a oneshot::Sender<Result<Response, Failure>>,
+}
+
+/// One logical unit and the paths to it.
+struct Lun<'a> {
+    name: &'a str,
+    paths: Vec<Box<dyn Path>>,
+}
+
+/// What the registrations of one logical unit say, by one path.
+struct Look {
+    keys: Vec<Key>,
+    reservation: Reservation,
+}
+
+impl Job<'_> {
+    fn carry_out(&self, command: Command) -> Result<Response, Failure> {
+        match command {
+            Command::Off => self.off(),
+            Command::On => self.on(),
+            Command::Read => self
+                .luns()?
+                .iter_mut()
+                .try_fold(None, |reads, lun| self.worst(reads, lun))
+                .map(|reads| Response::Reads(reads.unwrap_or(Reading::Unknown))),
+            Command::Prove => self.prove(),
+        }
+    }
+
+    /// Whether the host is this one, whose paths this process opens.
+    fn is_own(&self) -> bool {
+        self.me.is_some_and(|me| me.life.host == self.config.host)
+    }
+
+    /// Every logical unit, each by at least one path, and each the one that its name says.
+    fn luns(&self) -> Result<Vec<Lun<'_>>, Failure> {
+        let mut luns = Vec::new();
+        for name in &self.config.luns {
+            let mut lun = Lun { name, paths: self.fabric.paths(name)? };
+            if lun.paths.is_empty() {
+                return Err(Failure::Unreachable { error: format!("this host has no path to {name}") });
+            }
+            lun.identify(self)?;
+            luns.push(lun);
+        }
+        Ok(luns)
+    }
+
+    /// Takes the key of the life that the order names. By the first path of ours that is allowed to: the list of registrations is
+    /// the logical unit's, not the path's (SPC-4 5.13.1).
+    fn off(&self) -> Result<Response, Failure> {
+        let Some(victim) = self.warrant.whom else { return Err(unnamed()) };
+        let Some(me) = self.me else { return Err(unnamed()) };
+        if victim.host != self.config.host || self.is_own() {
+            return Err(Failure::Refused { code: format!("{victim} is not whom this device cuts") });
+        }
+        let (mine, theirs) = (self.config.key_of(me.life), self.config.key_of(victim));
+        let mut took = false;
+        for mut lun in self.luns()? {
+            if !lun.look(self)?.keys.contains(&theirs) {
+                continue;
+            }
+            let out = Out::PreemptAndAbort { key: mine, victim: theirs };
+            let mut conflict = None;
+            for path in &mut lun.paths {
+                match self.order(path.as_mut(), out)? {
+                    Ordered::Done => {
+                        (took, conflict) = (true, None);
+                        break;
+                    }
+                    Ordered::Conflict => conflict = Some(path.name().to_owned()),
+                }
+            }
+            if let Some(path) = conflict {
+                let code = format!("{}: {path} of this host is not registered itself", lun.name);
+                return Err(Failure::Refused { code });
+            }
+        }
+        Ok(if took { Response::Acknowledged } else { Response::AlreadySo })
+    }
+
+    /// Registers this life on each of its own paths, and takes what earlier lives of this host have left.
+    fn on(&self) -> Result<Response, Failure> {
+        let Some(me) = self.me.filter(|me| me.life.host == self.config.host) else {
+            return Err(Failure::Refused {
+                code: "a host registers its paths itself, when its agent starts".into(),
+            });
+        };
+        let mine = self.config.key_of(me.life);
+        for mut lun in self.luns()? {
+            self.is_clean(me, &mut lun)?;
+            let can = lun.capabilities(self)?;
+            if can.wero == Some(false) {
+                let code = format!("{} does not do Write Exclusive - Registrants Only", lun.name);
+                return Err(Failure::Refused { code });
+            }
+            for path in &mut lun.paths {
+                let out = Out::Register { key: mine, persist: can.persists };
+                if self.order(path.as_mut(), out)? == Ordered::Conflict {
+                    return Err(Failure::Refused {
+                        code: format!("{}: another's reservation forbids to register", lun.name),
+                    });
+                }
+            }
+            self.reserve(&mut lun, mine)?;
+            self.clear_earlier_lives(&mut lun, mine)?;
+        }
+        Ok(Response::Acknowledged)
+    }
+
+    /// A host that was cut in this boot may have writes in its memory that were refused and are tried again: they are older than
+    /// what its survivors have written since. With a key of an earlier life still there nothing was ever refused.
+    fn is_clean(&self, me: Me, lun: &mut Lun<'_>) -> Result<(), Failure> {
+        let of_host = self.config.keys();
+        if me.first_of_boot || lun.look(self)?.keys.iter().any(|key| of_host.contains(*key)) {
+            return Ok(());
+        }
+        let code = format!(
+            "{}: this host was cut from it in this boot, and may still hold writes for it: reboot this host",
+            lun.name
+        );
+        Err(Failure::Refused { code })
+    }
+
+    fn reserve(&self, lun: &mut Lun<'_>, mine: Key) -> Result<(), Failure> {
+        match lun.look(self)?.reservation {
+            Reservation::Ours { .. } => return Ok(()),
+            Reservation::Other { kind } => return Err(other_kind(lun.name, kind)),
+            Reservation::None => {}
+        }
+        let Some(path) = lun.paths.first_mut() else { return Ok(()) };
+        match self.order(path.as_mut(), Out::Reserve { key: mine })? {
+            Ordered::Done => Ok(()),
+            // Another host was faster: what stands now is what counts.
+            Ordered::Conflict => match lun.look(self)?.reservation {
+                Reservation::Ours { .. } => Ok(()),
+                Reservation::Other { kind } => Err(other_kind(lun.name, kind)),
+                Reservation::None => {
+                    Err(Failure::Refused { code: format!("{} cannot be reserved", lun.name) })
+                }
+            },
+        }
+    }
+
+    /// A path that this host had in an earlier life (another adapter, another initiator name) would otherwise stay open.
+    fn clear_earlier_lives(&self, lun: &mut Lun<'_>, mine: Key) -> Result<(), Failure> {
+        let of_host = self.config.keys();
+        let stale: BTreeSet<Key> =
+            lun.look(self)?.keys.into_iter().filter(|key| of_host.contains(*key) && *key != mine).collect();
+        let Some(path) = lun.paths.first_mut() else { return Ok(()) };
+        for victim in stale {
+            if self.order(path.as_mut(), Out::PreemptAndAbort { key: mine, victim })? == Ordered::Conflict {
+                // Gone by itself meanwhile, or our own registration is: the reading tells.
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn prove(&self) -> Result<Response, Failure> {
+        let mut reads = None;
+        for mut lun in self.luns()? {
+            let look = lun.look(self)?;
+            match look.reservation {
+                Reservation::Ours { .. } => {}
+                Reservation::Other { kind } => return Err(other_kind(lun.name, kind)),
+                Reservation::None => {
+                    let code =
+                        format!("{} is not reserved: every host may write to it, a fenced one too", lun.name);
+                    return Err(Failure::Refused { code });
+                }
+            }
+            let can = lun.capabilities(self)?;
+            if can.wero == Some(false) {
+                let code = format!("{} does not do Write Exclusive - Registrants Only", lun.name);
+                return Err(Failure::Refused { code });
+            }
+            self.is_registered(&lun, &look)?;
+            reads = self.worst(reads, &mut lun)?;
+        }
+        let identity = Identity(self.config.luns.join(" "));
+        Ok(Response::Proven(Proven { identity, may_fence: true, reads: reads.unwrap_or(Reading::Unknown) }))
+    }
+
+    /// Of another host it takes one path to give the order; of its own a host needs each. A look by hand has no key.
+    fn is_registered(&self, lun: &Lun<'_>, look: &Look) -> Result<(), Failure> {
+        let Some(mine) = self.me.map(|me| self.config.key_of(me.life)) else { return Ok(()) };
+        let registered = look.keys.iter().filter(|key| **key == mine).count();
+        let paths = lun.paths.len();
+        if registered >= if self.is_own() { paths } else { 1 } {
+            return Ok(());
+        }
+        let code = format!(
+            "{}: {registered} of {paths} paths of this host are registered: stop its agent and start it again; its next life \
+             registers each",
+            lun.name
+        );
+        Err(Failure::Refused { code })
+    }
+
+    /// On beats unknown, and unknown beats off: one open path is enough to write.
+    fn worst(&self, so_far: Option<Reading>, lun: &mut Lun<'_>) -> Result<Option<Reading>, Failure> {
+        let reads = self.reading(lun)?;
+        Ok(Some(match (so_far, reads) {
+            (Some(Reading::On), _) | (_, Reading::On) => Reading::On,
+            (Some(Reading::Unknown), _) | (_, Reading::Unknown) => Reading::Unknown,
+            (Some(Reading::Off) | None, Reading::Off) => Reading::Off,
+        }))
+    }
+
+    fn reading(&self, lun: &mut Lun<'_>) -> Result<Reading, Failure> {
+        let of_host = self.config.keys();
+        let own = self.me.filter(|me| me.life.host == self.config.host).map(|me| self.config.key_of(me.life));
+        let mut reads = Reading::Off;
+        // SAFE-4: by every path of ours that answers. A target whose ports keep lists of their own shows it here.
+        for look in lun.looks(self)? {
+            let has = |key: &Key| of_host.contains(*key);
+            let (some, reserved) =
+                (look.keys.iter().any(has), matches!(look.reservation, Reservation::Ours { .. }));
+            let this = match own {
+                // Open is: this life and no earlier one, and nobody else may write.
+                Some(mine) if look.keys.contains(&mine) => {
+                    let alone = !look.keys.iter().any(|key| has(key) && *key != mine);
+                    if alone && reserved { Reading::On } else { Reading::Unknown }
+                }
+                Some(_) | None if some => Reading::On,
+                // SAFE-4: without a reservation of ours an unregistered host writes as it likes.
+                Some(_) | None if !reserved => Reading::Unknown,
+                Some(_) | None => Reading::Off,
+            };
+            reads = match (reads, this) {
+                (Reading::On, _) | (_, Reading::On) => Reading::On,
+                (Reading::Unknown, _) | (_, Reading::Unknown) => Reading::Unknown,
+                (Reading::Off, Reading::Off) => Reading::Off,
+            };
+        }
+        Ok(reads)
+    }
+
+    /// A command that changes something. Each copy of it is sent only while it may be (SAFE-2).
+    fn order(&self, path: &mut dyn Path, out: Out) -> Result<Ordered, Failure> {
+        for _ in 0..TRIES {
+            // SAFE-2: right before each copy; whoever asked and has gone wants none either.
+            if !self.warrant.holds() || self.reply.is_closed() {
+                return Err(Failure::Cancelled);
+            }
+            let reply = path.command(&out.request(self.left()?))?;
+            match verdict(&reply) {
+                Verdict::Done => return Ok(Ordered::Done),
+                Verdict::Conflict => return Ok(Ordered::Conflict),
+                Verdict::Again => {}
+                Verdict::Refused(why) => return Err(refused(path.name(), out.name(), &why)),
+            }
+        }
+        Err(refused(path.name(), out.name(), "it is busy, or has ever more to tell first"))
+    }
+
+    /// A command that changes nothing.
+    fn ask(&self, path: &mut dyn Path, question: In) -> Result<Reply, Failure> {
+        for _ in 0..TRIES {
+            let reply = path.command(&question.request(self.left()?))?;
+            match verdict(&reply) {
+                Verdict::Done => return Ok(reply),
+                Verdict::Again => {}
+                Verdict::Conflict => {
+                    return Err(refused(path.name(), question.name(), "reservation conflict"));
+                }
+                Verdict::Refused(why) => return Err(refused(path.name(), question.name(), &why)),
+            }
+        }
+        Err(refused(path.name(), question.name(), "it is busy, or has ever more to tell first"))
+    }
+
+    fn left(&self) -> Result<Duration, Failure> {
+        let left = self.warrant.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() { Err(Failure::NoAnswer { waited_ms: 0 }) } else { Ok(left) }
+    }
+}
+
+impl Lun<'_> {
+    /// SAFE-4: each path leads to the logical unit with that name. What the kernel has noted is from when it found the disk.
+    fn identify(&mut self, job: &Job<'_>) -> Result<(), Failure> {
+        self.each(|path| {
+            let found = names(&job.ask(path, In::Identification)?.data)?;
+            Ok(found)
+        })?
+        .into_iter()
+        .try_for_each(|found| {
+            if found.iter().any(|name| name == self.name) {
+                return Ok(());
+            }
+            let found = if found.is_empty() { "nothing".to_owned() } else { found.join(" ") };
+            Err(Failure::WrongIdentity { expected: Identity(self.name.to_owned()), found: Identity(found) })
+        })
+    }
+
+    fn capabilities(&mut self, job: &Job<'_>) -> Result<super::words::Capabilities, Failure> {
+        let mut all = self.each(|path| capabilities(&job.ask(path, In::Capabilities)?.data))?;
+        all.pop().ok_or_else(|| garbage(format!("{} has no path left", self.name)))
+    }
+
+    /// By the first path that answers.
+    fn look(&mut self, job: &Job<'_>) -> Result<Look, Failure> {
+        let mut looks = self.looks(job)?;
+        if looks.is_empty() {
+            Err(garbage(format!("{} has no path left", self.name)))
+        } else {
+            Ok(looks.swap_remove(0))
+        }
+    }
+
+    /// By each path that answers.
+    fn looks(&mut self, job: &Job<'_>) -> Result<Vec<Look>, Failure> {
+        self.each(|path| {
+            let keys = keys(&job.ask(path, In::Keys)?.data)?;
+            let reservation = reservation(&job.ask(path, In::Reservation)?.data)?;
+            Ok(Look { keys, reservation })
+        })
+    }
+
+    /// What each path says; one that cannot be reached is left out as long as another one answers. Never empty.
+    fn each<T>(
+        &mut self,
+        mut what: impl FnMut(&mut dyn Path) -> Result<T, Failure>,
+    ) -> Result<Vec<T>, Failure> {
+        let (mut said, mut silent) = (Vec::new(), None);
+        for path in &mut self.paths {
+            match what(path.as_mut()) {
+                Ok(one) => said.push(one),
+                Err(failure @ Failure::Unreachable { .. }) => silent = Some(failure),
+                Err(failure) => return Err(failure),
+            }
+        }
+        match silent {
+            Some(failure) if said.is_empty() => Err(failure),
+            Some(_) | None => Ok(said),
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ordered {
+    Done,
+    Conflict,
+}
+
+fn refused(path: &str, command: &str, why: &str) -> Failure {
+    Failure::Refused { code: clean(&format!("{path}: {command}: {why}")) }
+}
+
+fn other_kind(lun: &str, kind: u8) -> Failure {
+    let code = format!("{lun} is reserved by somebody else (type {kind:x}h), who must give it up first");
+    Failure::Refused { code }
+}
+
+fn unnamed() -> Failure {
+    Failure::Refused { code: "no life is named whose key is to be taken, or by whose key".into() }
+}

@@ -1,0 +1,122 @@
+//! Hosts cut from shared disks by SCSI-3 persistent reservations (SPC-4 5.13), kind Write Exclusive - Registrants Only: only a path
+//! that is registered may write.
+//!
+//! Each life of a host registers a key of its own on each of its paths, before it is taken in ([`Command::On`], for a device of this
+//! host itself). The others take that very key away ([`Command::Off`]: PREEMPT AND ABORT), on every logical unit; what the host had
+//! under way is aborted, and what it sends later, also after it was frozen for an hour, meets a reservation conflict. Off reads a
+//! logical unit only where no key of **any** life of that host is left on any path, and a reservation of our kind stands: without it
+//! everybody may write.
+//!
+//! Never: a key taken from a life other than the one that the order names; registering again for another host.
+//!
+//! From the bottom: `key` names lives, `words` are the commands' bytes (pure), `sg` is the way to them, `driver` is the device.
+//!
+//! [`Command::On`]: palisade_ladder::Command::On
+//! [`Command::Off`]: palisade_ladder::Command::Off
+
+mod driver;
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
+mod key;
+#[expect(unsafe_code, reason = "SG_IO is an ioctl that takes pointers")]
+mod sg;
+mod words;
+
+use core::fmt;
+
+use palisade_proto::{HostId, Incarnation};
+
+pub use driver::{Fabric, Me, Path, Scsi};
+pub use key::Key;
+pub use sg::Kernel;
+pub use words::{Reply, Request};
+
+use key::Keys;
+
+/// Whom to cut from which logical units. Checked once, by [`ScsiConfig::new`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScsiConfig {
+    cluster: String,
+    luns: Vec<String>,
+    host: HostId,
+}
+
+/// Why a configuration cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ScsiConfigError {
+    /// There is no logical unit to cut from.
+    NoLun,
+    /// Not a name as `/sys/block/*/device/wwid` tells it.
+    Lun {
+        /// As configured.
+        lun: String,
+    },
+}
+
+impl fmt::Display for ScsiConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoLun => f.write_str("no logical unit is named"),
+            Self::Lun { lun } => {
+                write!(f, "{lun:?} is no name of a logical unit, such as naa.600140512345678")
+            }
+        }
+    }
+}
+
+impl std::error::Error for ScsiConfigError {}
+
+impl ScsiConfig {
+    /// The device that cuts `host` of `cluster` from `luns`, named as in VPD page 83h: `naa.` or `eui.` and hexadecimal digits.
+    ///
+    /// # Errors
+    /// The first thing that cannot be used.
+    pub fn new(cluster: &str, luns: &[String], host: HostId) -> Result<Self, ScsiConfigError> {
+        if luns.is_empty() {
+            return Err(ScsiConfigError::NoLun);
+        }
+        let luns = luns.iter().map(|lun| {
+            let lower = lun.to_ascii_lowercase();
+            if is_lun(&lower) { Ok(lower) } else { Err(ScsiConfigError::Lun { lun: lun.clone() }) }
+        });
+        Ok(Self { cluster: cluster.to_owned(), luns: luns.collect::<Result<_, _>>()?, host })
+    }
+
+    fn keys(&self) -> Keys {
+        Keys::new(&self.cluster, self.host)
+    }
+
+    fn key_of(&self, who: Incarnation) -> Key {
+        Key::of(&self.cluster, who)
+    }
+}
+
+/// Whether this is the name of a logical unit that says something: 8, 12 or 16 bytes of NAA or EUI-64 (SPC-4 7.8.6).
+fn is_lun(lun: &str) -> bool {
+    let digits = lun.strip_prefix("naa.").or_else(|| lun.strip_prefix("eui."));
+    digits.is_some_and(|digits| {
+        matches!(digits.len(), 16 | 24 | 32)
+            && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+            && digits.bytes().any(|byte| byte != b'0')
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_config_is_checked_once() {
+        let new = |luns: &[&str]| {
+            let luns: Vec<String> = luns.iter().map(|&lun| lun.to_owned()).collect();
+            ScsiConfig::new("edge", &luns, HostId::new(1).unwrap())
+        };
+        assert_eq!(new(&["naa.6001405AAAAAAAAA"]).unwrap().luns, ["naa.6001405aaaaaaaaa"]);
+        assert_eq!(new(&[]), Err(ScsiConfigError::NoLun));
+        for lun in
+            ["", "naa.", "sda", "/dev/sda", "naa.6001405", "naa.600140512345678g", "naa.0000000000000000"]
+        {
+            assert!(matches!(new(&[lun]), Err(ScsiConfigError::Lun { .. })), "{lun:?}");
+        }
+    }
+}
