@@ -81,6 +81,20 @@ impl Identity {
     }
 }
 
+impl Identity {
+    /// The name of a logical unit, in lower case: `naa.` or `eui.` and 8, 12 or 16 bytes in hexadecimal that say something, as VPD
+    /// page 83h (SPC-4 7.8.6) and `/sys/block/*/device/wwid` tell it. `None` for any other text.
+    #[must_use]
+    pub fn of_lun(text: &str) -> Option<Self> {
+        let lun = text.to_ascii_lowercase();
+        let digits = lun.strip_prefix("naa.").or_else(|| lun.strip_prefix("eui."))?;
+        let sound = matches!(digits.len(), 16 | 24 | 32)
+            && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+            && digits.bytes().any(|byte| byte != b'0');
+        sound.then_some(Self(lun))
+    }
+}
+
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -166,5 +180,17 @@ mod tests {
         let blank = |text: &str| Identity(text.to_owned()).is_blank();
         assert!(blank(&"0".repeat(32)) && blank(&"f".repeat(32)) && UNSET.iter().all(|unset| blank(unset)));
         assert!(!blank("") && !blank("a123456789abcdefa123456789abcde1"));
+    }
+
+    #[test]
+    fn a_logical_unit_is_named_by_the_world_and_not_by_its_host() {
+        let named = |text: &str| Identity::of_lun(text).map(|Identity(lun)| lun);
+        assert_eq!(named("naa.6001405AAAAAAAAA").as_deref(), Some("naa.6001405aaaaaaaaa"));
+        assert!(named("eui.0025385b71b00f00").is_some());
+        for text in
+            ["", "naa.", "sda", "/dev/sda", "naa.6001405", "naa.600140512345678g", "naa.0000000000000000"]
+        {
+            assert_eq!(named(text), None, "{text}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use palisade_ladder::Effect;
+use palisade_ladder::{Effect, Identity};
 use palisade_proto::{Duration, HostId, MAX_WORKLOADS, WorkloadId};
 use toml::Spanned;
 
@@ -53,18 +53,12 @@ impl Source<'_> {
         Ok(storages)
     }
 
-    /// A name of 8, 12 or 16 bytes that says something.
     fn lun(&self, text: &Text) -> Result<String, ConfigError> {
-        let lun = text.get_ref().to_ascii_lowercase();
-        let digits = lun.strip_prefix("naa.").or_else(|| lun.strip_prefix("eui.")).unwrap_or_default();
-        if matches!(digits.len(), 16 | 24 | 32)
-            && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
-            && digits.bytes().any(|byte| byte != b'0')
-        {
+        if let Some(Identity(lun)) = Identity::of_lun(text.get_ref()) {
             return Ok(lun);
         }
         let what = format!("`{}` is no name of a logical unit", shown(text.get_ref()));
-        let help = "write it as `cat /sys/block/sdX/device/wwid` tells it, such as \"naa.600140512345678\"";
+        let help = "write it as `cat /sys/block/sdX/device/wwid` tells it, such as \"naa.6001405123456789\"";
         Err(self.error(text.span(), what, help))
     }
 

@@ -555,6 +555,15 @@ fn reservations_take_the_logical_units_of_their_storage() {
     assert_eq!(device.effect(), palisade_ladder::Effect::Storage);
     assert!(device.kind().opened_by_its_host() && device.kind().reads_soon());
     let other = with_reservations("luns = [\"naa.6001405aaaaaaaaaaaaaaaaaaaaaaaa2\"]", SCSI).unwrap();
+    let unregistered = |cluster: &Cluster| -> Vec<String> {
+        cluster
+            .warnings()
+            .into_iter()
+            .filter(|warning| warning.contains("storage `san` is reserved"))
+            .collect()
+    };
+    let warned = unregistered(&cluster);
+    assert!(!warned.is_empty() && warned.iter().all(|warning| !warning.contains("host `b`")), "{warned:?}");
     assert_ne!(cluster.digest(), other.digest(), "which units a host is cut from is everybody's business");
     for (luns, device, words) in [
         ("", SCSI.to_owned(), "storage `san` names no `luns`"),

@@ -2,7 +2,7 @@
 
 use palisade_ladder::Effect;
 
-use super::{Cluster, DeviceKind, Host, HypervisorWay};
+use super::{Cluster, Device, DeviceKind, Host, HypervisorWay};
 
 impl Cluster {
     /// One sentence each, in the operator's words.
@@ -59,7 +59,32 @@ impl Cluster {
         warnings
     }
 
+    /// Only who registers may write to a storage that is reserved, and take another's key there.
+    fn warn_of_reservations(&self, host: &Host, warnings: &mut Vec<String>) {
+        let reserved = |device: &&Device| matches!(device.kind(), DeviceKind::Scsi(_));
+        let own = |name: &String| {
+            self.devices_of(host.id()).filter(reserved).any(|device| device.storage().contains(name))
+        };
+        let mut missing: Vec<&String> = self
+            .devices
+            .iter()
+            .filter(reserved)
+            .flat_map(Device::storage)
+            .filter(|name| !own(name))
+            .collect();
+        missing.sort_unstable();
+        missing.dedup();
+        for storage in missing {
+            warnings.push(format!(
+                "storage `{storage}` is reserved for hosts that register there, and host `{}` has no device of kind \"scsi\" for it: it \
+                 can neither write to it nor cut others from it",
+                host.name()
+            ));
+        }
+    }
+
     fn warn_of_host(&self, host: &Host, warnings: &mut Vec<String>) {
+        self.warn_of_reservations(host, warnings);
         for storage in &self.storages {
             let of_storage =
                 self.devices_of(host.id()).filter(|device| device.storage.contains(&storage.name));

@@ -112,7 +112,10 @@ struct Job<'a> {
 /// One logical unit and the paths to it.
 struct Lun<'a> {
     name: &'a str,
+    /// Those that have shown whose they are.
     paths: Vec<Box<dyn Path>>,
+    /// Why another one has not.
+    silent: Option<Failure>,
 }
 
 /// What the registrations of one logical unit say, by one path.
@@ -129,8 +132,8 @@ impl Job<'_> {
             Command::Read => self
                 .luns()?
                 .iter_mut()
-                .try_fold(None, |reads, lun| self.worst(reads, lun))
-                .map(|reads| Response::Reads(reads.unwrap_or(Reading::Unknown))),
+                .try_fold(Reading::Off, |reads, lun| Ok(more_open(reads, self.reading(lun)?)))
+                .map(Response::Reads),
             Command::Prove => self.prove(),
         }
     }
@@ -144,7 +147,7 @@ impl Job<'_> {
     fn luns(&self) -> Result<Vec<Lun<'_>>, Failure> {
         let mut luns = Vec::new();
         for name in &self.config.luns {
-            let mut lun = Lun { name, paths: self.fabric.paths(name)? };
+            let mut lun = Lun { name, paths: self.fabric.paths(name)?, silent: None };
             if lun.paths.is_empty() {
                 return Err(Failure::Unreachable { error: format!("this host has no path to {name}") });
             }
@@ -154,8 +157,8 @@ impl Job<'_> {
         Ok(luns)
     }
 
-    /// Takes the key of the life that the order names. By the first path of ours that is allowed to: the list of registrations is
-    /// the logical unit's, not the path's (SPC-4 5.13.1).
+    /// Takes the key of the life that the order names. By one path: the list of registrations is the logical unit's, not the path's
+    /// (SPC-4 5.13.1).
     fn off(&self) -> Result<Response, Failure> {
         let Some(victim) = self.warrant.whom else { return Err(unnamed()) };
         let Some(me) = self.me else { return Err(unnamed()) };
@@ -163,28 +166,53 @@ impl Job<'_> {
             return Err(Failure::Refused { code: format!("{victim} is not whom this device cuts") });
         }
         let (mine, theirs) = (self.config.key_of(me.life), self.config.key_of(victim));
-        let mut took = false;
+        let (mut took, mut failed) = (false, None);
         for mut lun in self.luns()? {
             if !lun.look(self)?.keys.contains(&theirs) {
                 continue;
             }
-            let out = Out::PreemptAndAbort { key: mine, victim: theirs };
-            let mut conflict = None;
-            for path in &mut lun.paths {
-                match self.order(path.as_mut(), out)? {
-                    Ordered::Done => {
-                        (took, conflict) = (true, None);
-                        break;
-                    }
-                    Ordered::Conflict => conflict = Some(path.name().to_owned()),
+            match self.take(&mut lun, Out::PreemptAndAbort { key: mine, victim: theirs }) {
+                Ok(()) => took = true,
+                Err(failure) => {
+                    failed = Some(failure);
+                    break;
                 }
             }
-            if let Some(path) = conflict {
-                let code = format!("{}: {path} of this host is not registered itself", lun.name);
-                return Err(Failure::Refused { code });
+        }
+        match failed {
+            // It has lost some of its paths: nobody may take this for an order that did nothing.
+            Some(failure) if took => Err(Failure::Garbage {
+                detail: clean(&format!("cut from some logical units, not from all: {failure}")),
+            }),
+            Some(failure) => Err(failure),
+            None if took => Ok(Response::Acknowledged),
+            None => Ok(Response::AlreadySo),
+        }
+    }
+
+    /// By the first path of ours that is there and allowed to.
+    fn take(&self, lun: &mut Lun<'_>, out: Out) -> Result<(), Failure> {
+        let (mut silent, mut conflict) = (None, None);
+        for path in &mut lun.paths {
+            match self.order(path.as_mut(), out) {
+                Ok(Ordered::Done) => return Ok(()),
+                Ok(Ordered::Conflict) => conflict = Some(path.name().to_owned()),
+                Err(failure @ Failure::Unreachable { .. }) => silent = Some(failure),
+                Err(failure) => return Err(failure),
             }
         }
-        Ok(if took { Response::Acknowledged } else { Response::AlreadySo })
+        match (silent, conflict) {
+            // What a silent path was sent may have been carried out.
+            (Some(failure), _) => Err(failure),
+            (None, conflict) => {
+                let path = conflict.unwrap_or_default();
+                let code = format!(
+                    "{}: reservation conflict on {path}: this host is not registered itself, or another was faster",
+                    lun.name
+                );
+                Err(Failure::Refused { code })
+            }
+        }
     }
 
     /// Registers this life on each of its own paths, and takes what earlier lives of this host have left.
@@ -196,6 +224,10 @@ impl Job<'_> {
         };
         let mine = self.config.key_of(me.life);
         for mut lun in self.luns()? {
+            if let Some(failure) = lun.silent.take() {
+                // It would stay unregistered, and its disk would fail whenever the kernel chooses that path.
+                return Err(failure);
+            }
             self.is_clean(me, &mut lun)?;
             let can = lun.capabilities(self)?;
             if can.wero == Some(false) {
@@ -266,7 +298,7 @@ impl Job<'_> {
     }
 
     fn prove(&self) -> Result<Response, Failure> {
-        let mut reads = None;
+        let mut reads = Reading::Off;
         for mut lun in self.luns()? {
             let look = lun.look(self)?;
             match look.reservation {
@@ -284,10 +316,10 @@ impl Job<'_> {
                 return Err(Failure::Refused { code });
             }
             self.is_registered(&lun, &look)?;
-            reads = self.worst(reads, &mut lun)?;
+            reads = more_open(reads, self.reading(&mut lun)?);
         }
         let identity = Identity(self.config.luns.join(" "));
-        Ok(Response::Proven(Proven { identity, may_fence: true, reads: reads.unwrap_or(Reading::Unknown) }))
+        Ok(Response::Proven(Proven { identity, may_fence: true, reads }))
     }
 
     /// Of another host it takes one path to give the order; of its own a host needs each. A look by hand has no key.
@@ -306,43 +338,30 @@ impl Job<'_> {
         Err(Failure::Refused { code })
     }
 
-    /// On beats unknown, and unknown beats off: one open path is enough to write.
-    fn worst(&self, so_far: Option<Reading>, lun: &mut Lun<'_>) -> Result<Option<Reading>, Failure> {
-        let reads = self.reading(lun)?;
-        Ok(Some(match (so_far, reads) {
-            (Some(Reading::On), _) | (_, Reading::On) => Reading::On,
-            (Some(Reading::Unknown), _) | (_, Reading::Unknown) => Reading::Unknown,
-            (Some(Reading::Off) | None, Reading::Off) => Reading::Off,
-        }))
+    /// What one logical unit reads, by every path of ours that answers: a target whose ports keep lists of their own shows it here.
+    fn reading(&self, lun: &mut Lun<'_>) -> Result<Reading, Failure> {
+        let looks = lun.looks(self)?;
+        Ok(looks.iter().map(|look| self.read(look)).fold(Reading::Off, more_open))
     }
 
-    fn reading(&self, lun: &mut Lun<'_>) -> Result<Reading, Failure> {
+    fn read(&self, look: &Look) -> Reading {
         let of_host = self.config.keys();
-        let own = self.me.filter(|me| me.life.host == self.config.host).map(|me| self.config.key_of(me.life));
-        let mut reads = Reading::Off;
-        // SAFE-4: by every path of ours that answers. A target whose ports keep lists of their own shows it here.
-        for look in lun.looks(self)? {
-            let has = |key: &Key| of_host.contains(*key);
-            let (some, reserved) =
-                (look.keys.iter().any(has), matches!(look.reservation, Reservation::Ours { .. }));
-            let this = match own {
-                // Open is: this life and no earlier one, and nobody else may write.
-                Some(mine) if look.keys.contains(&mine) => {
-                    let alone = !look.keys.iter().any(|key| has(key) && *key != mine);
-                    if alone && reserved { Reading::On } else { Reading::Unknown }
-                }
-                Some(_) | None if some => Reading::On,
-                // SAFE-4: without a reservation of ours an unregistered host writes as it likes.
-                Some(_) | None if !reserved => Reading::Unknown,
-                Some(_) | None => Reading::Off,
-            };
-            reads = match (reads, this) {
-                (Reading::On, _) | (_, Reading::On) => Reading::On,
-                (Reading::Unknown, _) | (_, Reading::Unknown) => Reading::Unknown,
-                (Reading::Off, Reading::Off) => Reading::Off,
-            };
+        let has = |key: &Key| of_host.contains(*key);
+        let (some, reserved) =
+            (look.keys.iter().any(has), matches!(look.reservation, Reservation::Ours { .. }));
+        let own = self.me.filter(|_| self.is_own()).map(|me| self.config.key_of(me.life));
+        match own {
+            // Open is: this life and no earlier one, and nobody else may write.
+            Some(mine) if look.keys.contains(&mine) => {
+                let alone = !look.keys.iter().any(|key| has(key) && *key != mine);
+                if alone && reserved { Reading::On } else { Reading::Unknown }
+            }
+            // SAFE-4: whichever life's it is, on whichever path.
+            Some(_) | None if some => Reading::On,
+            // SAFE-4: without a reservation of ours an unregistered host writes as it likes.
+            Some(_) | None if !reserved => Reading::Unknown,
+            Some(_) | None => Reading::Off,
         }
-        Ok(reads)
     }
 
     /// A command that changes something. Each copy of it is sent only while it may be (SAFE-2).
@@ -386,20 +405,31 @@ impl Job<'_> {
 }
 
 impl Lun<'_> {
-    /// SAFE-4: each path leads to the logical unit with that name. What the kernel has noted is from when it found the disk.
+    /// SAFE-4: each path that is used leads to the logical unit with that name. What the kernel has noted is from when it found the
+    /// disk. A path that does not answer is not used for anything else either: at least one does.
     fn identify(&mut self, job: &Job<'_>) -> Result<(), Failure> {
-        self.each(|path| {
-            let found = names(&job.ask(path, In::Identification)?.data)?;
-            Ok(found)
-        })?
-        .into_iter()
-        .try_for_each(|found| {
-            if found.iter().any(|name| name == self.name) {
-                return Ok(());
+        for mut path in std::mem::take(&mut self.paths) {
+            let found = match job.ask(path.as_mut(), In::Identification) {
+                Ok(reply) => names(&reply.data)?,
+                Err(failure @ Failure::Unreachable { .. }) => {
+                    self.silent = Some(failure);
+                    continue;
+                }
+                Err(failure) => return Err(failure),
+            };
+            if !found.iter().any(|name| name == self.name) {
+                let found = if found.is_empty() { "nothing".to_owned() } else { found.join(" ") };
+                return Err(Failure::WrongIdentity {
+                    expected: Identity(self.name.to_owned()),
+                    found: Identity(found),
+                });
             }
-            let found = if found.is_empty() { "nothing".to_owned() } else { found.join(" ") };
-            Err(Failure::WrongIdentity { expected: Identity(self.name.to_owned()), found: Identity(found) })
-        })
+            self.paths.push(path);
+        }
+        match (&self.silent, self.paths.is_empty()) {
+            (Some(failure), true) => Err(failure.clone()),
+            (Some(_) | None, _) => Ok(()),
+        }
     }
 
     fn capabilities(&mut self, job: &Job<'_>) -> Result<super::words::Capabilities, Failure> {
@@ -452,6 +482,15 @@ enum Ordered {
     Conflict,
 }
 
+/// On beats unknown, and unknown beats off: one open path is enough to write.
+fn more_open(one: Reading, other: Reading) -> Reading {
+    match (one, other) {
+        (Reading::On, _) | (_, Reading::On) => Reading::On,
+        (Reading::Unknown, _) | (_, Reading::Unknown) => Reading::Unknown,
+        (Reading::Off, Reading::Off) => Reading::Off,
+    }
+}
+
 fn refused(path: &str, command: &str, why: &str) -> Failure {
     Failure::Refused { code: clean(&format!("{path}: {command}: {why}")) }
 }
@@ -464,3 +503,6 @@ fn other_kind(lun: &str, kind: u8) -> Failure {
 fn unnamed() -> Failure {
     Failure::Refused { code: "no life is named whose key is to be taken, or by whose key".into() }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use super::words::{Reply, Reservation, capabilities, keys, names, reservation, v
 /// # Panics
 /// If one of these does not hold.
 pub fn scsi_reply(bytes: &[u8]) {
-    let (Some((status, data)), 1..) = (bytes.split_first(), bytes.len()) else { return };
+    let Some((status, data)) = bytes.split_first() else { return };
     drop(verdict(&Reply { status: *status, sense: data.to_vec(), data: Vec::new() }));
     if let Ok(keys) = keys(data) {
         assert!(data.len() >= 8 + 8 * keys.len());

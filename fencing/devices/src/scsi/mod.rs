@@ -24,6 +24,7 @@ mod words;
 
 use core::fmt;
 
+use palisade_ladder::Identity;
 use palisade_proto::{HostId, Incarnation};
 
 pub use driver::{Fabric, Me, Path, Scsi};
@@ -58,7 +59,7 @@ impl fmt::Display for ScsiConfigError {
         match self {
             Self::NoLun => f.write_str("no logical unit is named"),
             Self::Lun { lun } => {
-                write!(f, "{lun:?} is no name of a logical unit, such as naa.600140512345678")
+                write!(f, "{lun:?} is no name of a logical unit, such as naa.6001405123456789")
             }
         }
     }
@@ -76,8 +77,8 @@ impl ScsiConfig {
             return Err(ScsiConfigError::NoLun);
         }
         let luns = luns.iter().map(|lun| {
-            let lower = lun.to_ascii_lowercase();
-            if is_lun(&lower) { Ok(lower) } else { Err(ScsiConfigError::Lun { lun: lun.clone() }) }
+            let named = Identity::of_lun(lun).map(|Identity(lun)| lun);
+            named.ok_or_else(|| ScsiConfigError::Lun { lun: lun.clone() })
         });
         Ok(Self { cluster: cluster.to_owned(), luns: luns.collect::<Result<_, _>>()?, host })
     }
@@ -89,16 +90,6 @@ impl ScsiConfig {
     fn key_of(&self, who: Incarnation) -> Key {
         Key::of(&self.cluster, who)
     }
-}
-
-/// Whether this is the name of a logical unit that says something: 8, 12 or 16 bytes of NAA or EUI-64 (SPC-4 7.8.6).
-fn is_lun(lun: &str) -> bool {
-    let digits = lun.strip_prefix("naa.").or_else(|| lun.strip_prefix("eui."));
-    digits.is_some_and(|digits| {
-        matches!(digits.len(), 16 | 24 | 32)
-            && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
-            && digits.bytes().any(|byte| byte != b'0')
-    })
 }
 
 #[cfg(test)]
@@ -113,10 +104,6 @@ mod tests {
         };
         assert_eq!(new(&["naa.6001405AAAAAAAAA"]).unwrap().luns, ["naa.6001405aaaaaaaaa"]);
         assert_eq!(new(&[]), Err(ScsiConfigError::NoLun));
-        for lun in
-            ["", "naa.", "sda", "/dev/sda", "naa.6001405", "naa.600140512345678g", "naa.0000000000000000"]
-        {
-            assert!(matches!(new(&[lun]), Err(ScsiConfigError::Lun { .. })), "{lun:?}");
-        }
+        assert_eq!(new(&["sda"]), Err(ScsiConfigError::Lun { lun: "sda".into() }));
     }
 }

@@ -9,7 +9,7 @@ use std::path::{Path as FilePath, PathBuf};
 use palisade_ladder::Failure;
 
 use super::driver::{Fabric, Path};
-use super::words::{Reply, Request};
+use super::words::{RESERVATION_CONFLICT, Reply, Request};
 
 /// Sense data are at most so long (SPC-4 4.5.1).
 const SENSE_MAX: usize = 252;
@@ -106,6 +106,9 @@ const FROM_DEVICE: i32 = -3;
 /// DRIVER_SENSE: sense data are there, no failure of its own (linux/include/scsi/scsi.h before 5.14).
 const DRIVER_SENSE: u16 = 0x08;
 
+/// With this kernels before 6.0 pass on a reservation conflict (linux/drivers/scsi/scsi_error.c).
+const DID_NEXUS_FAILURE: u16 = 0x11;
+
 impl Path for Disk {
     fn name(&self) -> &str {
         &self.name
@@ -146,7 +149,9 @@ impl Path for Disk {
         unsafe { ioctls::sg_io(self.file.as_raw_fd(), &raw mut header) }
             .map_err(|errno| trouble(format!("SG_IO: {}", errno.desc())))?;
         // DID_OK is zero; 3 is DID_TIME_OUT, after the kernel has aborted the command.
-        if header.host_status != 0 || header.driver_status & !DRIVER_SENSE != 0 {
+        let answered = header.host_status == 0
+            || (header.host_status == DID_NEXUS_FAILURE && header.status == RESERVATION_CONFLICT);
+        if !answered || header.driver_status & !DRIVER_SENSE != 0 {
             return Err(trouble(format!(
                 "no answer from the logical unit (host status {:02x}h, driver status {:02x}h)",
                 header.host_status, header.driver_status

@@ -16,7 +16,7 @@ const KEYS_MAX: usize = 512;
 const WERO: u8 = 5;
 const GOOD: u8 = 0x00;
 const CHECK_CONDITION: u8 = 0x02;
-const RESERVATION_CONFLICT: u8 = 0x18;
+pub(super) const RESERVATION_CONFLICT: u8 = 0x18;
 
 /// One command for one path of a logical unit.
 #[derive(Clone, Debug, PartialEq, Eq)]

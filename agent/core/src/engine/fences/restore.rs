@@ -294,7 +294,8 @@ impl Engine {
     }
 
     /// PROTOCOL, "Isolation": "x's path is opened (unfence) once [...] and has completed before x says admitted". Here by the
-    /// coordinator, before it takes x in, where the devices are not x's own (see [`Engine::open_own_paths`]). What a coordinator before it sent has settled by then.
+    /// coordinator, before it takes x in, where the devices are not x's own (see [`Engine::open_own_paths`]). What a coordinator
+    /// before it sent has settled by then.
     pub(in crate::engine) fn opens_paths_of(&mut self, x: Incarnation) -> bool {
         let Some(effect) = self.isolation_of(x.host) else { return true };
         let shadow = self.cluster.fencing().mode() == FencingMode::Shadow;
