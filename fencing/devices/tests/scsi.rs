@@ -307,17 +307,19 @@ async fn lio_a_lost_host_is_cut_on_every_path_and_reads_off_only_then() {
 async fn lio_one_path_that_keeps_a_key_is_no_proof() {
     let places = lio();
     cleared(&places);
-    let (a, b) = (Host::new("a", &places, 2), Host::new("b", &places, 1));
+    let (a, b) = (Host::new("a", &places, 1), Host::new("b", &places, 1));
+    // An adapter of a by another name.
+    let other = Host::new("a-by-another-adapter", &places, 1);
     open(&a, &places, life(0, 1)).await;
     open(&b, &places, life(1, 1)).await;
     let mut of_a = device(&b, &places, 0, life(1, 1));
-    // By hand, behind our back: one path of a has a key of another life of it.
+    // By hand, behind our back: it has a key of another life of a.
     let key = Key::of(CLUSTER, life(0, 9)).to_string();
     let key = u64::from_str_radix(key.trim_start_matches("0x"), 16).unwrap().to_be_bytes();
-    by_hand(&a, 1, REGISTER_AND_IGNORE, [0; 8], key);
+    by_hand(&other, 0, REGISTER_AND_IGNORE, [0; 8], key);
     assert_eq!(run(&mut of_a, Command::Off, Some(life(0, 1))).await, Ok(Response::Acknowledged));
     assert_eq!(reads(&mut of_a).await, Reading::On, "the other path is open");
-    assert!(!a.writes(0) && a.writes(1));
+    assert!(!a.writes(0) && other.writes(0));
     // A rebooted host clears what its earlier lives have left.
     open(&a, &places, life(0, 2)).await;
     assert_eq!(run(&mut of_a, Command::Off, Some(life(0, 2))).await, Ok(Response::Acknowledged));
