@@ -390,6 +390,12 @@ impl Lab {
         }
         let log = fs::read_to_string(self.dir.join("witness/witness.log")).unwrap_or_default();
         out.push_str(&format!("--- witness\n{log}"));
+        for workload in &self.hardware.workload {
+            out.push_str(&format!("--- {}: where it ran\n", workload.name));
+            for run in self.runs(&workload.name) {
+                out.push_str(&format!("{run:?}\n"));
+            }
+        }
         out
     }
 }

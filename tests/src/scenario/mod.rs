@@ -51,10 +51,12 @@ pub fn play(name: &str) -> Result<()> {
     let dir = folder().join(name);
     let steps = parse::parse(&shell::read(&dir.join("steps"))?)?;
     let mut lab = Lab::build(&Hardware::read(&dir.join("hardware.toml"))?)?;
-    let played = play_steps(&mut lab, &dir, &steps)
-        .and_then(|()| check::invariants(&lab))
-        .and_then(|()| replays::check(&lab, name));
-    played.map_err(|trouble| Trouble::new(format!("{trouble}\n{}", lab.dump())))
+    let played = play_steps(&mut lab, &dir, &steps);
+    // Also after a step that did not hold: a broken invariant is the graver news.
+    let held = check::invariants(&lab);
+    held.and(played)
+        .and_then(|()| replays::check(&lab, name))
+        .map_err(|trouble| Trouble::new(format!("{trouble}\n{}", lab.dump())))
 }
 
 fn play_steps(lab: &mut Lab, dir: &Path, steps: &[Step]) -> Result<()> {
