@@ -119,6 +119,8 @@ pub struct Engine {
     self_fenced: bool,
 
     witness_answered: Option<Time>,
+    /// Since when nothing that the witness was asked has been answered.
+    witness_awaited: Option<Time>,
     witness_verdict: Option<palisade_proto::Verdict>,
     next_beacon: Time,
     next_ask: Time,
@@ -136,7 +138,7 @@ pub struct Engine {
     pardoned: BTreeSet<HostId>,
     /// Since when only the fences of a host count towards a quarantine: since an operator let it return.
     counts_from: BTreeMap<HostId, Time>,
-    /// Who is outside the view and was lost without a word; and when it was first heard again since.
+    /// Who is outside the view and was lost without a word; and when it, or the witness after a silence, was first heard since.
     heard_again: BTreeMap<Incarnation, Option<Time>>,
     /// Whom a fence in shadow mode would have been for.
     shadowed: BTreeSet<Incarnation>,
@@ -232,6 +234,7 @@ impl Engine {
             told_votes: (BTreeSet::new(), false),
             self_fenced: false,
             witness_answered: None,
+            witness_awaited: None,
             witness_verdict: None,
             next_beacon: now,
             next_ask: now,

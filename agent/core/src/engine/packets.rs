@@ -343,6 +343,10 @@ impl Engine {
         // Only an answer to an ask of this process says that the witness is there now.
         let Some(asked) = self.pending_asks.remove(&answer.ask) else { return };
         self.witness_answered = self.witness_answered.max(Some(asked));
+        let awaited = self.witness_awaited.take();
+        if awaited.is_some_and(|since| self.now >= since.after(self.timing().suspect())) {
+            self.note_witness_again();
+        }
         match answer.verdict {
             Verdict::Granted => {
                 self.support.witness_granted(answer.ask);

@@ -219,6 +219,7 @@ impl Engine {
             self.pending_asks.pop_first();
         }
         self.pending_asks.insert(seq, self.now);
+        self.witness_awaited.get_or_insert(self.now);
         let (lease, drift) = (self.timing().lease(), self.timing().drift());
         self.actions.push_back(Action::Ask(Box::new(Ask { from: self.me, seq, kind, view, lease, drift })));
         seq

@@ -487,6 +487,33 @@ fn whoever_is_only_just_heard_again_is_not_fenced_at_once() {
     assert!(bench.looks(1) > 0);
 }
 
+/// I4: this host was cut off from everybody and comes back, and the witness is the first that it hears (found by a scenario, once in
+/// many runs). A host that is lost while the witness answers is not waited for.
+#[test]
+fn whoever_may_be_about_to_be_heard_again_is_not_fenced_at_once() {
+    let b = life(1, 1);
+    for cut_off in [true, false] {
+        let mut bench = Bench::new(2, WITNESS, &[b]);
+        bench.live(2_500, &[b]);
+        let mut lost_for = 0;
+        while bench.looks(1) == 0 && lost_for < 30_000 {
+            bench.wait(50);
+            lost_for += 50;
+            for ask in std::mem::take(&mut bench.asks) {
+                if !cut_off || lost_for > 20_000 {
+                    bench.consent(&ask);
+                }
+            }
+        }
+        let suspect = bench.cluster.timing().suspect().0;
+        if cut_off {
+            assert!((20_000 + suspect..21_000 + suspect).contains(&lost_for), "{lost_for}");
+        } else {
+            assert!(lost_for < 2 * suspect, "{lost_for}");
+        }
+    }
+}
+
 /// A leave and the next life of the same boot forget no quarantine.
 #[test]
 fn a_quarantine_outlasts_a_leave_of_who_holds_it() {

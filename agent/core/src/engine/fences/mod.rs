@@ -182,9 +182,14 @@ impl Engine {
         }
     }
 
+    /// The witness answers after it did not for a while: it may be this host that was cut off and is back, and the witness the first
+    /// that it hears. Whoever was lost meanwhile may be the next.
+    pub(super) fn note_witness_again(&mut self) {
+        self.heard_again.values_mut().for_each(|again| *again = again.or(Some(self.now)));
+    }
+
     fn links_until(&self, who: Incarnation) -> Option<Time> {
-        let heard = (*self.heard_again.get(&who)?)?;
-        self.hears(who).map(|_| heard.after(self.timing().suspect()))
+        (*self.heard_again.get(&who)?).map(|again| again.after(self.timing().suspect()))
     }
 
     /// Since when this process has counted a member: since it learned of it, or since it began.
