@@ -35,6 +35,12 @@ if [ "$what" = all ]; then
     need qemu-system-x86_64 qemu-system-x86
     need libvirtd libvirt-daemon-system
     need tgtd tgt
+    # The guests: their kernel comes by guests/build.sh.
+    need xz xz-utils
+    need iscsi-inq libiscsi-bin
+    need sg_persist sg3-utils
+    # A part of QEMU that is no command.
+    [ -e "/usr/lib/$(uname -m)-linux-gnu/qemu/block-iscsi.so" ] || missing="$missing qemu-block-extra"
 fi
 if [ -n "$missing" ]; then
     echo "setup: installing$missing"

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use palisade_tests::guests;
 use palisade_tests::lab::hardware::Hardware;
 use palisade_tests::lab::trouble::Result;
 use palisade_tests::lab::{Lab, bmc, cleanup, inside, port, power, wait, workload};
@@ -44,6 +45,14 @@ enum Command {
         names: Vec<String>,
         /// How many at a time.
         #[arg(long, default_value_t = 3)]
+        jobs: usize,
+    },
+    /// Boots virtual machines and checks what needs a kernel of its own, and says which checks passed.
+    Guests {
+        /// Their names; all when there is none.
+        names: Vec<String>,
+        /// How many at a time.
+        #[arg(long, default_value_t = 2)]
         jobs: usize,
     },
     /// Plays one scenario aloud.
@@ -122,6 +131,10 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Scenario { names, jobs } => {
             let names = if names.iter().any(|name| name == "all") { scenario::names()? } else { names };
             return scenario::play_all(&names, jobs).map(code);
+        }
+        Command::Guests { names, jobs } => {
+            cleanup::on_interrupt()?;
+            return guests::checks::run(&names, jobs).map(code);
         }
         Command::Play { name } => {
             cleanup::on_interrupt()?;

@@ -1,0 +1,68 @@
+//! What is shown with guests: `cargo lab guests`.
+
+mod array;
+
+use std::sync::Mutex;
+use std::time::Instant;
+
+use super::Rack;
+use crate::lab::trouble::{Result, Trouble};
+
+/// A check: its name, what it shows, and how.
+type Check = (&'static str, &'static str, fn(&Rack) -> Result<()>);
+
+const CHECKS: &[Check] = &[(
+    "array",
+    "the array keeps persistent reservations as the standard says, and has the names that we expect",
+    array::check,
+)];
+
+/// Runs the checks of these names (all of them when there is none), `jobs` at a time, each in a rack of its own. Prints one line
+/// each and a closing line; says whether all passed.
+///
+/// # Errors
+/// There is no check of one of these names.
+pub fn run(names: &[String], jobs: usize) -> Result<bool> {
+    let known = || CHECKS.iter().map(|(name, ..)| *name);
+    if let Some(unknown) = names.iter().find(|name| known().all(|known| known != *name)) {
+        let known: Vec<&str> = known().collect();
+        return Err(Trouble::new(format!("no check {unknown}; there are: {}", known.join(", "))));
+    }
+    let wanted: Vec<&Check> = CHECKS
+        .iter()
+        .filter(|(name, ..)| names.is_empty() || names.iter().any(|wanted| wanted == name))
+        .collect();
+    let queue = Mutex::new(wanted.iter());
+    let failed = Mutex::new(0_usize);
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.max(1) {
+            scope.spawn(|| {
+                while let Some(check) = queue.lock().ok().and_then(|mut queue| queue.next()) {
+                    let passed = run_one(check);
+                    if let Ok(mut failed) = failed.lock() {
+                        *failed += usize::from(!passed);
+                    }
+                }
+            });
+        }
+    });
+    let failed = failed.into_inner().unwrap_or(wanted.len());
+    println!("{} passed, {failed} failed", wanted.len().saturating_sub(failed));
+    Ok(failed == 0)
+}
+
+fn run_one((name, shows, check): &Check) -> bool {
+    let start = Instant::now();
+    let outcome = Rack::new().and_then(|rack| check(&rack));
+    let took = start.elapsed().as_secs_f64();
+    match outcome {
+        Ok(()) => println!("PASS {name} ({took:.1} s): {shows}"),
+        Err(ref trouble) => println!("FAIL {name} ({took:.1} s): {trouble}"),
+    }
+    outcome.is_ok()
+}
+
+/// What a check says when it does not hold.
+fn expect(holds: bool, otherwise: impl FnOnce() -> String) -> Result<()> {
+    if holds { Ok(()) } else { Err(Trouble::new(otherwise())) }
+}

@@ -1,0 +1,347 @@
+//! One guest: a QEMU process in a cgroup of its own, a serial port that takes commands, and QEMU's monitor.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::net::TcpListener;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::files::Files;
+use super::qmp::Qmp;
+use super::wire::Wire;
+use super::{Lio, Rack};
+use crate::lab::shell::{self, Finished};
+use crate::lab::trouble::{Context, Result, Trouble};
+use crate::lab::wait;
+
+/// A guest is up after 3 s, after 10 s where others compute as well.
+const BOOT_LIMIT: Duration = Duration::from_secs(60);
+/// Commands in a guest take as long unless more is said.
+const COMMAND_LIMIT: Duration = Duration::from_secs(30);
+/// QEMU connects its sockets before anything else.
+const CONNECT_LIMIT: Duration = Duration::from_secs(20);
+/// No guest lives longer, whatever happens to us.
+const LIFE_LIMIT_S: u32 = 900;
+/// Another process may take the port between our look and QEMU's.
+const PORT_TRIES: usize = 5;
+/// What an error shows of the console.
+const CONSOLE_LINES: usize = 15;
+
+/// What a guest is made of.
+#[derive(Debug)]
+pub struct Hardware {
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// More words for the kernel's command line.
+    pub kernel: String,
+    /// More arguments for QEMU: devices, and what is behind them.
+    pub devices: Vec<String>,
+    /// Files beside the image's.
+    pub files: Files,
+    /// A TCP port of the guest that gets one at 127.0.0.1.
+    pub forward: Option<u16>,
+    paths: usize,
+}
+
+impl Default for Hardware {
+    fn default() -> Self {
+        Self {
+            memory_mib: 256,
+            kernel: String::new(),
+            devices: Vec::new(),
+            files: Files::default(),
+            forward: None,
+            paths: 0,
+        }
+    }
+}
+
+impl Hardware {
+    /// Adds arguments for QEMU.
+    pub fn device<'a>(&mut self, arguments: impl IntoIterator<Item = &'a str>) -> &mut Self {
+        self.devices.extend(arguments.into_iter().map(str::to_owned));
+        self
+    }
+
+    /// Adds a path to a logical unit of a target: a SCSI disk whose commands QEMU passes on, under this initiator's name. Two
+    /// paths are two I_T nexuses, also with one name: each session has an ISID of its own, and a new one after a restart.
+    pub fn path(&mut self, target: &Lio, lun: usize, initiator: &str) -> &mut Self {
+        if self.paths == 0 {
+            self.device(["-device", "virtio-scsi-pci,id=scsi"]);
+        }
+        let node = format!("path{}", self.paths);
+        self.paths += 1;
+        let disk = format!(
+            "driver=iscsi,node-name={node},transport=tcp,portal={},target={},lun={lun},initiator-name={initiator},cache.direct=on",
+            target.portal(),
+            target.iqn()
+        );
+        let device = format!("scsi-block,bus=scsi.0,drive={node},share-rw=on");
+        self.device(["-blockdev", &disk, "-device", &device])
+    }
+}
+
+/// A running guest; it is killed when dropped.
+#[derive(Debug)]
+pub struct Guest {
+    name: String,
+    dir: PathBuf,
+    cgroup: PathBuf,
+    process: Child,
+    qmp: Qmp,
+    commands: Wire,
+    /// A command that has not answered: the next answer would be its.
+    unanswered: Option<String>,
+    port: Option<u16>,
+}
+
+impl Guest {
+    /// Starts a guest and waits until it takes commands.
+    ///
+    /// # Errors
+    /// QEMU refuses the hardware, or the guest does not come up.
+    pub fn start(rack: &Rack, name: &str, hardware: Hardware) -> Result<Self> {
+        let dir = rack.dir().join(name);
+        if dir.exists() {
+            return Err(Trouble::new(format!("guest {name}: there is one of this name, or was one")));
+        }
+        shell::make_dir(&dir)?;
+        let initrd = dir.join("initrd");
+        fs::copy(rack.image.join("initrd"), &initrd).during("copying the image")?;
+        let mut appended = File::options().append(true).open(&initrd).during(initrd.display())?;
+        appended.write_all(&hardware.files.finish()?).during(initrd.display())?;
+        let cgroup = rack.cgroup(name)?;
+        shell::make_dir(&cgroup)?;
+        let words = format!(
+            "console=ttyS0 rdinit=/init panic=-1 mitigations=off nokaslr tsc_early_khz=2000000 lpj=4000000 no_timer_check {}",
+            hardware.kernel
+        );
+        let arguments = [
+            ("-machine", "q35"),
+            ("-accel", "tcg"),
+            ("-cpu", "Nehalem,-spec-ctrl"),
+            ("-smp", "1"),
+            ("-display", "none"),
+            ("-chardev", &format!("file,id=console,path={}", dir.join("console").display())),
+            ("-serial", "chardev:console"),
+            ("-chardev", &format!("socket,id=commands,path={}", dir.join("commands").display())),
+            ("-serial", "chardev:commands"),
+            ("-chardev", &format!("socket,id=monitor,path={}", dir.join("monitor").display())),
+            ("-mon", "chardev=monitor,mode=control"),
+            ("-m", &hardware.memory_mib.to_string()),
+            ("-kernel", &rack.image.join("vmlinux").display().to_string()),
+            ("-initrd", &initrd.display().to_string()),
+            ("-append", &words),
+        ]
+        .map(|(name, value)| [name.to_owned(), value.to_owned()]);
+        let mut arguments: Vec<String> = arguments.into_iter().flatten().collect();
+        arguments.extend(["-nodefaults", "-no-user-config", "-no-reboot"].map(str::to_owned));
+        arguments.extend(hardware.devices);
+        let mut tries = 1;
+        loop {
+            match Self::boot(name, &dir, &cgroup, &arguments, hardware.forward) {
+                Err(trouble)
+                    if tries < PORT_TRIES && trouble.to_string().contains("host forwarding rule") =>
+                {
+                    tries += 1
+                }
+                other => return other.during(format!("guest {name}")),
+            }
+        }
+    }
+
+    fn boot(
+        name: &str,
+        dir: &Path,
+        cgroup: &Path,
+        arguments: &[String],
+        forward: Option<u16>,
+    ) -> Result<Self> {
+        let listen = |socket: &str| {
+            let path = dir.join(socket);
+            let _ = fs::remove_file(&path);
+            let listener = UnixListener::bind(&path).during(path.display())?;
+            listener.set_nonblocking(true).during(path.display())?;
+            Ok(listener)
+        };
+        let (commands, monitor) = (listen("commands")?, listen("monitor")?);
+        let mut arguments = arguments.to_vec();
+        let port = forward.map(|_| free_port()).transpose()?;
+        if let (Some(inside), Some(port)) = (forward, port) {
+            // Restricted: nothing of the guest's own goes out.
+            let network = format!("user,id=network,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:{inside}");
+            let card = "virtio-net-pci,netdev=network,romfile=";
+            arguments.extend(["-netdev", &network, "-device", card].map(str::to_owned));
+        }
+        let log = File::create(dir.join("qemu.log")).during("qemu.log")?;
+        let mut process = Command::new("sh")
+            .args(["-c", "echo 0 > \"$1/cgroup.procs\" && shift && exec \"$@\"", "sh"])
+            .arg(cgroup)
+            .args([
+                "timeout",
+                "--foreground",
+                "--signal=KILL",
+                &LIFE_LIMIT_S.to_string(),
+                "qemu-system-x86_64",
+            ])
+            .args(&arguments)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().during("qemu.log")?)
+            .stderr(log)
+            .spawn()
+            .during("qemu-system-x86_64")?;
+        let connected = accept(&commands, &mut process, dir)
+            .and_then(|commands| Ok((Wire::new(commands), accept(&monitor, &mut process, dir)?)))
+            .and_then(|(commands, monitor)| {
+                Ok((commands, Qmp::greet(monitor).map_err(|trouble| said(dir, &trouble))?))
+            });
+        let (commands, qmp) = match connected {
+            Ok(connected) => connected,
+            Err(trouble) => {
+                kill(cgroup, &mut process);
+                return Err(trouble);
+            }
+        };
+        let (name, dir, cgroup) = (name.to_owned(), dir.to_owned(), cgroup.to_owned());
+        let mut guest = Self { name, dir, cgroup, process, qmp, commands, unanswered: None, port };
+        match guest.commands.line(Instant::now() + BOOT_LIMIT) {
+            Ok(Some(word)) if word == "ready" => Ok(guest),
+            Ok(Some(word)) => Err(guest.trouble(format!("its init said: {word}"))),
+            Ok(None) => Err(guest.trouble(format!("not up after {} s", BOOT_LIMIT.as_secs()))),
+            Err(trouble) => Err(guest.trouble(trouble)),
+        }
+    }
+
+    /// Runs one line of shell in the guest and gives its exit code and words. Nothing else runs meanwhile; end it with `&` to
+    /// let it go on (and give it files for its words).
+    ///
+    /// # Errors
+    /// The guest does not answer.
+    pub fn call(&mut self, command: &str) -> Result<Finished> {
+        self.call_within(COMMAND_LIMIT, command)
+    }
+
+    /// As [`Guest::call`], for what takes longer.
+    ///
+    /// # Errors
+    /// The guest does not answer within `limit`.
+    pub fn call_within(&mut self, limit: Duration, command: &str) -> Result<Finished> {
+        if command.contains('\n') {
+            return Err(Trouble::new(format!("guest {}: a command is one line: {command}", self.name)));
+        }
+        if let Some(before) = &self.unanswered {
+            return Err(self.trouble(format!("it has not answered yet to: {before}")));
+        }
+        self.unanswered = Some(command.to_owned());
+        let answer = self.commands.send(command).and_then(|()| self.answer(Instant::now() + limit));
+        match answer {
+            Ok(Some(done)) => {
+                self.unanswered = None;
+                Ok(done)
+            }
+            Ok(None) => Err(self.trouble(format!("no answer after {} s to: {command}", limit.as_secs()))),
+            Err(trouble) => Err(self.trouble(format!("{command}: {trouble}"))),
+        }
+    }
+
+    /// Runs one line of shell that has to succeed, and gives its words.
+    ///
+    /// # Errors
+    /// The guest does not answer, or the exit code is not 0.
+    pub fn run(&mut self, command: &str) -> Result<String> {
+        let done = self.call(command)?;
+        match done.code {
+            Some(0) => Ok(done.text),
+            code => Err(Trouble::new(format!(
+                "guest {}: {command}: exit {code:?}: {}",
+                self.name,
+                done.text.trim()
+            ))),
+        }
+    }
+
+    /// Sends a line of shell and does not wait for its answer: the guest is not expected to live on. No other may follow.
+    ///
+    /// # Errors
+    /// The guest is gone already.
+    pub fn order(&mut self, command: &str) -> Result<()> {
+        self.unanswered = Some(command.to_owned());
+        self.commands.send(command)
+    }
+
+    /// QEMU's monitor.
+    pub fn qmp(&mut self) -> &mut Qmp {
+        &mut self.qmp
+    }
+
+    /// The port at 127.0.0.1 that leads to [`Hardware::forward`].
+    #[must_use]
+    pub fn port(&self) -> Option<u16> {
+        self.port
+    }
+
+    /// Waits until QEMU has ended by itself; says whether it has.
+    pub fn ends_within(&mut self, limit: Duration) -> bool {
+        let process = &mut self.process;
+        wait::until_quick(Instant::now() + limit, || matches!(process.try_wait(), Ok(Some(_))))
+    }
+
+    /// What the kernel wrote to its console.
+    #[must_use]
+    pub fn console(&self) -> String {
+        let bytes = fs::read(self.dir.join("console")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    fn answer(&mut self, deadline: Instant) -> Result<Option<Finished>> {
+        let Some(head) = self.commands.line(deadline)? else { return Ok(None) };
+        let (code, length) = head.split_once(' ').during(format!("an answer's head in {head:?}"))?;
+        let length = length.trim().parse().during(format!("a length in {head:?}"))?;
+        let code = code.parse().during(format!("an exit code in {head:?}"))?;
+        let words = self.commands.bytes(length, deadline)?;
+        Ok(words
+            .map(|words| Finished { code: Some(code), text: String::from_utf8_lossy(&words).into_owned() }))
+    }
+
+    fn trouble(&self, what: impl std::fmt::Display) -> Trouble {
+        let console = self.console();
+        let lines: Vec<&str> = console.lines().collect();
+        let last = lines.get(lines.len().saturating_sub(CONSOLE_LINES)..).unwrap_or_default().join("\n");
+        said(&self.dir, &Trouble::new(format!("guest {}: {what}\n{last}", self.name)))
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        kill(&self.cgroup, &mut self.process);
+    }
+}
+
+fn kill(cgroup: &Path, process: &mut Child) {
+    let _ = fs::write(cgroup.join("cgroup.kill"), "1");
+    let _ = process.wait();
+}
+
+/// A trouble with what QEMU said about it.
+fn said(dir: &Path, trouble: &Trouble) -> Trouble {
+    let log = fs::read_to_string(dir.join("qemu.log")).unwrap_or_default();
+    Trouble::new(format!("{trouble} {}", log.trim()).trim_end())
+}
+
+fn accept(listener: &UnixListener, process: &mut Child, dir: &Path) -> Result<UnixStream> {
+    let mut connected = None;
+    wait::until_quick(Instant::now() + CONNECT_LIMIT, || {
+        connected = listener.accept().ok();
+        connected.is_some() || matches!(process.try_wait(), Ok(Some(_)))
+    });
+    let Some((stream, _)) = connected else { return Err(said(dir, &Trouble::new("QEMU did not start:"))) };
+    stream.set_nonblocking(false).during("a socket of QEMU's")?;
+    Ok(stream)
+}
+
+fn free_port() -> Result<u16> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).during("a free port")?;
+    listener.local_addr().map(|address| address.port()).during("a free port")
+}
