@@ -24,6 +24,10 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(30);
 const CONNECT_LIMIT: Duration = Duration::from_secs(20);
 /// No guest lives longer, whatever happens to us.
 const LIFE_LIMIT_S: u32 = 900;
+/// A disk is there a fraction of a second after its driver.
+const DISKS_LIMIT: Duration = Duration::from_secs(20);
+/// The kernel freezes a process within milliseconds.
+const FREEZE_LIMIT: Duration = Duration::from_secs(5);
 /// Another process may take the port between our look and QEMU's.
 const PORT_TRIES: usize = 5;
 /// What an error shows of the console.
@@ -260,6 +264,55 @@ impl Guest {
                 done.text.trim()
             ))),
         }
+    }
+
+    /// Waits until a shell condition holds in the guest.
+    ///
+    /// # Errors
+    /// It does not within `limit`, or the guest does not answer.
+    pub fn wait_for(&mut self, limit: Duration, condition: &str) -> Result<()> {
+        let looks = limit.as_millis() / 20;
+        let command =
+            format!("n=0; until {condition}; do [ $((n+=1)) -lt {looks} ] || exit 1; usleep 20000; done");
+        let done = self.call_within(limit + COMMAND_LIMIT, &command)?;
+        if done.code == Some(0) {
+            return Ok(());
+        }
+        Err(self.trouble(format!("not so within {} s: {condition} {}", limit.as_secs(), done.text.trim())))
+    }
+
+    /// Loads the drivers of [`Hardware::path`]'s disks and waits for as many of them: `/dev/sda`, `/dev/sdb`, ...
+    ///
+    /// # Errors
+    /// There are not so many.
+    pub fn load_disks(&mut self, count: usize) -> Result<()> {
+        self.run("for driver in virtio_pci virtio_scsi sd_mod sg; do modprobe $driver || exit 1; done")?;
+        self.wait_for(DISKS_LIMIT, &format!("[ $(ls /dev/sd[a-z] 2>/dev/null | wc -l) -eq {count} ]"))
+    }
+
+    /// Stops QEMU where it is, as a host stands still that hangs: nothing of it moves, its connections stay.
+    ///
+    /// # Errors
+    /// It does not freeze.
+    pub fn freeze(&self) -> Result<()> {
+        self.set_frozen("1")
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Errors
+    /// It does not thaw.
+    pub fn thaw(&self) -> Result<()> {
+        self.set_frozen("0")
+    }
+
+    fn set_frozen(&self, state: &str) -> Result<()> {
+        fs::write(self.cgroup.join("cgroup.freeze"), state).during("cgroup.freeze")?;
+        let want = format!("frozen {state}");
+        let so = wait::until_quick(Instant::now() + FREEZE_LIMIT, || {
+            fs::read_to_string(self.cgroup.join("cgroup.events")).is_ok_and(|events| events.contains(&want))
+        });
+        if so { Ok(()) } else { Err(Trouble::new(format!("guest {}: not {want}", self.name))) }
     }
 
     /// Sends a line of shell and does not wait for its answer: the guest is not expected to live on. No other may follow.

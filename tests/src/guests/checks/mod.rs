@@ -1,6 +1,7 @@
 //! What is shown with guests: `cargo lab guests`.
 
 mod array;
+mod initiators;
 
 use std::sync::Mutex;
 use std::time::Instant;
@@ -11,11 +12,18 @@ use crate::lab::trouble::{Result, Trouble};
 /// A check: its name, what it shows, and how.
 type Check = (&'static str, &'static str, fn(&Rack) -> Result<()>);
 
-const CHECKS: &[Check] = &[(
-    "array",
-    "the array keeps persistent reservations as the standard says, and has the names that we expect",
-    array::check,
-)];
+const CHECKS: &[Check] = &[
+    (
+        "array",
+        "the array keeps persistent reservations as the standard says, and has the names that we expect",
+        array::check,
+    ),
+    (
+        "initiators",
+        "a host that is preempted while it is frozen writes nothing any more once it goes on",
+        initiators::check,
+    ),
+];
 
 /// Runs the checks of these names (all of them when there is none), `jobs` at a time, each in a rack of its own. Prints one line
 /// each and a closing line; says whether all passed.
