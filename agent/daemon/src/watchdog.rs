@@ -467,4 +467,87 @@ mod tests {
         let error = Watchdog::open(&path, Duration::from_secs(10)).unwrap_err();
         assert!(matches!(error, WatchdogError::Device { step: "ask for its options", .. }), "{error}");
     }
+
+    /// The kernel's own devices. `cargo lab guests` runs each of these in a virtual machine, since some of them end it.
+    mod in_a_guest {
+        use super::*;
+
+        const FIRST: &str = "/dev/watchdog0";
+        const TIMEOUT: Duration = Duration::from_secs(4);
+        /// A good while longer than the time-out.
+        const PAST: Duration = Duration::from_secs(6);
+
+        fn sysfs(name: &str) -> String {
+            let path = sysfs_of(Path::new(FIRST)).join(name);
+            std::fs::read_to_string(&path).unwrap().trim().to_owned()
+        }
+
+        /// Time is the thing that is tested here: nothing else ends these waits.
+        fn pass(time: Duration) {
+            let end = std::time::Instant::now() + time;
+            while let Some(left) = end.checked_duration_since(std::time::Instant::now()) {
+                std::thread::park_timeout(left);
+            }
+        }
+
+        fn feed_for(watchdog: &Watchdog, time: Duration) {
+            let end = std::time::Instant::now() + time;
+            while std::time::Instant::now() < end {
+                watchdog.feed().unwrap();
+                pass(Duration::from_millis(200));
+            }
+        }
+
+        #[test]
+        #[ignore = "needs a guest: cargo lab guests"]
+        fn fed_it_holds_and_stopped_it_leaves_the_host_alone() {
+            assert_eq!(sysfs("state"), "inactive");
+            let watchdog = Watchdog::open(Path::new(FIRST), TIMEOUT).unwrap();
+            assert_eq!((sysfs("state").as_str(), sysfs("timeout").as_str()), ("active", "4"));
+            let owned = Watchdog::open(Path::new(FIRST), TIMEOUT).unwrap_err();
+            assert!(matches!(owned, WatchdogError::Owned { .. }), "{owned}");
+            feed_for(&watchdog, PAST);
+            // As the next process gets it from systemd: with another time-out it is refused, and fed by nobody meanwhile.
+            let stored = || watchdog.as_fd().try_clone_to_owned().unwrap();
+            let (_, as_configured) = Watchdog::adopt(stored(), Path::new(FIRST), TIMEOUT);
+            as_configured.unwrap();
+            let (other, as_configured) = Watchdog::adopt(stored(), Path::new(FIRST), TIMEOUT * 2);
+            assert!(matches!(
+                as_configured,
+                Err(WatchdogError::TimeoutDiffers { wanted_s: 8, found_s: 4, .. })
+            ));
+            other.rearm(TIMEOUT * 2).unwrap();
+            assert_eq!(sysfs("timeout"), "8");
+            drop(other);
+            watchdog.disarm().map_err(|(_, error)| error).unwrap();
+            assert_eq!(sysfs("state"), "inactive");
+            pass(PAST + TIMEOUT);
+        }
+
+        #[test]
+        #[ignore = "needs a guest: cargo lab guests"]
+        fn a_timeout_that_it_cannot_do_is_refused_and_it_is_stopped() {
+            let refused = Watchdog::open(Path::new(FIRST), Duration::from_secs(100_000)).unwrap_err();
+            assert!(matches!(refused, WatchdogError::Device { step: "set the time-out", .. }), "{refused}");
+            assert_eq!(sysfs("state"), "inactive");
+        }
+
+        #[test]
+        #[ignore = "needs a guest: cargo lab guests"]
+        fn nowayout_is_refused_before_it_is_opened() {
+            std::fs::write(sysfs_of(Path::new(FIRST)).join("nowayout"), "1").unwrap();
+            let refused = Watchdog::open(Path::new(FIRST), TIMEOUT).unwrap_err();
+            assert!(matches!(refused, WatchdogError::NoWayOut { .. }), "{refused}");
+            assert_eq!(sysfs("state"), "inactive");
+        }
+
+        /// The lab ends this one, and then the watchdog its machine.
+        #[test]
+        #[ignore = "needs a guest: cargo lab guests"]
+        fn fed_until_killed() {
+            let watchdog = Watchdog::open(Path::new(FIRST), TIMEOUT).unwrap();
+            std::fs::write("/tmp/armed", std::process::id().to_string()).unwrap();
+            feed_for(&watchdog, PAST * 100);
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 mod array;
 mod initiators;
+mod watchdog;
 
 use std::sync::Mutex;
 use std::time::Instant;
@@ -22,6 +23,16 @@ const CHECKS: &[Check] = &[
         "initiators",
         "a host that is preempted while it is frozen writes nothing any more once it goes on",
         initiators::check,
+    ),
+    (
+        "watchdog",
+        "the agent opens, feeds, hands over and stops the kernel's watchdogs, and refuses those that it could not stop",
+        watchdog::obeys,
+    ),
+    (
+        "watchdog-bites",
+        "an armed watchdog ends its host when the agent is killed or hangs, and when the kernel hangs",
+        watchdog::bites,
     ),
 ];
 
