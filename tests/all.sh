@@ -67,6 +67,7 @@ count "mutants" "$target/sim/mutants"
 count "unit, simulation and device tests" cargo nextest run --locked --workspace --no-fail-fast --status-level fail --final-status-level fail
 count "fuzzing" sh tests/fuzz.sh 5
 check "documentation's examples" cargo test --quiet --locked --workspace --doc
+count "guests" "$target/release/lab" guests
 count "scenarios" "$target/release/lab" scenario all
 
 echo "$passed passed, $failed failed"

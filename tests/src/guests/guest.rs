@@ -22,7 +22,7 @@ const BOOT_LIMIT: Duration = Duration::from_secs(60);
 const COMMAND_LIMIT: Duration = Duration::from_secs(30);
 /// QEMU connects its sockets before anything else.
 const CONNECT_LIMIT: Duration = Duration::from_secs(20);
-/// No guest lives longer, whatever happens to us.
+/// QEMU ends when it has computed for so long, whatever happens to us; the guest's init has such a limit in its own time.
 const LIFE_LIMIT_S: u32 = 900;
 /// A disk is there a fraction of a second after its driver.
 const DISKS_LIMIT: Duration = Duration::from_secs(20);
@@ -181,15 +181,9 @@ impl Guest {
         }
         let log = File::create(dir.join("qemu.log")).during("qemu.log")?;
         let mut process = Command::new("sh")
-            .args(["-c", "echo 0 > \"$1/cgroup.procs\" && shift && exec \"$@\"", "sh"])
+            .args(["-c", "echo 0 > \"$1/cgroup.procs\" && ulimit -t \"$2\" && shift 2 && exec \"$@\"", "sh"])
             .arg(cgroup)
-            .args([
-                "timeout",
-                "--foreground",
-                "--signal=KILL",
-                &LIFE_LIMIT_S.to_string(),
-                "qemu-system-x86_64",
-            ])
+            .args([&LIFE_LIMIT_S.to_string(), "qemu-system-x86_64"])
             .args(&arguments)
             .stdin(Stdio::null())
             .stdout(log.try_clone().during("qemu.log")?)
@@ -212,9 +206,9 @@ impl Guest {
         let mut guest = Self { name, dir, cgroup, process, qmp, commands, unanswered: None, port };
         match guest.commands.line(Instant::now() + BOOT_LIMIT) {
             Ok(Some(word)) if word == "ready" => Ok(guest),
-            Ok(Some(word)) => Err(guest.trouble(format!("its init said: {word}"))),
-            Ok(None) => Err(guest.trouble(format!("not up after {} s", BOOT_LIMIT.as_secs()))),
-            Err(trouble) => Err(guest.trouble(trouble)),
+            Ok(Some(word)) => Err(guest.with_console(format!("its init said: {word}"))),
+            Ok(None) => Err(guest.with_console(format!("not up after {} s", BOOT_LIMIT.as_secs()))),
+            Err(trouble) => Err(guest.with_console(trouble)),
         }
     }
 
@@ -359,10 +353,14 @@ impl Guest {
     }
 
     fn trouble(&self, what: impl std::fmt::Display) -> Trouble {
+        self.with_console(format!("guest {}: {what}", self.name))
+    }
+
+    fn with_console(&self, what: impl std::fmt::Display) -> Trouble {
         let console = self.console();
         let lines: Vec<&str> = console.lines().collect();
         let last = lines.get(lines.len().saturating_sub(CONSOLE_LINES)..).unwrap_or_default().join("\n");
-        said(&self.dir, &Trouble::new(format!("guest {}: {what}\n{last}", self.name)))
+        said(&self.dir, &Trouble::new(format!("{what}\n{last}")))
     }
 }
 
@@ -380,7 +378,8 @@ fn kill(cgroup: &Path, process: &mut Child) {
 /// A trouble with what QEMU said about it.
 fn said(dir: &Path, trouble: &Trouble) -> Trouble {
     let log = fs::read_to_string(dir.join("qemu.log")).unwrap_or_default();
-    Trouble::new(format!("{trouble} {}", log.trim()).trim_end())
+    let way_out = if log.contains("Unknown driver 'iscsi'") { " (install qemu-block-extra)" } else { "" };
+    Trouble::new(format!("{trouble} {}{way_out}", log.trim()).trim_end())
 }
 
 fn accept(listener: &UnixListener, process: &mut Child, dir: &Path) -> Result<UnixStream> {

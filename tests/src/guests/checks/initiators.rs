@@ -70,7 +70,8 @@ fn host(rack: &Rack, name: &str, array: &Lio, paths: usize) -> Result<Guest> {
     }
     for program in ["/usr/bin/sg_persist", "/bin/dd", "/usr/bin/cmp"] {
         let name = Path::new(program).file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        hardware.files.program(Path::new(program), &format!("/opt/{name}"))?;
+        let added = hardware.files.program(Path::new(program), &format!("/opt/{name}"));
+        added.during("`sh tests/setup.sh` installs what is missing")?;
     }
     let mut guest = Guest::start(rack, name, hardware)?;
     guest.load_disks(paths)?;
