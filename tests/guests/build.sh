@@ -28,7 +28,8 @@ unpack() {
     [ -d "$2" ] && return
     rm -rf fetch && mkdir fetch
     (cd fetch && apt-get download -qq "$1" >log 2>&1) ||
-        fail "apt-get download $1: $(tail -n 1 fetch/log); without network or index (apt-get update) put its .deb's content into $dir/$2"
+        fail "apt-get download $1: $(tail -n 1 fetch/log); without network or index (apt-get update)" \
+            "put its .deb's content into $dir/$2"
     dpkg -x fetch/*.deb fetch/content
     mv fetch/content "$2"
     rm -rf fetch

@@ -5,10 +5,11 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use super::bmc::Bmc;
 use super::files::Files;
+use super::process::Process;
 use super::qmp::Qmp;
 use super::wire::Wire;
 use super::{Lio, Rack};
@@ -22,12 +23,10 @@ const BOOT_LIMIT: Duration = Duration::from_secs(60);
 const COMMAND_LIMIT: Duration = Duration::from_secs(30);
 /// QEMU connects its sockets before anything else.
 const CONNECT_LIMIT: Duration = Duration::from_secs(20);
-/// QEMU ends when it has computed for so long, whatever happens to us; the guest's init has such a limit in its own time.
-const LIFE_LIMIT_S: u32 = 900;
+/// QEMU ends at once when it refuses its arguments.
+const END_LIMIT: Duration = Duration::from_secs(2);
 /// A disk is there a fraction of a second after its driver.
 const DISKS_LIMIT: Duration = Duration::from_secs(20);
-/// The kernel freezes a process within milliseconds.
-const FREEZE_LIMIT: Duration = Duration::from_secs(5);
 /// Another process may take the port between our look and QEMU's.
 const PORT_TRIES: usize = 5;
 /// What an error shows of the console.
@@ -85,6 +84,19 @@ impl Hardware {
         let device = format!("scsi-block,bus=scsi.0,drive={node},share-rw=on");
         self.device(["-blockdev", &disk, "-device", &device])
     }
+
+    /// Connects the board to its BMC; with the modules `ipmi_si` and `ipmi_devintf` the guest has `/dev/ipmi0`.
+    ///
+    /// # Errors
+    /// QEMU cannot be asked what it calls the option.
+    pub fn bmc(&mut self, bmc: &Bmc) -> Result<&mut Self> {
+        // QEMU 7.2 crashes when it need not connect again; 9.2 has another name for it.
+        let known = shell::run("qemu-system-x86_64", &["-help"])?;
+        let again = if known.contains("reconnect-ms") { "reconnect-ms=500" } else { "reconnect=1" };
+        let socket = format!("socket,id=bmc,host=127.0.0.1,port={},{again}", bmc.system_port());
+        let device = "ipmi-bmc-extern,id=board,chardev=bmc";
+        Ok(self.device(["-chardev", &socket, "-device", device, "-device", "isa-ipmi-kcs,bmc=board"]))
+    }
 }
 
 /// A running guest; it is killed when dropped.
@@ -92,8 +104,7 @@ impl Hardware {
 pub struct Guest {
     name: String,
     dir: PathBuf,
-    cgroup: PathBuf,
-    process: Child,
+    process: Process,
     qmp: Qmp,
     commands: Wire,
     /// A command that has not answered: the next answer would be its.
@@ -116,8 +127,6 @@ impl Guest {
         fs::copy(rack.image.join("initrd"), &initrd).during("copying the image")?;
         let mut appended = File::options().append(true).open(&initrd).during(initrd.display())?;
         appended.write_all(&hardware.files.finish()?).during(initrd.display())?;
-        let cgroup = rack.cgroup(name)?;
-        shell::make_dir(&cgroup)?;
         let words = format!(
             "console=ttyS0 rdinit=/init panic=-1 mitigations=off nokaslr tsc_early_khz=2000000 lpj=4000000 no_timer_check {}",
             hardware.kernel
@@ -145,7 +154,7 @@ impl Guest {
         arguments.extend(hardware.devices);
         let mut tries = 1;
         loop {
-            match Self::boot(name, &dir, &cgroup, &arguments, hardware.forward) {
+            match Self::boot(rack, name, &dir, &arguments, hardware.forward) {
                 Err(trouble)
                     if tries < PORT_TRIES && trouble.to_string().contains("host forwarding rule") =>
                 {
@@ -156,13 +165,7 @@ impl Guest {
         }
     }
 
-    fn boot(
-        name: &str,
-        dir: &Path,
-        cgroup: &Path,
-        arguments: &[String],
-        forward: Option<u16>,
-    ) -> Result<Self> {
+    fn boot(rack: &Rack, name: &str, dir: &Path, arguments: &[String], forward: Option<u16>) -> Result<Self> {
         let listen = |socket: &str| {
             let path = dir.join(socket);
             let _ = fs::remove_file(&path);
@@ -179,31 +182,16 @@ impl Guest {
             let card = "virtio-net-pci,netdev=network,romfile=";
             arguments.extend(["-netdev", &network, "-device", card].map(str::to_owned));
         }
-        let log = File::create(dir.join("qemu.log")).during("qemu.log")?;
-        let mut process = Command::new("sh")
-            .args(["-c", "echo 0 > \"$1/cgroup.procs\" && ulimit -t \"$2\" && shift 2 && exec \"$@\"", "sh"])
-            .arg(cgroup)
-            .args([&LIFE_LIMIT_S.to_string(), "qemu-system-x86_64"])
-            .args(&arguments)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().during("qemu.log")?)
-            .stderr(log)
-            .spawn()
-            .during("qemu-system-x86_64")?;
-        let connected = accept(&commands, &mut process, dir)
-            .and_then(|commands| Ok((Wire::new(commands), accept(&monitor, &mut process, dir)?)))
-            .and_then(|(commands, monitor)| {
-                Ok((commands, Qmp::greet(monitor).map_err(|trouble| said(dir, &trouble))?))
-            });
-        let (commands, qmp) = match connected {
-            Ok(connected) => connected,
-            Err(trouble) => {
-                kill(cgroup, &mut process);
-                return Err(trouble);
-            }
-        };
-        let (name, dir, cgroup) = (name.to_owned(), dir.to_owned(), cgroup.to_owned());
-        let mut guest = Self { name, dir, cgroup, process, qmp, commands, unanswered: None, port };
+        let mut process = Process::start(rack, name, dir, "qemu-system-x86_64", &arguments)?;
+        let commands = Wire::new(accept(&commands, &mut process)?);
+        let monitor = accept(&monitor, &mut process)?;
+        let qmp = Qmp::greet(monitor).map_err(|trouble| {
+            // What it says when it ends comes after its sockets are closed.
+            wait::until_quick(Instant::now() + END_LIMIT, || process.has_ended());
+            process.said(trouble)
+        })?;
+        let (name, dir) = (name.to_owned(), dir.to_owned());
+        let mut guest = Self { name, dir, process, qmp, commands, unanswered: None, port };
         match guest.commands.line(Instant::now() + BOOT_LIMIT) {
             Ok(Some(word)) if word == "ready" => Ok(guest),
             Ok(Some(word)) => Err(guest.with_console(format!("its init said: {word}"))),
@@ -289,7 +277,7 @@ impl Guest {
     /// # Errors
     /// It does not freeze.
     pub fn freeze(&self) -> Result<()> {
-        self.set_frozen("1")
+        self.process.set_frozen(true)
     }
 
     /// Lets it go on.
@@ -297,16 +285,7 @@ impl Guest {
     /// # Errors
     /// It does not thaw.
     pub fn thaw(&self) -> Result<()> {
-        self.set_frozen("0")
-    }
-
-    fn set_frozen(&self, state: &str) -> Result<()> {
-        fs::write(self.cgroup.join("cgroup.freeze"), state).during("cgroup.freeze")?;
-        let want = format!("frozen {state}");
-        let so = wait::until_quick(Instant::now() + FREEZE_LIMIT, || {
-            fs::read_to_string(self.cgroup.join("cgroup.events")).is_ok_and(|events| events.contains(&want))
-        });
-        if so { Ok(()) } else { Err(Trouble::new(format!("guest {}: not {want}", self.name))) }
+        self.process.set_frozen(false)
     }
 
     /// Sends a line of shell and does not wait for its answer: the guest is not expected to live on. No other may follow.
@@ -332,7 +311,7 @@ impl Guest {
     /// Waits until QEMU has ended by itself; says whether it has.
     pub fn ends_within(&mut self, limit: Duration) -> bool {
         let process = &mut self.process;
-        wait::until_quick(Instant::now() + limit, || matches!(process.try_wait(), Ok(Some(_))))
+        wait::until_quick(Instant::now() + limit, || process.has_ended())
     }
 
     /// What the kernel wrote to its console.
@@ -360,40 +339,22 @@ impl Guest {
         let console = self.console();
         let lines: Vec<&str> = console.lines().collect();
         let last = lines.get(lines.len().saturating_sub(CONSOLE_LINES)..).unwrap_or_default().join("\n");
-        said(&self.dir, &Trouble::new(format!("{what}\n{last}")))
+        self.process.said(format!("{what}\n{last}"))
     }
 }
 
-impl Drop for Guest {
-    fn drop(&mut self) {
-        kill(&self.cgroup, &mut self.process);
-    }
-}
-
-fn kill(cgroup: &Path, process: &mut Child) {
-    let _ = fs::write(cgroup.join("cgroup.kill"), "1");
-    let _ = process.wait();
-}
-
-/// A trouble with what QEMU said about it.
-fn said(dir: &Path, trouble: &Trouble) -> Trouble {
-    let log = fs::read_to_string(dir.join("qemu.log")).unwrap_or_default();
-    let way_out = if log.contains("Unknown driver 'iscsi'") { " (install qemu-block-extra)" } else { "" };
-    Trouble::new(format!("{trouble} {}{way_out}", log.trim()).trim_end())
-}
-
-fn accept(listener: &UnixListener, process: &mut Child, dir: &Path) -> Result<UnixStream> {
+fn accept(listener: &UnixListener, process: &mut Process) -> Result<UnixStream> {
     let mut connected = None;
     wait::until_quick(Instant::now() + CONNECT_LIMIT, || {
         connected = listener.accept().ok();
-        connected.is_some() || matches!(process.try_wait(), Ok(Some(_)))
+        connected.is_some() || process.has_ended()
     });
-    let Some((stream, _)) = connected else { return Err(said(dir, &Trouble::new("QEMU did not start:"))) };
+    let Some((stream, _)) = connected else { return Err(process.said("QEMU did not start:")) };
     stream.set_nonblocking(false).during("a socket of QEMU's")?;
     Ok(stream)
 }
 
-fn free_port() -> Result<u16> {
+pub(super) fn free_port() -> Result<u16> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).during("a free port")?;
     listener.local_addr().map(|address| address.port()).during("a free port")
 }

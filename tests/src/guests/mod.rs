@@ -4,10 +4,12 @@
 //! A guest reaches nothing but what its hardware names, over loopback. Its time is its own: it stands still while QEMU is
 //! stopped, and a watchdog of a guest with it.
 
+pub mod bmc;
 pub mod checks;
 pub mod files;
 pub mod guest;
 pub mod lio;
+mod process;
 pub mod qmp;
 mod wire;
 

@@ -1,6 +1,7 @@
 //! What is shown with guests: `cargo lab guests`.
 
 mod array;
+mod bmc;
 mod initiators;
 mod watchdog;
 
@@ -23,6 +24,11 @@ const CHECKS: &[Check] = &[
         "initiators",
         "a host that is preempted while it is frozen writes nothing any more once it goes on",
         initiators::check,
+    ),
+    (
+        "bmc",
+        "a BMC is one and the same from its host and from the network, and its off ends the whole machine",
+        bmc::check,
     ),
     (
         "watchdog",
