@@ -2,13 +2,12 @@
 //! guest's power.
 
 use std::fs;
-use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
+use super::Rack;
 use super::process::Process;
-use super::{Rack, guest};
 use crate::lab::shell;
-use crate::lab::trouble::{Context, Result};
+use crate::lab::trouble::Result;
 use crate::lab::wait;
 
 /// The name to log in with.
@@ -21,7 +20,7 @@ const START_LIMIT: Duration = Duration::from_secs(10);
 /// A running BMC, of one guest at most.
 #[derive(Debug)]
 pub struct Bmc {
-    _process: Process,
+    process: Process,
     lan: u16,
     system: u16,
 }
@@ -34,7 +33,7 @@ impl Bmc {
     pub fn start(rack: &Rack, name: &str, guid: &str) -> Result<Self> {
         let dir = rack.dir().join(name);
         shell::make_dir(&dir.join("state"))?;
-        let (lan, system) = (free_udp_port()?, guest::free_port()?);
+        let (lan, system) = (rack.port(), rack.port());
         let conf = format!(
             "name \"{name}\"\nset_working_mc 0x20\n  startlan 1\n    addr 127.0.0.1 {lan}\n    priv_limit admin\n    \
              allowed_auths_callback none md2 md5 straight\n    allowed_auths_user none md2 md5 straight\n    \
@@ -61,22 +60,25 @@ impl Bmc {
         if process.has_ended() || !has("tcp", system, "0A") {
             return Err(process.said(format!("{name}: ipmi_sim (package openipmi) did not open its ports:")));
         }
-        Ok(Self { _process: process, lan, system })
+        Ok(Self { process, lan, system })
     }
 
-    /// Its UDP port at 127.0.0.1, where it speaks IPMI 2.0 (RMCP+, cipher suite 3) with [`USER`].
+    /// Its UDP port at the rack's 127.0.0.1, where it speaks IPMI 2.0 (RMCP+, cipher suite 3) with [`USER`].
     #[must_use]
     pub fn port(&self) -> u16 {
         self.lan
+    }
+
+    /// Lets it answer nobody, as if its network, or itself, had died; or lets it go on.
+    ///
+    /// # Errors
+    /// It does not freeze, or thaw.
+    pub fn set_silent(&self, silent: bool) -> Result<()> {
+        self.process.set_frozen(silent)
     }
 
     /// Where QEMU finds it: the board's side.
     pub(super) fn system_port(&self) -> u16 {
         self.system
     }
-}
-
-fn free_udp_port() -> Result<u16> {
-    let socket = UdpSocket::bind(("127.0.0.1", 0)).during("a free port")?;
-    socket.local_addr().map(|address| address.port()).during("a free port")
 }

@@ -2,7 +2,6 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::net::TcpListener;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -27,8 +26,6 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(20);
 const END_LIMIT: Duration = Duration::from_secs(2);
 /// A disk is there a fraction of a second after its driver.
 const DISKS_LIMIT: Duration = Duration::from_secs(20);
-/// Another process may take the port between our look and QEMU's.
-const PORT_TRIES: usize = 5;
 /// What an error shows of the console.
 const CONSOLE_LINES: usize = 15;
 
@@ -43,7 +40,7 @@ pub struct Hardware {
     pub devices: Vec<String>,
     /// Files beside the image's.
     pub files: Files,
-    /// A TCP port of the guest that gets one at 127.0.0.1.
+    /// A TCP port of the guest that gets one at the rack's 127.0.0.1.
     pub forward: Option<u16>,
     paths: usize,
 }
@@ -83,6 +80,21 @@ impl Hardware {
         );
         let device = format!("scsi-block,bus=scsi.0,drive={node},share-rw=on");
         self.device(["-blockdev", &disk, "-device", &device])
+    }
+
+    /// A card on the wire that all guests of a rack have in common, which is Ethernet in UDP packets to a group of the loopback.
+    /// Its address ends with `number`.
+    pub fn lan(&mut self, number: usize) -> &mut Self {
+        self.device(["-netdev", "socket,id=lan,mcast=230.0.0.1:9999,localaddr=127.0.0.1"]);
+        self.device([
+            "-device",
+            &format!("virtio-net-pci,netdev=lan,romfile=,mac=52:54:00:00:00:{number:02x}"),
+        ])
+    }
+
+    /// A card by which the guest reaches what is on its rack's loopback, at 10.0.2.2.
+    pub fn reaches_rack(&mut self) -> &mut Self {
+        self.device(["-netdev", "user,id=rack", "-device", "virtio-net-pci,netdev=rack,romfile="])
     }
 
     /// Connects the board to its BMC; with the modules `ipmi_si` and `ipmi_devintf` the guest has `/dev/ipmi0`.
@@ -152,20 +164,16 @@ impl Guest {
         let mut arguments: Vec<String> = arguments.into_iter().flatten().collect();
         arguments.extend(["-nodefaults", "-no-user-config", "-no-reboot"].map(str::to_owned));
         arguments.extend(hardware.devices);
-        let mut tries = 1;
-        loop {
-            match Self::boot(rack, name, &dir, &arguments, hardware.forward) {
-                Err(trouble)
-                    if tries < PORT_TRIES && trouble.to_string().contains("host forwarding rule") =>
-                {
-                    tries += 1
-                }
-                other => return other.during(format!("guest {name}")),
-            }
-        }
+        Self::boot(rack, name, &dir, arguments, hardware.forward).during(format!("guest {name}"))
     }
 
-    fn boot(rack: &Rack, name: &str, dir: &Path, arguments: &[String], forward: Option<u16>) -> Result<Self> {
+    fn boot(
+        rack: &Rack,
+        name: &str,
+        dir: &Path,
+        mut arguments: Vec<String>,
+        forward: Option<u16>,
+    ) -> Result<Self> {
         let listen = |socket: &str| {
             let path = dir.join(socket);
             let _ = fs::remove_file(&path);
@@ -174,10 +182,8 @@ impl Guest {
             Ok(listener)
         };
         let (commands, monitor) = (listen("commands")?, listen("monitor")?);
-        let mut arguments = arguments.to_vec();
-        let port = forward.map(|_| free_port()).transpose()?;
+        let port = forward.map(|_| rack.port());
         if let (Some(inside), Some(port)) = (forward, port) {
-            // Restricted: nothing of the guest's own goes out.
             let network = format!("user,id=network,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:{inside}");
             let card = "virtio-net-pci,netdev=network,romfile=";
             arguments.extend(["-netdev", &network, "-device", card].map(str::to_owned));
@@ -302,7 +308,7 @@ impl Guest {
         &mut self.qmp
     }
 
-    /// The port at 127.0.0.1 that leads to [`Hardware::forward`].
+    /// The port at the rack's 127.0.0.1 that leads to [`Hardware::forward`].
     #[must_use]
     pub fn port(&self) -> Option<u16> {
         self.port
@@ -352,9 +358,4 @@ fn accept(listener: &UnixListener, process: &mut Process) -> Result<UnixStream> 
     let Some((stream, _)) = connected else { return Err(process.said("QEMU did not start:")) };
     stream.set_nonblocking(false).during("a socket of QEMU's")?;
     Ok(stream)
-}
-
-pub(super) fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).during("a free port")?;
-    listener.local_addr().map(|address| address.port()).during("a free port")
 }

@@ -1,11 +1,12 @@
 //! Guests: virtual machines with kernels of their own, for what no namespace has: watchdogs that bite, SCSI targets that keep
 //! reservations, disks that several hosts write to. QEMU emulates their processors, so they run anywhere, some ten times slower.
 //!
-//! A guest reaches nothing but what its hardware names, over loopback. Its time is its own: it stands still while QEMU is
-//! stopped, and a watchdog of a guest with it.
+//! A rack has a network namespace with nothing in it but loopback: all that is in the rack meets there, and nothing leaves it. A
+//! guest's time is its own: it stands still while QEMU is stopped, and a watchdog of a guest with it.
 
 pub mod bmc;
 pub mod checks;
+pub mod cluster;
 pub mod files;
 pub mod guest;
 pub mod lio;
@@ -14,17 +15,26 @@ pub mod qmp;
 mod wire;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
 
 use crate::lab::cleanup;
-use crate::lab::shell;
+use crate::lab::shell::{self, Finished};
 use crate::lab::trouble::{Context, Result, Trouble};
 
+pub use self::bmc::Bmc;
 pub use self::files::Files;
 pub use self::guest::{Guest, Hardware};
 pub use self::lio::{Lio, Lun};
 
 /// Building the image downloads some 70 MB when it is done for the first time.
-const BUILD_LIMIT: std::time::Duration = std::time::Duration::from_secs(300);
+const BUILD_LIMIT: Duration = Duration::from_secs(300);
+/// The first port of a rack's loopback that is given away.
+const FIRST_PORT: u16 = 10_000;
+/// No program of ours that looks into a rack takes longer.
+const CALL_LIMIT: Duration = Duration::from_secs(30);
+/// Where guests on one wire meet ([`Hardware::lan`]).
+const WIRES: &str = "230.0.0.0/8";
 
 /// The folder with the scripts that the image is made of.
 fn scripts() -> PathBuf {
@@ -36,6 +46,7 @@ fn scripts() -> PathBuf {
 pub struct Rack {
     id: String,
     image: PathBuf,
+    next_port: AtomicU16,
 }
 
 impl Rack {
@@ -56,14 +67,53 @@ impl Rack {
             return Err(Trouble::new(format!("{script}: {}", built.text.trim())));
         }
         let id = cleanup::claim()?;
-        shell::make_dir(&cleanup::directory(&id))?;
-        Ok(Self { id, image })
+        let rack = Self { id, image, next_port: AtomicU16::new(FIRST_PORT) };
+        shell::make_dir(&rack.dir())?;
+        shell::feed("ip", &["-batch", "-"], &format!("netns add {}\n", rack.netns()))?;
+        let up = format!("link set lo up\nlink set lo multicast on\nroute add {WIRES} dev lo\n");
+        shell::feed("ip", &["-n", &rack.netns(), "-batch", "-"], &up)?;
+        Ok(rack)
     }
 
     /// Its directory: a folder per guest, removed with the rack.
     #[must_use]
     pub fn dir(&self) -> PathBuf {
         cleanup::directory(&self.id)
+    }
+
+    /// Runs a program that reaches what is in the rack, and gives its exit code and words, whatever the code.
+    ///
+    /// # Errors
+    /// The program could not be started.
+    pub fn call_within(&self, limit: Duration, program: &str, arguments: &[&str]) -> Result<Finished> {
+        shell::call_within(limit, "nsenter", &[&[&self.inside(), program], arguments].concat())
+    }
+
+    /// Runs a program that reaches what is in the rack and has to succeed, and gives its words.
+    ///
+    /// # Errors
+    /// It could not be started, or its exit code was not 0.
+    pub fn run(&self, program: &str, arguments: &[&str]) -> Result<String> {
+        let done = self.call_within(CALL_LIMIT, program, arguments)?;
+        if done.code == Some(0) {
+            return Ok(done.text);
+        }
+        let arguments = arguments.join(" ");
+        Err(Trouble::new(format!("{program} {arguments}: exit {:?}: {}", done.code, done.text.trim())))
+    }
+
+    fn netns(&self) -> String {
+        format!("{}-rack", self.id)
+    }
+
+    /// What tells `nsenter` to go in.
+    fn inside(&self) -> String {
+        format!("--net=/run/netns/{}", self.netns())
+    }
+
+    /// A port of its loopback that nobody has yet.
+    fn port(&self) -> u16 {
+        self.next_port.fetch_add(1, Ordering::Relaxed)
     }
 
     fn cgroup(&self, guest: &str) -> Result<PathBuf> {

@@ -36,8 +36,9 @@ impl Process {
         shell::make_dir(&cgroup)?;
         let log = dir.join(format!("{program}.log"));
         let words = File::create(&log).during(log.display())?;
-        let child = Command::new("sh")
-            .args(["-c", "echo 0 > \"$1/cgroup.procs\" && ulimit -t \"$2\" && shift 2 && exec \"$@\"", "sh"])
+        let child = Command::new("nsenter")
+            .args([&rack.inside(), "sh", "-c"])
+            .args(["echo 0 > \"$1/cgroup.procs\" && ulimit -t \"$2\" && shift 2 && exec \"$@\"", "sh"])
             .arg(&cgroup)
             .args([&LIFE_LIMIT_S.to_string(), program])
             .args(arguments)

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::expect;
 use crate::guests::{Lio, Lun, Rack};
-use crate::lab::shell;
 use crate::lab::trouble::{Context, Result};
 
 const LUNS: [Lun; 2] =
@@ -24,14 +23,15 @@ const SUITE_LIMIT: Duration = Duration::from_secs(60);
 pub(super) fn check(rack: &Rack) -> Result<()> {
     let mut array = Lio::start(rack, "array", &LUNS)?;
     for (number, lun) in LUNS.iter().enumerate() {
-        let page = shell::run("iscsi-inq", &["-e", "1", "-c", "128", &array.url(number)])
+        let page = rack
+            .run("iscsi-inq", &["-e", "1", "-c", "128", &array.url(number)])
             .during("iscsi-inq (package libiscsi-bin)")?;
         expect(page.contains(lun.serial), || format!("LUN {number} has another serial number: {page}"))?;
     }
     for (suite, tests) in SUITES {
         // --dataloss: to write to the disk is allowed; nobody's data is on it.
         let arguments = ["--dataloss", "--test", &format!("SCSI.{suite}"), &array.url(0)];
-        let done = shell::call_within(SUITE_LIMIT, "iscsi-test-cu", &arguments)?;
+        let done = rack.call_within(SUITE_LIMIT, "iscsi-test-cu", &arguments)?;
         let row = done.text.lines().find(|line| line.trim().starts_with("tests")).unwrap_or_default();
         let words: Vec<&str> = row.split_whitespace().collect();
         // Total, run, passed, failed.

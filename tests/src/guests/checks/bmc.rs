@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::expect;
 use crate::guests::bmc::{self, Bmc};
 use crate::guests::{Guest, Hardware, Rack};
-use crate::lab::shell;
 use crate::lab::trouble::{Context, Result};
 
 const GUID: &str = "a123456789abcdefa123456789abcde1";
@@ -31,7 +30,7 @@ pub(super) fn check(rack: &Rack) -> Result<()> {
             "-P",
             bmc::PASSWORD,
         ];
-        shell::run("ipmitool", &[login.as_slice(), words].concat())
+        rack.run("ipmitool", &[login.as_slice(), words].concat())
     };
     let mut hardware = Hardware::default();
     hardware.bmc(&controller)?;

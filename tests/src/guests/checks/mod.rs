@@ -2,7 +2,10 @@
 
 mod array;
 mod bmc;
+mod built;
 mod initiators;
+mod scsi;
+mod storage;
 mod watchdog;
 
 use std::sync::Mutex;
@@ -24,6 +27,21 @@ const CHECKS: &[Check] = &[
         "initiators",
         "a host that is preempted while it is frozen writes nothing any more once it goes on",
         initiators::check,
+    ),
+    (
+        "scsi",
+        "the driver cuts a host on every path of every disk, and takes nothing less for a proof",
+        scsi::check,
+    ),
+    (
+        "storage-frozen",
+        "no BMC answers: a hung host is cut from its disk, only what lives there moves, and it writes nothing any more",
+        storage::frozen,
+    ),
+    (
+        "storage-race",
+        "the disk's cut releases before a silent BMC answers; hosts that come back open their paths and clear their old keys",
+        storage::race,
     ),
     (
         "bmc",

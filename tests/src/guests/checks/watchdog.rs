@@ -1,14 +1,13 @@
 //! The agent's own watchdog code at the kernel's devices: `agent/daemon/src/watchdog.rs`, its tests `in_a_guest`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::expect;
+use super::{built, expect};
 use crate::guests::{Guest, Hardware, Rack};
-use crate::lab::shell;
-use crate::lab::trouble::{Context, Result, Trouble};
+use crate::lab::trouble::{Context, Result};
 
 /// Where the tests are in their executable.
 const TESTS: &str = "watchdog::tests::in_a_guest";
@@ -18,8 +17,6 @@ const TIMEOUT: Duration = Duration::from_secs(4);
 const SLACK: Duration = Duration::from_secs(4);
 /// It counts from the last feed, 0.2 s ago, or longer on a machine that is busy.
 const EARLY: Duration = Duration::from_secs(1);
-/// Building the agent's unit tests from nothing, beside others.
-const BUILD_LIMIT: Duration = Duration::from_secs(1200);
 /// The longest one passes several time-outs.
 const TEST_LIMIT: Duration = Duration::from_secs(90);
 
@@ -27,7 +24,7 @@ const TEST_LIMIT: Duration = Duration::from_secs(90);
 const DRIVERS: [&str; 2] = ["i6300esb", "softdog"];
 
 pub(super) fn obeys(rack: &Rack) -> Result<()> {
-    let tests = build(rack)?;
+    let tests = built::tests(rack, "palisade", "--lib")?;
     for driver in DRIVERS {
         let mut guest = boot(rack, driver, driver, &tests)?;
         for test in [
@@ -48,7 +45,7 @@ pub(super) fn obeys(rack: &Rack) -> Result<()> {
 }
 
 pub(super) fn bites(rack: &Rack) -> Result<()> {
-    let tests = build(rack)?;
+    let tests = built::tests(rack, "palisade", "--lib")?;
     // A process that dies says no farewell; one that hangs feeds no more; a kernel that hangs runs nobody who could.
     for (name, driver, end) in [
         ("killed", "i6300esb", "kill -KILL $(cat /tmp/armed)"),
@@ -84,34 +81,4 @@ fn boot(rack: &Rack, name: &str, driver: &str, tests: &Path) -> Result<Guest> {
     let mut guest = Guest::start(rack, name, hardware)?;
     guest.run(&format!("modprobe {driver} && test -c /dev/watchdog0"))?;
     Ok(guest)
-}
-
-/// The agent's unit tests, without what only a debugger reads.
-fn build(rack: &Rack) -> Result<PathBuf> {
-    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml").display().to_string();
-    let arguments = [
-        "test",
-        "--locked",
-        "--package=palisade",
-        "--lib",
-        "--no-run",
-        "--message-format=json",
-        "--manifest-path",
-    ];
-    let built =
-        shell::call_within(BUILD_LIMIT, &cargo, &[arguments.as_slice(), &[manifest.as_str()]].concat())?;
-    let executable = built
-        .text
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter_map(|word| word.get("executable").and_then(Value::as_str).map(str::to_owned))
-        .next_back();
-    let Some(executable) = executable.filter(|_| built.code == Some(0)) else {
-        return Err(Trouble::new(format!("the agent's unit tests do not build: {}", built.text.trim())));
-    };
-    let small = rack.dir().join("unit");
-    shell::run("strip", &["-o", &small.display().to_string(), &executable])
-        .during("strip (package binutils)")?;
-    Ok(small)
 }
