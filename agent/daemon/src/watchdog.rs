@@ -46,6 +46,13 @@ pub(crate) enum WatchdogError {
         /// As the driver says.
         found_s: u32,
     },
+    /// The driver acts before the time-out is over (some take 9 s off by default).
+    Early {
+        /// The device.
+        device: PathBuf,
+        /// So long before.
+        pretimeout_s: u32,
+    },
     /// The device refuses a step.
     Device {
         /// The device.
@@ -81,6 +88,12 @@ impl fmt::Display for WatchdogError {
                 "{}: time-out {wanted_s} s is configured, the driver has {found_s} s; configure what the driver can do",
                 device.display()
             ),
+            Self::Early { device, pretimeout_s } => write!(
+                f,
+                "{}: its driver interrupts the kernel {pretimeout_s} s before the time-out, so a host that is fed in time may fall; \
+                 load it with pretimeout=0",
+                device.display()
+            ),
             Self::Device { device, step, source } => write!(f, "{}: {step}: {source}", device.display()),
         }
     }
@@ -93,7 +106,8 @@ impl std::error::Error for WatchdogError {
             Self::Owned { .. }
             | Self::NoMagicClose { .. }
             | Self::NoWayOut { .. }
-            | Self::TimeoutDiffers { .. } => None,
+            | Self::TimeoutDiffers { .. }
+            | Self::Early { .. } => None,
         }
     }
 }
@@ -106,6 +120,8 @@ pub(crate) trait Device {
     fn timeout_s(&self) -> io::Result<u32>;
     /// Sets the time-out, and feeds; returns what the driver made of it.
     fn set_timeout_s(&self, seconds: u32) -> io::Result<u32>;
+    /// How many seconds before the time-out it acts already; 0 where it cannot.
+    fn pretimeout_s(&self) -> io::Result<u32>;
     /// Feeds.
     fn keep_alive(&self) -> io::Result<()>;
     /// Writes to the device.
@@ -169,7 +185,8 @@ impl<D: Device> Watchdog<D> {
         self.check_options()?;
         let wanted_s = whole_seconds(timeout);
         let found_s = self.device.set_timeout_s(wanted_s).map_err(self.at("set the time-out"))?;
-        self.check_timeout(wanted_s, found_s)
+        self.check_timeout(wanted_s, found_s)?;
+        self.check_pretimeout()
     }
 
     /// Kept whatever the check says: it runs, and nobody but its holder can feed it.
@@ -183,7 +200,8 @@ impl<D: Device> Watchdog<D> {
         self.check_options()?;
         // Read, never set: setting feeds, and this process does not know yet that it is quorate.
         let found_s = self.device.timeout_s().map_err(self.at("read the time-out"))?;
-        self.check_timeout(whole_seconds(timeout), found_s)
+        self.check_timeout(whole_seconds(timeout), found_s)?;
+        self.check_pretimeout()
     }
 
     /// Feeds a device that is open but not armed as configured, then sets its time-out. Only right after a check says quorate. On
@@ -206,6 +224,13 @@ impl<D: Device> Watchdog<D> {
             return Err(WatchdogError::TimeoutDiffers { device: self.path.clone(), wanted_s, found_s });
         }
         Ok(())
+    }
+
+    fn check_pretimeout(&self) -> Result<(), WatchdogError> {
+        match self.device.pretimeout_s().map_err(self.at("read the pretimeout"))? {
+            0 => Ok(()),
+            pretimeout_s => Err(WatchdogError::Early { device: self.path.clone(), pretimeout_s }),
+        }
     }
 
     /// Feeds it. Only right after a check says quorate.
@@ -276,6 +301,9 @@ mod ioctls {
     nix::ioctl_read!(keep_alive, b'W', 5, c_int);
     nix::ioctl_readwrite!(set_timeout, b'W', 6, c_int);
     nix::ioctl_read!(get_timeout, b'W', 7, c_int);
+    #[cfg(test)]
+    nix::ioctl_readwrite!(set_pretimeout, b'W', 8, c_int);
+    nix::ioctl_read!(get_pretimeout, b'W', 9, c_int);
 }
 
 impl Kernel {
@@ -308,6 +336,14 @@ impl Device for Kernel {
         self.integer(seconds, ioctls::set_timeout)
     }
 
+    fn pretimeout_s(&self) -> io::Result<u32> {
+        match self.integer(0, ioctls::get_pretimeout) {
+            // What the watchdog core says of a device that has none; drivers of their own say the other.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOTTY)) => Ok(0),
+            answer => answer,
+        }
+    }
+
     fn keep_alive(&self) -> io::Result<()> {
         self.integer(0, ioctls::keep_alive).map(drop)
     }
@@ -325,11 +361,12 @@ mod tests {
     use std::rc::Rc;
 
     /// Keeps a list of what was done to it.
-    #[derive(Clone)]
+    #[derive(Clone, Debug)]
     struct Fake {
         options: u32,
         timeout_s: u32,
         rounds_to_s: u32,
+        pretimeout_s: u32,
         write_fails: bool,
         done: Rc<RefCell<Vec<String>>>,
     }
@@ -340,6 +377,7 @@ mod tests {
                 options: MAGIC_CLOSE,
                 timeout_s: 60,
                 rounds_to_s: 1,
+                pretimeout_s: 0,
                 write_fails: false,
                 done: Rc::default(),
             }
@@ -361,6 +399,9 @@ mod tests {
             self.note(format!("set {seconds}"));
             Ok(seconds.next_multiple_of(self.rounds_to_s))
         }
+        fn pretimeout_s(&self) -> io::Result<u32> {
+            Ok(self.pretimeout_s)
+        }
         fn keep_alive(&self) -> io::Result<()> {
             self.note("feed".into());
             Ok(())
@@ -380,6 +421,16 @@ mod tests {
         watchdog.feed().unwrap();
         watchdog.disarm().map_err(|(_, error)| error).unwrap();
         assert_eq!(*fake.done.borrow(), ["set 10", "feed", "write [86]"]);
+    }
+
+    #[test]
+    fn one_that_acts_before_its_time_is_refused_and_stopped() {
+        let fake = Fake { pretimeout_s: 9, timeout_s: 10, ..Fake::new() };
+        let refused = Watchdog::arm(fake.clone(), Path::new(PATH), Duration::from_secs(10)).unwrap_err();
+        assert!(matches!(refused, WatchdogError::Early { pretimeout_s: 9, .. }), "{refused}");
+        assert_eq!(*fake.done.borrow(), ["set 10", "write [86]"]);
+        let (_, adopted) = Watchdog::take_over(fake, Path::new(PATH), Duration::from_secs(10));
+        assert!(matches!(adopted, Err(WatchdogError::Early { .. })));
     }
 
     #[test]
@@ -529,6 +580,19 @@ mod tests {
         fn a_timeout_that_it_cannot_do_is_refused_and_it_is_stopped() {
             let refused = Watchdog::open(Path::new(FIRST), Duration::from_secs(100_000)).unwrap_err();
             assert!(matches!(refused, WatchdogError::Device { step: "set the time-out", .. }), "{refused}");
+            assert_eq!(sysfs("state"), "inactive");
+        }
+
+        #[test]
+        #[ignore = "needs a guest: cargo lab guests"]
+        fn a_pretimeout_is_refused_and_it_is_stopped() {
+            let mut device = Kernel(File::options().write(true).open(FIRST).unwrap());
+            device.set_timeout_s(4).unwrap();
+            assert_eq!(device.integer(2, ioctls::set_pretimeout).unwrap(), 2);
+            device.write(b"V").unwrap();
+            drop(device);
+            let refused = Watchdog::open(Path::new(FIRST), TIMEOUT).unwrap_err();
+            assert!(matches!(refused, WatchdogError::Early { pretimeout_s: 2, .. }), "{refused}");
             assert_eq!(sysfs("state"), "inactive");
         }
 

@@ -1,5 +1,5 @@
 //! The driver of SCSI reservations against real targets: Debian's `tgtd` on loopback; and, for what that cannot do (PREEMPT AND
-//! ABORT), whichever `PALISADE_ISCSI` names, in the tests marked `ignore`.
+//! ABORT), whichever `PALISADE_ISCSI` names, in the tests marked `ignore`: `cargo lab guests scsi` runs them at LIO.
 
 #![allow(
     clippy::unwrap_used,
@@ -276,7 +276,7 @@ fn cleared(places: &[Place]) {
 }
 
 #[tokio::test]
-#[ignore = "PALISADE_ISCSI=PORTAL,IQN,LUN names a target that does PREEMPT AND ABORT"]
+#[ignore = "needs LIO: `cargo lab guests scsi` runs it"]
 async fn lio_a_lost_host_is_cut_on_every_path_and_reads_off_only_then() {
     let places = lio();
     cleared(&places);
@@ -303,7 +303,7 @@ async fn lio_a_lost_host_is_cut_on_every_path_and_reads_off_only_then() {
 }
 
 #[tokio::test]
-#[ignore = "PALISADE_ISCSI=PORTAL,IQN,LUN names a target that does PREEMPT AND ABORT"]
+#[ignore = "needs LIO: `cargo lab guests scsi` runs it"]
 async fn lio_one_path_that_keeps_a_key_is_no_proof() {
     let places = lio();
     cleared(&places);
@@ -327,7 +327,7 @@ async fn lio_one_path_that_keeps_a_key_is_no_proof() {
 }
 
 #[tokio::test]
-#[ignore = "PALISADE_ISCSI=PORTAL,IQN,LUN names a target that does PREEMPT AND ABORT"]
+#[ignore = "needs LIO: `cargo lab guests scsi` runs it"]
 async fn lio_the_holder_of_the_reservation_is_cut_and_the_reservation_stands() {
     let places = lio();
     cleared(&places);

@@ -30,6 +30,7 @@ pub(super) fn obeys(rack: &Rack) -> Result<()> {
         for test in [
             "fed_it_holds_and_stopped_it_leaves_the_host_alone",
             "a_timeout_that_it_cannot_do_is_refused_and_it_is_stopped",
+            "a_pretimeout_is_refused_and_it_is_stopped",
             "nowayout_is_refused_before_it_is_opened",
         ] {
             let done =
