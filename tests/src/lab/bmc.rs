@@ -30,7 +30,7 @@ pub struct Bmc {
 /// The password of a host's BMC; each has its own.
 #[must_use]
 pub fn password(host: &str) -> String {
-    format!("power-{host}")
+    format!("hV7q-power-{host}")
 }
 
 impl Bmc {

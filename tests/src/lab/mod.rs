@@ -16,6 +16,7 @@ pub mod port;
 pub mod power;
 pub mod services;
 pub mod shell;
+pub mod spy;
 pub mod trouble;
 pub mod wait;
 pub mod workload;
@@ -32,6 +33,7 @@ use self::journal::Line;
 use self::network::Network;
 use self::power::Machine;
 use self::services::{Service, WitnessCluster};
+use self::spy::Spy;
 use self::trouble::{Context, Result, Trouble};
 
 /// How much of each host's journal a failure shows.
@@ -93,6 +95,8 @@ pub struct Lab {
     pub broker: Option<Service>,
     /// The witness, when there is one.
     pub witness: Option<Service>,
+    /// Who looks whether a host shows its secrets, once it does.
+    pub spy: Option<Spy>,
     /// What the intruder has heard so far.
     pub heard: Vec<packets::Packet>,
     keys: Keys,
@@ -138,6 +142,7 @@ impl Lab {
             bmcs: BTreeMap::new(),
             broker: None,
             witness: None,
+            spy: None,
             heard: Vec::new(),
             keys: Keys::fresh()?,
             binaries,
@@ -254,6 +259,26 @@ impl Lab {
         for machine in self.machines.values().filter(|machine| machine.agent_pid().is_some()) {
             self.signal(&machine.name, "HUP")?;
         }
+        Ok(())
+    }
+
+    /// From now on, looks whether a host shows a secret of its own to whoever looks.
+    ///
+    /// # Errors
+    /// The thread that looks cannot be started.
+    pub fn watch_secrets(&mut self) -> Result<()> {
+        let mut secrets = vec![("the cluster's key".to_owned(), self.keys.cluster.clone())];
+        if self.hardware.witness {
+            secrets.push(("the witness's key".into(), self.keys.witness.clone()));
+        }
+        let passwords = self
+            .hardware
+            .hosts
+            .iter()
+            .map(|host| (format!("the password of bmc-{host}"), bmc::password(host)));
+        secrets.extend(passwords);
+        let cgroups = self.machines.values().map(|machine| machine.cgroup.clone()).collect();
+        self.spy = Some(Spy::start(cgroups, secrets)?);
         Ok(())
     }
 

@@ -166,6 +166,8 @@ pub fn check(lab: &Lab, mark: &Mark, condition: &Condition) -> Result<()> {
                 format!("exit {:?}: {}", done.code, done.text)
             })
         }
+        Condition::SecretsHidden => secrets(lab, None),
+        Condition::SecretsShownBy(program) => secrets(lab, Some(program)),
         Condition::On(hosts) => hosts.iter().try_for_each(|host| {
             let on = lab.machine(host)?.is_on();
             demand(on, || format!("{host} is off"))
@@ -233,6 +235,22 @@ fn armed(lab: &Lab, fencer: &str, victim: &str) -> Result<()> {
     let path = paths.iter().find(|path| text(path.get("fences")) == victim);
     let proven = path.and_then(|path| path.get("proven_ms")).is_some_and(Value::is_number);
     demand(proven, || format!("{fencer} has not proven how to fence {victim}: {path:?}"))
+}
+
+fn secrets(lab: &Lab, but: Option<&str>) -> Result<()> {
+    let Some(spy) = &lab.spy else { return Err(Trouble::new("nobody looks: `watch secrets` comes first")) };
+    let (shown, programs) = (spy.shown(), spy.programs());
+    demand(programs.contains("palisade"), || format!("looked at no agent, only at {programs:?}"))?;
+    demand(but.is_none_or(|but| shown.iter().any(|(program, _)| program == but)), || {
+        format!("{but:?} showed none; looked at {programs:?}")
+    })?;
+    demand(shown.iter().all(|(program, _)| Some(program.as_str()) == but), || format!("shown by {shown:?}"))?;
+    for machine in lab.machines.values() {
+        let mut written = spy.written(&machine.dir.join("var"));
+        written.extend(spy.written(&machine.dir.join("agent.log")));
+        demand(written.is_empty(), || format!("written down: {written:?}"))?;
+    }
+    Ok(())
 }
 
 fn untouched(lab: &Lab, mark: &Mark, workload: &str) -> Result<()> {

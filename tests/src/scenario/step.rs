@@ -83,6 +83,8 @@ pub enum Action {
         /// With which mode.
         mode: u32,
     },
+    /// From here on it is looked at whether a host shows a secret.
+    WatchSecrets,
     /// Every agent's and the witness's memory and processor time are measured and held against the budgets.
     Measure(Duration),
     /// Time goes by.
@@ -203,6 +205,10 @@ pub enum Condition {
     Why(String, String, String),
     /// `palisade ARGS` on a host exits with this code and its words contain these.
     Cli(String, Vec<String>, i32, String),
+    /// No process of a host had one of its secrets in its arguments or environment, and none stands in what the agents wrote down.
+    SecretsHidden,
+    /// Only this program, which is none of ours, had one, and it did; none stands in what the agents wrote down.
+    SecretsShownBy(String),
     /// The host has power.
     On(Vec<String>),
     /// It has none.
