@@ -41,6 +41,8 @@ if [ "$what" = all ]; then
     need sg_persist sg3-utils
     # A part of QEMU that is no command.
     [ -e "/usr/lib/$(uname -m)-linux-gnu/qemu/block-iscsi.so" ] || missing="$missing qemu-block-extra"
+    need snmpd snmpd
+    need snmpset snmp
 fi
 if [ -n "$missing" ]; then
     echo "setup: installing$missing"

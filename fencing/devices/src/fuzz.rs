@@ -7,3 +7,4 @@ pub use crate::ipmi::fuzz::dialogue::ipmi_dialogue;
 pub use crate::ipmi::fuzz::ipmi_reply;
 pub use crate::redfish::fuzz::redfish_reply;
 pub use crate::scsi::fuzz::scsi_reply;
+pub use crate::switch::fuzz::switch_reply;

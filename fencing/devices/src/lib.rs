@@ -16,6 +16,7 @@ mod process;
 pub mod redfish;
 pub mod scsi;
 mod secret;
+pub mod switch;
 mod text;
 mod warrant;
 

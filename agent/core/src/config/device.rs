@@ -93,16 +93,18 @@ pub enum DeviceKind {
     Hypervisor(Hypervisor),
     /// SCSI-3 persistent reservations on shared logical units.
     Scsi(Scsi),
+    /// The switch that connects the host, by SNMP.
+    Switch(Switch),
 }
 
 impl DeviceKind {
-    /// Where the BMC listens. A fence agent knows that itself, and behind one hypervisor are many hosts.
+    /// Where the BMC listens. A fence agent knows that itself, and behind one hypervisor or switch are many hosts.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
         match self {
             Self::Ipmi(ipmi) => Some(ipmi.address),
             Self::Redfish(redfish) => Some(redfish.address),
-            Self::Agent(_) | Self::Hypervisor(_) | Self::Scsi(_) => None,
+            Self::Agent(_) | Self::Hypervisor(_) | Self::Scsi(_) | Self::Switch(_) => None,
         }
     }
 
@@ -110,7 +112,7 @@ impl DeviceKind {
     #[must_use]
     pub fn reads_soon(&self) -> bool {
         match self {
-            Self::Ipmi(_) | Self::Redfish(_) | Self::Scsi(_) => true,
+            Self::Ipmi(_) | Self::Redfish(_) | Self::Scsi(_) | Self::Switch(_) => true,
             Self::Agent(_) => false,
             Self::Hypervisor(hypervisor) => match hypervisor.way {
                 HypervisorWay::QmpSocket(_) | HypervisorWay::QmpAddress(_) => true,
@@ -125,7 +127,10 @@ impl DeviceKind {
     pub fn opened_by_its_host(&self) -> bool {
         match self {
             Self::Scsi(_) => true,
-            Self::Ipmi(_) | Self::Redfish(_) | Self::Agent(_) | Self::Hypervisor(_) => false,
+            // A host behind a closed port or a closed balancer may reach neither: only a peer can open it.
+            Self::Ipmi(_) | Self::Redfish(_) | Self::Agent(_) | Self::Hypervisor(_) | Self::Switch(_) => {
+                false
+            }
         }
     }
 }
@@ -184,6 +189,86 @@ impl fmt::Display for HypervisorWay {
             Self::Libvirt(uri) => f.write_str(uri),
         }
     }
+}
+
+/// The port of a managed switch to which the host is connected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Switch {
+    pub(super) address: SocketAddr,
+    pub(super) port: SwitchPort,
+    pub(super) alias: Identity,
+    pub(super) login: SnmpLogin,
+}
+
+impl Switch {
+    /// Where its SNMP agent listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Which of its ports; never of two hosts.
+    #[must_use]
+    pub fn port(&self) -> &SwitchPort {
+        &self.port
+    }
+
+    /// The port's ifAlias: the host's name unless written; never of two hosts.
+    #[must_use]
+    pub fn alias(&self) -> &Identity {
+        &self.alias
+    }
+
+    /// Who the switch is told one is.
+    #[must_use]
+    pub fn login(&self) -> &SnmpLogin {
+        &self.login
+    }
+}
+
+/// A port of a switch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SwitchPort {
+    /// By ifName.
+    Name(String),
+    /// By ifIndex.
+    Index(u32),
+}
+
+impl fmt::Display for SwitchPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::Index(index) => write!(f, "index {index}"),
+        }
+    }
+}
+
+/// How to log in at an SNMP agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SnmpLogin {
+    /// Version 2c, with the community that lies there. It goes in the clear.
+    Community(SecretRef),
+    /// Version 3 with authentication and privacy (AES-128).
+    User {
+        /// The user's name.
+        user: String,
+        /// With what messages are signed.
+        auth: SnmpAuth,
+        /// Where the password for that lies.
+        auth_password: SecretRef,
+        /// Where the password for the encryption lies.
+        priv_password: SecretRef,
+    },
+}
+
+/// With what an SNMPv3 user signs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SnmpAuth {
+    /// HMAC-SHA-96.
+    Sha1,
+    /// HMAC-192-SHA-256.
+    Sha256,
 }
 
 /// A program that speaks FenceAgentAPI.

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     CipherSuite, Cluster, Device, DeviceKind, Host, HypervisorWay, OnQuorumLoss, Privilege, RedfishAuth,
-    Workload,
+    SnmpAuth, SnmpLogin, Workload,
 };
 
 /// The version of the encoding below; a change of it makes every digest differ.
@@ -195,6 +195,17 @@ impl Canonical {
             DeviceKind::Scsi(super::Scsi { luns }) => {
                 self.text("scsi");
                 self.names(luns);
+            }
+            DeviceKind::Switch(super::Switch { address, port, alias, login }) => {
+                self.text("switch");
+                self.text(&address.to_string());
+                self.text(&port.to_string());
+                self.text(&alias.0);
+                self.text(match login {
+                    SnmpLogin::Community(_) => "2c",
+                    SnmpLogin::User { auth: SnmpAuth::Sha1, .. } => "sha1",
+                    SnmpLogin::User { auth: SnmpAuth::Sha256, .. } => "sha256",
+                });
             }
             DeviceKind::Agent(super::FenceAgent { program, options, secrets: _ }) => {
                 self.text("agent");

@@ -29,7 +29,7 @@ use palisade_proto::{Duration, HostId, WorkloadId};
 pub use contradiction::{Contradiction, KILL};
 pub use device::{
     CipherSuite, Device, DeviceKind, FenceAgent, Hypervisor, HypervisorWay, Ipmi, Privilege, Redfish,
-    RedfishAuth, Scsi, Tls,
+    RedfishAuth, Scsi, SnmpAuth, SnmpLogin, Switch, SwitchPort, Tls,
 };
 pub use error::ConfigError;
 pub use names::{Broker, KeyRef, MachineId, SecretRef};

@@ -18,6 +18,7 @@ mod agent;
 mod hypervisor;
 mod ipmi;
 mod redfish;
+mod switch;
 
 /// The most devices of a cluster: four for each of 32 hosts.
 const DEVICES_MAX: usize = 128;
@@ -72,6 +73,7 @@ impl Source<'_> {
             ("ipmi", Kind::Ipmi),
             ("redfish", Kind::Redfish),
             ("hypervisor", Kind::Hypervisor),
+            ("switch", Kind::Switch),
             ("agent", Kind::Agent),
             ("scsi", Kind::Scsi),
         ];
@@ -91,6 +93,7 @@ impl Source<'_> {
             Kind::Ipmi => DeviceKind::Ipmi(self.ipmi(raw)?),
             Kind::Redfish => DeviceKind::Redfish(self.redfish(raw, host)?),
             Kind::Hypervisor => DeviceKind::Hypervisor(self.hypervisor(raw, host)?),
+            Kind::Switch => DeviceKind::Switch(self.switch(raw, host)?),
             Kind::Agent => DeviceKind::Agent(self.fence_agent(raw)?),
             Kind::Scsi => DeviceKind::Scsi(self.reservations(raw, storages)?),
         };
@@ -100,6 +103,7 @@ impl Source<'_> {
     fn effect(&self, kind: Kind, raw: &RawDevice) -> Result<Effect, ConfigError> {
         match kind {
             Kind::Scsi => return Ok(Effect::Storage),
+            Kind::Switch => return Ok(Effect::Network),
             Kind::Ipmi | Kind::Redfish | Kind::Hypervisor | Kind::Agent => {}
         }
         let choices =
@@ -255,6 +259,9 @@ impl Source<'_> {
             (&earlier.kind, &device.kind),
             (DeviceKind::Agent(a), DeviceKind::Agent(b)) if a.program == b.program && a.options == b.options
         );
+        if let (DeviceKind::Switch(a), DeviceKind::Switch(b)) = (&earlier.kind, &device.kind) {
+            return self.of_one_port((earlier, a), (device, b), raw);
+        }
         if earlier.fences == device.fences {
             // One port that is read off twice says nothing of a second one.
             return match same_agent {
@@ -307,11 +314,13 @@ impl Source<'_> {
                 DeviceKind::Ipmi(_)
                 | DeviceKind::Redfish(_)
                 | DeviceKind::Hypervisor(_)
+                | DeviceKind::Switch(_)
                 | DeviceKind::Agent(_)
                 | DeviceKind::Scsi(_),
                 DeviceKind::Ipmi(_)
                 | DeviceKind::Redfish(_)
                 | DeviceKind::Hypervisor(_)
+                | DeviceKind::Switch(_)
                 | DeviceKind::Agent(_)
                 | DeviceKind::Scsi(_),
             ) => Ok(()),
@@ -324,6 +333,7 @@ enum Kind {
     Ipmi,
     Redfish,
     Hypervisor,
+    Switch,
     Agent,
     Scsi,
 }
@@ -337,6 +347,8 @@ impl Kind {
             Self::Redfish => Duration::secs(6),
             // By ssh a look and an order are three logins.
             Self::Hypervisor => Duration::secs(6),
+            // An opened port has its link after some seconds.
+            Self::Switch => Duration::secs(6),
             // Agents wait by themselves until the power is off, and their interpreters take their time.
             Self::Agent => Duration::secs(9),
             // A target that aborts what is under way on a slow disk takes its time.
@@ -347,7 +359,7 @@ impl Kind {
     /// The most tries, unless written.
     fn retries(self) -> u32 {
         match self {
-            Self::Ipmi | Self::Redfish | Self::Hypervisor | Self::Scsi => 3,
+            Self::Ipmi | Self::Redfish | Self::Hypervisor | Self::Switch | Self::Scsi => 3,
             Self::Agent => 2,
         }
     }
@@ -360,6 +372,17 @@ impl Kind {
                 &["address", "user", "password", "auth", "ca", "tls_name", "insecure_http", "system", "uuid"]
             }
             Self::Hypervisor => &["qmp", "libvirt", "uuid"],
+            Self::Switch => &[
+                "address",
+                "port",
+                "alias",
+                "community",
+                "user",
+                "auth_protocol",
+                "auth_password",
+                "priv_protocol",
+                "priv_password",
+            ],
             Self::Agent => &["agent", "options", "secrets", "proof"],
             // What it takes away (`storage`) is every device's, and its logical units stand there.
             Self::Scsi => &[],
@@ -388,6 +411,13 @@ fn written(raw: &RawDevice) -> Vec<(&'static str, Range<usize>)> {
         ("uuid", place(&raw.uuid)),
         ("qmp", place(&raw.qmp)),
         ("libvirt", place(&raw.libvirt)),
+        ("port", place(&raw.port)),
+        ("alias", place(&raw.alias)),
+        ("community", place(&raw.community)),
+        ("auth_protocol", place(&raw.auth_protocol)),
+        ("auth_password", place(&raw.auth_password)),
+        ("priv_protocol", place(&raw.priv_protocol)),
+        ("priv_password", place(&raw.priv_password)),
         ("agent", place(&raw.agent)),
         ("proof", place(&raw.proof)),
         ("options", place(&raw.options)),

@@ -144,10 +144,25 @@ pub(super) struct RawDevice {
     pub(super) uuid: Option<Text>,
     pub(super) qmp: Option<Text>,
     pub(super) libvirt: Option<Text>,
+    pub(super) port: Option<Spanned<RawPort>>,
+    pub(super) alias: Option<Text>,
+    pub(super) community: Option<Spanned<RawSecret>>,
+    pub(super) auth_protocol: Option<Text>,
+    pub(super) auth_password: Option<Spanned<RawSecret>>,
+    pub(super) priv_protocol: Option<Text>,
+    pub(super) priv_password: Option<Spanned<RawSecret>>,
     pub(super) agent: Option<Text>,
     pub(super) proof: Option<Text>,
     pub(super) options: Option<Spanned<BTreeMap<Text, RawValue>>>,
     pub(super) secrets: Option<Spanned<BTreeMap<Text, Spanned<RawSecret>>>>,
+}
+
+/// A port of a switch: by its name, or by its index.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a port's name, or its index as a whole number")]
+pub(super) enum RawPort {
+    Name(String),
+    Index(i64),
 }
 
 /// What a fence agent is told.

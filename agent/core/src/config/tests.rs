@@ -590,3 +590,86 @@ fn reservations_take_the_logical_units_of_their_storage() {
         assert!(error.contains(words), "{luns} {device}: {error}");
     }
 }
+
+/// The sound file with a switch port of a host beside its power.
+fn with_switch(settings: &str) -> Result<Cluster, super::ConfigError> {
+    let device = format!(
+        "[[device]]\nname = \"port-b\"\nkind = \"switch\"\nfences = \"b\"\nlevel = 2\n{settings}\n\n[[storage]]"
+    );
+    Cluster::parse(&SOUND.replacen("[[storage]]", &device, 1), "cluster.toml")
+}
+
+#[test]
+fn a_switch_port_is_known_by_its_alias_and_cuts_the_network() {
+    let v2c = "address = \"10.77.1.50:161\"\ncommunity = { file = \"/c\" }\n";
+    let passwords = "auth_password = { file = \"/a\" }\npriv_password = { file = \"/p\" }\n";
+    let v3 = format!("address = \"10.77.1.50:161\"\nuser = \"palisade\"\n{passwords}");
+    for (settings, port, alias, clear) in [
+        (format!("{v2c}port = \"Gi1/0/12\""), SwitchPort::Name("Gi1/0/12".to_owned()), "b", true),
+        (format!("{v2c}port = 12\nalias = \"rack 3\"\nrace = true"), SwitchPort::Index(12), "rack 3", true),
+        (format!("{v3}port = \"12\""), SwitchPort::Name("12".to_owned()), "b", false),
+        (
+            format!("{v3}port = 12\nauth_protocol = \"sha1\"\npriv_protocol = \"aes128\""),
+            SwitchPort::Index(12),
+            "b",
+            false,
+        ),
+    ] {
+        let cluster = with_switch(&settings).unwrap_or_else(|error| panic!("{error}"));
+        let device = cluster.devices().iter().find(|device| device.name() == "port-b").unwrap();
+        let DeviceKind::Switch(switch) = device.kind() else { panic!("a switch") };
+        assert_eq!((switch.port(), switch.alias().0.as_str()), (&port, alias));
+        assert_eq!((device.effect(), device.races()), (Effect::Network, settings.contains("race")));
+        assert_eq!(cluster.warnings().iter().any(|warning| warning.contains("SNMPv2c")), clear);
+        let sha1 = matches!(switch.login(), SnmpLogin::User { auth: SnmpAuth::Sha1, .. });
+        assert_eq!(sha1, settings.contains("sha1"));
+        let more = settings.replace("/c", "/elsewhere").replace("/a\"", "/elsewhere\"");
+        assert_eq!(with_switch(&more).unwrap().digest(), cluster.digest(), "where a secret lies");
+        let other = settings.replace("port = 12", "port = 13").replace("12\"", "13\"");
+        assert_ne!(with_switch(&other).unwrap().digest(), cluster.digest(), "another port");
+    }
+    for (settings, words) in [
+        (v2c.to_owned(), "has no `port`"),
+        (format!("{v2c}port = 0"), "no port of a switch"),
+        (format!("{v2c}port = \"\""), "no port of a switch"),
+        (format!("{v2c}port = 1\nalias = \"\""), "alias of a port"),
+        (format!("{v2c}port = 1\nuser = \"x\""), "two logins"),
+        (format!("{v2c}port = 1\nauth_protocol = \"sha1\""), "no other password"),
+        ("address = \"10.77.1.50:161\"\nport = 1".to_owned(), "neither `user` nor `community`"),
+        (format!("{v3}port = 1\nauth_protocol = \"md5\""), "authentication of SNMPv3"),
+        (format!("{v3}port = 1\npriv_protocol = \"des\""), "privacy of SNMPv3"),
+        (
+            format!("{}port = 1", v3.replace("priv_password = { file = \"/p\" }\n", "")),
+            "has no `priv_password`",
+        ),
+        (
+            format!("{}port = 1", v3.replace("auth_password = { file = \"/a\" }\n", "")),
+            "has no `auth_password`",
+        ),
+        (format!("{v2c}port = 1\nproof = \"power_off\""), "no setting of a device of kind \"switch\""),
+        (
+            format!("{v2c}port = 1\npassword = {{ file = \"/x\" }}"),
+            "no setting of a device of kind \"switch\"",
+        ),
+        (format!("{v2c}port = 1\nstorage = [\"images\"]"), "takes no storage away"),
+    ] {
+        let error = with_switch(&settings).unwrap_err().to_string();
+        assert!(error.contains(words), "{settings}: {error}");
+    }
+    let second = |fences: &str, rest: &str| {
+        with_switch(&format!(
+            "{v2c}port = 1\n\n[[device]]\nname = \"second\"\nkind = \"switch\"\nfences = \"{fences}\"\nlevel = 2\n{v2c}{rest}"
+        ))
+    };
+    assert!(second("b", "port = 2").is_ok(), "two links of one host");
+    assert!(second("c", "port = 2").is_ok());
+    // SAFE-4
+    for (fences, rest, words) in [
+        ("b", "port = 1", "once more"),
+        ("c", "port = 1", "once more"),
+        ("c", "port = 2\nalias = \"b\"", "the port alias of"),
+    ] {
+        let error = second(fences, rest).unwrap_err().to_string();
+        assert!(error.contains(words), "{fences} {rest}: {error}");
+    }
+}

@@ -2,7 +2,7 @@
 
 use palisade_ladder::Effect;
 
-use super::{Cluster, Device, DeviceKind, Host, HypervisorWay};
+use super::{Cluster, Device, DeviceKind, Host, HypervisorWay, SnmpLogin};
 
 impl Cluster {
     /// One sentence each, in the operator's words.
@@ -46,6 +46,17 @@ impl Cluster {
                 let name = device.name();
                 warnings.push(format!(
                     "device `{name}` speaks QMP over TCP: whoever reaches {address} commands the machine; let nobody but the hosts"
+                ));
+            }
+        }
+        for device in &self.devices {
+            if let DeviceKind::Switch(switch) = device.kind()
+                && matches!(switch.login(), SnmpLogin::Community(_))
+            {
+                let name = device.name();
+                warnings.push(format!(
+                    "device `{name}` speaks SNMPv2c: whoever hears its community can switch ports, and answers are signed by nobody; \
+                     write `user` if the switch knows SNMPv3"
                 ));
             }
         }

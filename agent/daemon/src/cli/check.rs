@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use palisade_core::config::{Cluster, DeviceKind, Profile, SecretRef};
+use palisade_core::config::{Cluster, DeviceKind, Profile, SecretRef, SnmpLogin};
 use palisade_proto::Duration;
 
 use super::{Ended, Failure, configuration, print, table};
@@ -142,6 +142,12 @@ fn secrets(cluster: &Cluster) -> (Vec<String>, Vec<String>) {
             }
             DeviceKind::Redfish(redfish) => vec![("password", redfish.password())],
             DeviceKind::Hypervisor(_) | DeviceKind::Scsi(_) => Vec::new(),
+            DeviceKind::Switch(switch) => match switch.login() {
+                SnmpLogin::Community(community) => vec![("community", community)],
+                SnmpLogin::User { auth_password, priv_password, .. } => {
+                    vec![("auth_password", auth_password), ("priv_password", priv_password)]
+                }
+            },
             DeviceKind::Agent(agent) => {
                 agent.secrets().iter().map(|(name, secret)| (name.as_str(), secret)).collect()
             }

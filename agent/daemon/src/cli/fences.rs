@@ -57,8 +57,8 @@ async fn prove(device: Device, access: Result<Access, String>) -> Verdict {
     match access?.prove(Duration::from_millis(device.deadline().0)).await {
         Ok(Response::Proven(proven)) if proven.may_fence => Ok(proven),
         Ok(Response::Proven(_)) => {
-            Err("logged in, but the power cannot be switched this way: give the login operator privilege, \
-                 and see that the device offers a forced off"
+            Err("logged in, but the host cannot be switched off this way: give the login the privilege (for a BMC operator, for a \
+                 switch to write ifAdminStatus), and see that the device offers a forced off"
                 .to_owned())
         }
         Ok(Response::Acknowledged | Response::AlreadySo | Response::Reads(_)) => {
@@ -72,12 +72,12 @@ async fn prove(device: Device, access: Result<Access, String>) -> Verdict {
 fn hint(failure: &DeviceFailure) -> String {
     let hint = match failure {
         DeviceFailure::NoAnswer { .. } => {
-            "; is the address right, is the service (IPMI over LAN, Redfish) enabled, is another client at the QEMU monitor, is \
-             the deadline long enough?"
+            "; is the address right, is the service (IPMI over LAN, Redfish, SNMP) enabled, is another client at the QEMU \
+             monitor, is the community right (SNMPv2c says nothing to a wrong one), is the deadline long enough?"
         }
         DeviceFailure::Unreachable { .. } => "; is the address right, is there a route from here?",
         DeviceFailure::WrongIdentity { .. } => {
-            "; correct the address, or the GUID or UUID if the board was replaced"
+            "; correct the address, or the GUID or UUID if the board was replaced, or the alias of the switch's port"
         }
         DeviceFailure::NoCommonCipher { .. } => "; try cipher_suite = 3",
         DeviceFailure::PrivilegeTooLow { .. } => "; give the login operator privilege in the BMC",
@@ -115,6 +115,7 @@ fn place(kind: &DeviceKind) -> String {
         DeviceKind::Ipmi(ipmi) => ipmi.address().to_string(),
         DeviceKind::Redfish(redfish) => redfish.address().to_string(),
         DeviceKind::Hypervisor(below) => below.way().to_string(),
+        DeviceKind::Switch(switch) => format!("{} {}", switch.address(), switch.port()),
         DeviceKind::Agent(_) => "-".to_owned(),
         DeviceKind::Scsi(scsi) => scsi.luns().join(" "),
     }
@@ -126,6 +127,7 @@ fn what(kind: &DeviceKind) -> &'static str {
         DeviceKind::Ipmi(_) | DeviceKind::Redfish(_) => "login, privilege, identity",
         DeviceKind::Hypervisor(_) => "it answers, identity",
         DeviceKind::Scsi(_) => "reserved for registered hosts, identity",
+        DeviceKind::Switch(_) => "login, right to write, the port's alias",
         DeviceKind::Agent(_) => "it answers; bound to its host only by its settings,",
     }
 }

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use palisade_core::config::{
     CipherSuite, Cluster, Device, DeviceKind, FenceAgent, HypervisorWay, Ipmi, Privilege, Redfish,
-    RedfishAuth, SecretRef,
+    RedfishAuth, SecretRef, SnmpAuth, SnmpLogin, SwitchPort,
 };
 use palisade_devices::agent::{self, AgentConfig};
 use palisade_devices::hypervisor::{Hypervisor, HypervisorConfig, Way};
 use palisade_devices::ipmi::{self, IpmiConfig};
 use palisade_devices::redfish::{self, RedfishConfig};
 use palisade_devices::scsi::{Kernel, Me, Scsi, ScsiConfig};
+use palisade_devices::switch::{self, Switch, SwitchConfig};
 use palisade_devices::{DeviceHandle, Reprove, Secret};
 use palisade_ladder::{Command, Failure, Response};
 use tokio::time::Instant;
@@ -28,6 +29,7 @@ pub(crate) enum Access {
     Agent(Box<AgentConfig>),
     Hypervisor(Box<HypervisorConfig>),
     Scsi(Box<ScsiConfig>),
+    Switch(Box<SwitchConfig>),
 }
 
 impl Access {
@@ -45,6 +47,7 @@ impl Access {
             DeviceKind::Scsi(scsi) => ScsiConfig::new(cluster.name(), scsi.luns(), device.fences())
                 .map(|config| Self::Scsi(Box::new(config)))
                 .map_err(|error| error.to_string()),
+            DeviceKind::Switch(port) => switch_config(port).map(|config| Self::Switch(Box::new(config))),
         }
     }
 
@@ -58,6 +61,7 @@ impl Access {
             Self::Scsi(config) => {
                 prove(Scsi::new(ScsiConfig::clone(config), None, Kernel::default()), within).await
             }
+            Self::Switch(config) => prove(Switch::new(SwitchConfig::clone(config)), within).await,
         }
     }
 
@@ -79,6 +83,9 @@ impl Access {
             Self::Scsi(config) => {
                 let scsi = Scsi::new(ScsiConfig::clone(config), Some(me), Kernel::default());
                 palisade_devices::spawn(scsi, reprove)
+            }
+            Self::Switch(config) => {
+                palisade_devices::spawn(Switch::new(SwitchConfig::clone(config)), reprove)
             }
         }
     }
@@ -143,4 +150,24 @@ fn hypervisor_config(below: &palisade_core::config::Hypervisor) -> Result<Hyperv
         HypervisorWay::Libvirt(uri) => Way::Libvirt(uri.clone()),
     };
     HypervisorConfig::new(way, &below.uuid().0).map_err(|error| error.to_string())
+}
+
+fn switch_config(port: &palisade_core::config::Switch) -> Result<SwitchConfig, String> {
+    let named = match port.port() {
+        SwitchPort::Name(name) => switch::PortRef::Name(name.clone()),
+        SwitchPort::Index(index) => switch::PortRef::Index(*index),
+    };
+    let login = match port.login() {
+        SnmpLogin::Community(community) => switch::Login::Community(load(community)?),
+        SnmpLogin::User { user, auth, auth_password, priv_password } => switch::Login::User {
+            user: user.clone(),
+            auth_protocol: match auth {
+                SnmpAuth::Sha1 => switch::AuthProtocol::Sha1,
+                SnmpAuth::Sha256 => switch::AuthProtocol::Sha256,
+            },
+            auth_password: load(auth_password)?,
+            priv_password: load(priv_password)?,
+        },
+    };
+    SwitchConfig::new(port.address(), named, &port.alias().0, login).map_err(|error| error.to_string())
 }

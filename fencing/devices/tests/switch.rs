@@ -1,0 +1,443 @@
+//! The switch's driver on net-snmp's `snmpd` with real interfaces, in a network namespace of each test, and on peers that do wrong.
+#![allow(clippy::wildcard_enum_match_arm, reason = "a test looks at the variants it is about")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "clippy knows a test only inside #[test]"
+)]
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::process::{Child, Command as Process, Stdio};
+use std::time::Duration;
+
+use nix::sched::{CloneFlags, unshare};
+use palisade_devices::switch::{AuthProtocol, Login, PortRef, Switch, SwitchConfig};
+use palisade_devices::{Device as _, Secret, Standing, Warrant};
+use palisade_ladder::{Command, Failure, Reading, Response};
+use tempfile::TempDir;
+use tokio::net::UdpSocket;
+use tokio::time::Instant;
+
+const AGENT: &str = "127.0.0.1:16100";
+const RELAY: &str = "127.0.0.1:16101";
+const DEADLINE: Duration = Duration::from_secs(20);
+const AUTH: &str = "authentic words";
+const PRIV: &str = "private words";
+/// The tags of a set and of its answer.
+const SET: u8 = 0xa3;
+const RESPONSE: u8 = 0xa2;
+
+/// A switch: its ports are the ends of a cable in a network of its own.
+struct Agent {
+    child: Child,
+    _dir: TempDir,
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn tool(program: &str, arguments: &[&str], needs: &str) -> String {
+    let output = Process::new(program).args(arguments).env("MIBS", "").output();
+    let output = output.unwrap_or_else(|error| panic!("{program}: {error}; install the package {needs}"));
+    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn set_alias(port: &str, alias: &str) {
+    let object = format!("1.3.6.1.2.1.31.1.1.1.18.{}", index(port));
+    tool("snmpset", &["-v2c", "-c", "writer", AGENT, &object, "s", alias], "snmp");
+}
+
+fn index(port: &str) -> u32 {
+    let line = tool("ip", &["-o", "link", "show", port], "iproute2");
+    line.split_once(':').unwrap().0.parse().unwrap()
+}
+
+/// What the kernel says, whatever the agent does.
+fn is_open(port: &str) -> bool {
+    tool("ip", &["-o", "link", "show", port], "iproute2").contains(",UP")
+}
+
+/// This thread moves into a network of its own; so do the programs that it starts.
+async fn agent() -> Agent {
+    unshare(CloneFlags::CLONE_NEWNET).expect("this test makes a network namespace: run it as root");
+    for line in
+        ["link set lo up", "link add sw1 type veth peer name far1", "link set sw1 up", "link set far1 up"]
+    {
+        tool("ip", &line.split(' ').collect::<Vec<_>>(), "iproute2");
+    }
+    let agent = boot().await;
+    set_alias("sw1", "host-b");
+    set_alias("far1", "host-c");
+    agent
+}
+
+/// The switch boots: it knows its ports' aliases no more.
+async fn boot() -> Agent {
+    let dir = TempDir::new().unwrap();
+    let config = dir.path().join("snmpd.conf");
+    let users: String = [("sha1", "SHA"), ("sha2", "SHA-256"), ("viewer", "SHA")]
+        .map(|(user, hash)| format!("createUser {user} {hash} \"{AUTH}\" AES \"{PRIV}\"\n"))
+        .concat();
+    let text = format!(
+        "agentaddress udp:{AGENT}\nrwcommunity writer\nrocommunity reader\nrwuser sha1 priv\nrwuser sha2 priv\nrouser viewer priv\n{users}"
+    );
+    std::fs::write(&config, text).unwrap();
+    let mut snmpd = Process::new("/usr/sbin/snmpd");
+    snmpd.args(["-f", "-Ln", "-C", "-c"]).arg(&config).arg("-p").arg(dir.path().join("pid"));
+    snmpd.env("MIBS", "").env("SNMP_PERSISTENT_DIR", dir.path()).stdin(Stdio::null()).stderr(Stdio::null());
+    let child = snmpd.spawn().expect("no snmpd: install the package snmpd");
+    let agent = Agent { child, _dir: dir };
+    // It listens once it answers; until then a port that is closed says so at once.
+    let until = Instant::now() + DEADLINE;
+    let mut probe = Switch::new(config_of(AGENT, PortRef::Index(1), "x", community("writer")));
+    while let Err(Failure::Unreachable { .. } | Failure::NoAnswer { .. }) =
+        run(&mut probe, Command::Read).await
+    {
+        assert!(Instant::now() < until, "snmpd does not answer");
+        tokio::task::yield_now().await;
+    }
+    agent
+}
+
+fn community(text: &str) -> Login {
+    Login::Community(Secret::new(text.as_bytes().to_vec()))
+}
+
+fn user(user: &str, auth_protocol: AuthProtocol, auth: &str, privacy: &str) -> Login {
+    let secret = |text: &str| Secret::new(text.as_bytes().to_vec());
+    Login::User {
+        user: user.to_owned(),
+        auth_protocol,
+        auth_password: secret(auth),
+        priv_password: secret(privacy),
+    }
+}
+
+fn config_of(address: &str, port: PortRef, alias: &str, login: Login) -> SwitchConfig {
+    SwitchConfig::new(address.parse().unwrap(), port, alias, login).unwrap()
+}
+
+fn named(address: &str, port: &str, alias: &str, login: Login) -> Switch {
+    Switch::new(config_of(address, PortRef::Name(port.to_owned()), alias, login))
+}
+
+fn writer(address: &str) -> Switch {
+    named(address, "sw1", "host-b", community("writer"))
+}
+
+async fn run(device: &mut Switch, command: Command) -> Result<Response, Failure> {
+    device.run(command, (Instant::now() + DEADLINE).into()).await
+}
+
+async fn within(device: &mut Switch, command: Command, time: Duration) -> Result<Response, Failure> {
+    let started = Instant::now();
+    let answer = device.run(command, (started + time).into()).await;
+    assert!(started.elapsed() < time + Duration::from_secs(2), "past its deadline");
+    answer
+}
+
+thread_local! {
+    static LOOKS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Standing that is lost after so many looks at it.
+fn holds_for(looks: u64) -> Warrant {
+    LOOKS.set(0);
+    let standing = Standing::new(looks, || LOOKS.replace(LOOKS.get() + 1));
+    Warrant { deadline: Instant::now() + DEADLINE, standing: Some(standing), whom: None }
+}
+
+/// Reads until it is so, as the ladder does: snmpd tells an interface's operational status some seconds late.
+async fn comes_to_read(device: &mut Switch, wanted: Reading) {
+    let until = Instant::now() + DEADLINE;
+    loop {
+        match run(device, Command::Read).await {
+            Ok(Response::Reads(reading)) if reading == wanted => return,
+            Ok(Response::Reads(_)) => assert!(Instant::now() < until, "it never reads {wanted:?}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+async fn proven(device: &mut Switch) -> (String, bool) {
+    match run(device, Command::Prove).await {
+        Ok(Response::Proven(proven)) => (proven.identity.0, proven.may_fence),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_port_is_closed_read_off_and_opened_by_every_login() {
+    let _agent = agent().await;
+    for login in [
+        community("writer"),
+        user("sha1", AuthProtocol::Sha1, AUTH, PRIV),
+        user("sha2", AuthProtocol::Sha256, AUTH, PRIV),
+    ] {
+        let mut device = named(AGENT, "sw1", "host-b", login);
+        comes_to_read(&mut device, Reading::On).await;
+        assert_eq!(proven(&mut device).await, ("host-b".to_owned(), true));
+        assert!(is_open("sw1"), "a proof changes nothing");
+        assert_eq!(run(&mut device, Command::Off).await, Ok(Response::Acknowledged));
+        assert!(!is_open("sw1"));
+        comes_to_read(&mut device, Reading::Off).await;
+        assert_eq!(run(&mut device, Command::Off).await, Ok(Response::AlreadySo));
+        assert_eq!(proven(&mut device).await, ("host-b".to_owned(), true));
+        assert!(!is_open("sw1"), "a proof changes nothing");
+        assert_eq!(run(&mut device, Command::On).await, Ok(Response::Acknowledged));
+        assert!(is_open("sw1"));
+        comes_to_read(&mut device, Reading::On).await;
+        assert_eq!(run(&mut device, Command::On).await, Ok(Response::AlreadySo));
+    }
+}
+
+/// The far end closed: the port is told to be open, and has no link. SAFE-4
+#[tokio::test]
+async fn safe_4_a_port_without_a_link_is_not_off() {
+    let _agent = agent().await;
+    let mut far = named(AGENT, "far1", "host-c", community("writer"));
+    assert_eq!(run(&mut far, Command::Off).await, Ok(Response::Acknowledged));
+    comes_to_read(&mut writer(AGENT), Reading::Unknown).await;
+}
+
+#[tokio::test]
+async fn who_may_only_read_is_told_apart_and_refused() {
+    let _agent = agent().await;
+    for login in [community("reader"), user("viewer", AuthProtocol::Sha1, AUTH, PRIV)] {
+        let mut device = named(AGENT, "sw1", "host-b", login);
+        assert_eq!(proven(&mut device).await, ("host-b".to_owned(), false));
+        let failure = run(&mut device, Command::Off).await.unwrap_err();
+        assert!(matches!(failure, Failure::PrivilegeTooLow { .. }), "{failure}");
+        assert!(is_open("sw1"));
+    }
+}
+
+/// Version 2c has no word for a wrong community; version 3 has.
+#[tokio::test]
+async fn a_wrong_login_is_refused_where_snmp_can_say_so() {
+    let _agent = agent().await;
+    let second = Duration::from_secs(1);
+    let mut stranger = named(AGENT, "sw1", "host-b", community("nobody"));
+    let failure = within(&mut stranger, Command::Off, second).await.unwrap_err();
+    assert!(matches!(failure, Failure::NoAnswer { .. }), "{failure}");
+    for (login, at) in [
+        (user("nobody", AuthProtocol::Sha1, AUTH, PRIV), "the user's name"),
+        (user("sha1", AuthProtocol::Sha1, "not the words", PRIV), "authentication"),
+        (user("sha1", AuthProtocol::Sha256, AUTH, PRIV), "authentication"),
+    ] {
+        let mut device = named(AGENT, "sw1", "host-b", login);
+        let failure = within(&mut device, Command::Off, second).await.unwrap_err();
+        assert!(matches!(&failure, Failure::LoginRefused { at: step } if step.contains(at)), "{failure}");
+    }
+    // What cannot be decrypted is no message: snmpd drops some of it, and says so of some.
+    let mut device = named(AGENT, "sw1", "host-b", user("sha1", AuthProtocol::Sha1, AUTH, "not the words"));
+    let failure = within(&mut device, Command::Off, second).await.unwrap_err();
+    assert!(matches!(failure, Failure::NoAnswer { .. } | Failure::LoginRefused { .. }), "{failure}");
+    assert!(is_open("sw1"));
+}
+
+/// SAFE-4, SAFE-2
+#[tokio::test]
+async fn another_port_and_an_order_without_standing_are_left_alone() {
+    let _agent = agent().await;
+    for port in [PortRef::Name("sw1".to_owned()), PortRef::Index(index("sw1"))] {
+        let mut stranger = Switch::new(config_of(AGENT, port, "host-a", community("writer")));
+        for command in [Command::Prove, Command::Off, Command::On, Command::Read] {
+            let failure = run(&mut stranger, command).await.unwrap_err();
+            assert!(
+                matches!(&failure, Failure::WrongIdentity { found, .. } if found.0 == "host-b"),
+                "{failure}"
+            );
+        }
+    }
+    let mut none = named(AGENT, "Gi1/0/12", "host-b", community("writer"));
+    let failure = run(&mut none, Command::Off).await.unwrap_err();
+    assert!(matches!(&failure, Failure::Refused { code } if code.contains("no port")), "{failure}");
+    let mut device = writer(AGENT);
+    for looks in [0, 1] {
+        let answer = device.run(Command::Off, holds_for(looks)).await;
+        assert_eq!(answer, Err(Failure::Cancelled), "{looks} looks");
+        assert!(is_open("sw1"));
+    }
+    assert_eq!(device.run(Command::Off, holds_for(2)).await, Ok(Response::Acknowledged));
+}
+
+/// SAFE-4: after a boot the port's name stands at another index, and another port at its old one.
+#[tokio::test]
+async fn a_port_is_looked_up_anew_in_each_command() {
+    let before = agent().await;
+    let mut device = writer(AGENT);
+    assert_eq!(proven(&mut device).await.0, "host-b");
+    let known = index("sw1");
+    drop(before);
+    for line in ["sw1 down", "far1 down", "sw1 name sw9", "far1 name sw1", "sw1 up", "sw9 up"] {
+        let line = format!("link set {line}");
+        tool("ip", &line.split(' ').collect::<Vec<_>>(), "iproute2");
+    }
+    let _agent = boot().await;
+    assert_eq!(index("sw9"), known);
+    set_alias("sw9", "host-b");
+    let failure = run(&mut device, Command::Off).await.unwrap_err();
+    assert!(matches!(failure, Failure::WrongIdentity { .. }), "{failure}");
+    set_alias("sw1", "host-b");
+    assert_eq!(run(&mut device, Command::Off).await, Ok(Response::Acknowledged));
+    assert!(is_open("sw9") && !is_open("sw1"));
+}
+
+/// Hands datagrams on, or not: `passes` is asked with each, and whether it goes to the agent.
+async fn relay(mut passes: impl FnMut(bool, &[u8]) -> bool + Send + 'static) {
+    let near = UdpSocket::bind(RELAY).await.unwrap();
+    let far = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    far.connect(AGENT).await.unwrap();
+    tokio::spawn(async move {
+        let mut client: Option<SocketAddr> = None;
+        let (mut there, mut back) = (vec![0; 65_536], vec![0; 65_536]);
+        loop {
+            tokio::select! {
+                Ok((len, from)) = near.recv_from(&mut there) => {
+                    client = Some(from);
+                    if passes(true, &there[..len]) { drop(far.send(&there[..len]).await); }
+                }
+                Ok(len) = far.recv(&mut back) => {
+                    let Some(client) = client else { continue };
+                    if passes(false, &back[..len]) { drop(near.send_to(&back[..len], client).await); }
+                }
+            }
+        }
+    });
+}
+
+/// The tag of a message's PDU, with the community "writer".
+fn kind(message: &[u8]) -> u8 {
+    let at = message.windows(6).position(|six| six == b"writer").unwrap();
+    message[at + 6]
+}
+
+#[tokio::test]
+async fn an_order_that_is_lost_is_sent_again_and_one_whose_answer_is_lost_is_not() {
+    let _agent = agent().await;
+    let (orders, order) = std::sync::mpsc::channel();
+    let (mut lost, mut answer_due) = (0, false);
+    relay(move |there, message| {
+        if there && kind(message) == SET {
+            orders.send(message.to_vec()).unwrap();
+            lost += 1;
+            // The first is lost itself, the third's answer is.
+            answer_due = lost == 3;
+            return lost != 1;
+        }
+        let swallowed = !there && answer_due && kind(message) == RESPONSE;
+        answer_due &= !swallowed;
+        !swallowed
+    })
+    .await;
+    let mut device = writer(RELAY);
+    assert_eq!(run(&mut device, Command::Off).await, Ok(Response::Acknowledged));
+    assert!(!is_open("sw1"));
+    let sent: Vec<Vec<u8>> = order.try_iter().collect();
+    assert_eq!(sent.len(), 2);
+    assert_eq!(sent[0], sent[1], "a copy, not another order");
+    let started = Instant::now();
+    assert_eq!(run(&mut device, Command::On).await, Ok(Response::Acknowledged));
+    assert!(
+        started.elapsed() > Duration::from_secs(1),
+        "an off of two copies may be late: the on waits for it"
+    );
+    assert!(is_open("sw1"));
+    assert_eq!(order.try_iter().count(), 1, "the port said that it was done");
+}
+
+/// SAFE-2: standing is looked at before each copy.
+#[tokio::test]
+async fn safe_2_no_further_copy_leaves_once_standing_is_lost() {
+    let _agent = agent().await;
+    let (orders, order) = std::sync::mpsc::channel();
+    relay(move |there, message| {
+        let is_order = there && kind(message) == SET;
+        if is_order {
+            orders.send(()).unwrap();
+        }
+        !is_order
+    })
+    .await;
+    assert_eq!(writer(RELAY).run(Command::Off, holds_for(2)).await, Err(Failure::Cancelled));
+    assert_eq!(order.try_iter().count(), 1);
+    assert!(is_open("sw1"));
+}
+
+#[tokio::test]
+async fn answers_to_other_questions_and_lost_ones_change_nothing() {
+    let _agent = agent().await;
+    let mut held: Vec<u8> = Vec::new();
+    let near = UdpSocket::bind(RELAY).await.unwrap();
+    let far = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    far.connect(AGENT).await.unwrap();
+    // Before each answer comes the one before it once more; the first copy of every second question is lost.
+    tokio::spawn(async move {
+        let (mut buffer, mut asked) = (vec![0; 65_536], Vec::new());
+        loop {
+            let (len, client) = near.recv_from(&mut buffer).await.unwrap();
+            let question = buffer[..len].to_vec();
+            if !asked.contains(&question) {
+                asked.push(question);
+                if asked.len() % 2 == 0 {
+                    continue;
+                }
+            }
+            far.send(&buffer[..len]).await.unwrap();
+            let len = far.recv(&mut buffer).await.unwrap();
+            drop(near.send_to(&held, client).await);
+            held = buffer[..len].to_vec();
+            drop(near.send_to(&held, client).await);
+        }
+    });
+    let mut device = writer(RELAY);
+    comes_to_read(&mut device, Reading::On).await;
+    assert_eq!(run(&mut device, Command::Off).await, Ok(Response::Acknowledged));
+    comes_to_read(&mut device, Reading::Off).await;
+}
+
+#[tokio::test]
+async fn silence_a_closed_port_garbage_and_half_an_answer_are_told_apart() {
+    let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    let soon = Duration::from_millis(400);
+    let logins = || [community("writer"), user("sha1", AuthProtocol::Sha1, AUTH, PRIV)];
+    for login in logins() {
+        let mut device = named(&address, "sw1", "host-b", login);
+        for command in [Command::Off, Command::Read, Command::Prove] {
+            let failure = within(&mut device, command, soon).await.unwrap_err();
+            assert!(matches!(failure, Failure::NoAnswer { .. }), "{failure}");
+        }
+    }
+    drop(silent);
+    for login in logins() {
+        let failure =
+            within(&mut named(&address, "sw1", "host-b", login), Command::Off, soon).await.unwrap_err();
+        assert!(matches!(failure, Failure::Unreachable { .. }), "{failure}");
+    }
+    let half: &[u8] = b"\x30\x27\x02\x01\x01\x04\x06writer\xa2\x1a\x02\x01";
+    for (answer, login) in [(&b"what?"[..], 0), (half, 0), (b"what?", 1), (half, 1)] {
+        let peer = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = peer.local_addr().unwrap().to_string();
+        let babble = tokio::spawn(async move {
+            let mut buffer = [0; 2048];
+            while let Ok((_, client)) = peer.recv_from(&mut buffer).await {
+                drop(peer.send_to(answer, client).await);
+            }
+        });
+        let login = logins().into_iter().nth(login).unwrap();
+        let failure =
+            within(&mut named(&address, "sw1", "host-b", login), Command::Read, soon).await.unwrap_err();
+        assert!(matches!(failure, Failure::Garbage { .. }), "{failure}");
+        babble.abort();
+    }
+}
