@@ -43,6 +43,7 @@ if [ "$what" = all ]; then
     [ -e "/usr/lib/$(uname -m)-linux-gnu/qemu/block-iscsi.so" ] || missing="$missing qemu-block-extra"
     need snmpd snmpd
     need snmpset snmp
+    need haproxy haproxy
 fi
 if [ -n "$missing" ]; then
     echo "setup: installing$missing"

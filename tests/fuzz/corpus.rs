@@ -58,7 +58,7 @@ macro_rules! corpora {
 }
 
 corpora! {
-    agent_reply cluster_config engine_heartbeat heartbeat_sealed heartbeat_wire hypervisor_reply ipmi_dialogue
+    agent_reply cluster_config engine_heartbeat haproxy_reply heartbeat_sealed heartbeat_wire hypervisor_reply ipmi_dialogue
     ipmi_reply journal_file journal_line local_api redfish_reply scsi_reply standing_file switch_reply witness_answer
     witness_ask witness_config
 }

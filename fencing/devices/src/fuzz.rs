@@ -2,6 +2,7 @@
 //! must hold for all of them does not.
 
 pub use crate::agent::fuzz::agent_reply;
+pub use crate::haproxy::fuzz::haproxy_reply;
 pub use crate::hypervisor::fuzz::hypervisor_reply;
 pub use crate::ipmi::fuzz::dialogue::ipmi_dialogue;
 pub use crate::ipmi::fuzz::ipmi_reply;

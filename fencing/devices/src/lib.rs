@@ -10,6 +10,7 @@ pub mod agent;
 pub mod fault;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
+pub mod haproxy;
 pub mod hypervisor;
 pub mod ipmi;
 mod process;

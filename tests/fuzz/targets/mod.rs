@@ -21,6 +21,7 @@ pub(crate) const ALL: &[Target] = &[
     ("ipmi_reply", devices::ipmi_reply),
     ("redfish_reply", devices::redfish_reply),
     ("scsi_reply", devices::scsi_reply),
+    ("haproxy_reply", devices::haproxy_reply),
     ("switch_reply", devices::switch_reply),
     ("journal_file", palisade::fuzz::journal_file),
     ("journal_line", palisade::fuzz::journal_line),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use palisade_ladder::{Effect, Identity};
@@ -95,6 +95,8 @@ pub enum DeviceKind {
     Scsi(Scsi),
     /// The switch that connects the host, by SNMP.
     Switch(Switch),
+    /// A load balancer in front of the host.
+    HaProxy(HaProxy),
 }
 
 impl DeviceKind {
@@ -104,7 +106,7 @@ impl DeviceKind {
         match self {
             Self::Ipmi(ipmi) => Some(ipmi.address),
             Self::Redfish(redfish) => Some(redfish.address),
-            Self::Agent(_) | Self::Hypervisor(_) | Self::Scsi(_) | Self::Switch(_) => None,
+            Self::Agent(_) | Self::Hypervisor(_) | Self::Scsi(_) | Self::Switch(_) | Self::HaProxy(_) => None,
         }
     }
 
@@ -112,7 +114,7 @@ impl DeviceKind {
     #[must_use]
     pub fn reads_soon(&self) -> bool {
         match self {
-            Self::Ipmi(_) | Self::Redfish(_) | Self::Scsi(_) | Self::Switch(_) => true,
+            Self::Ipmi(_) | Self::Redfish(_) | Self::Scsi(_) | Self::Switch(_) | Self::HaProxy(_) => true,
             Self::Agent(_) => false,
             Self::Hypervisor(hypervisor) => match hypervisor.way {
                 HypervisorWay::QmpSocket(_) | HypervisorWay::QmpAddress(_) => true,
@@ -128,9 +130,8 @@ impl DeviceKind {
         match self {
             Self::Scsi(_) => true,
             // A host behind a closed port or a closed balancer may reach neither: only a peer can open it.
-            Self::Ipmi(_) | Self::Redfish(_) | Self::Agent(_) | Self::Hypervisor(_) | Self::Switch(_) => {
-                false
-            }
+            Self::Switch(_) | Self::HaProxy(_) => false,
+            Self::Ipmi(_) | Self::Redfish(_) | Self::Agent(_) | Self::Hypervisor(_) => false,
         }
     }
 }
@@ -269,6 +270,59 @@ pub enum SnmpAuth {
     Sha1,
     /// HMAC-192-SHA-256.
     Sha256,
+}
+
+/// A host's server in a load balancer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HaProxy {
+    pub(super) socket: HaProxySocket,
+    pub(super) backend: String,
+    pub(super) server: String,
+    pub(super) server_address: IpAddr,
+}
+
+impl HaProxy {
+    /// Where its runtime API listens.
+    #[must_use]
+    pub fn socket(&self) -> &HaProxySocket {
+        &self.socket
+    }
+
+    /// The backend's name.
+    #[must_use]
+    pub fn backend(&self) -> &str {
+        &self.backend
+    }
+
+    /// The server's name in the backend; never of two hosts.
+    #[must_use]
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// The server's address, by which it is known; never of two hosts.
+    #[must_use]
+    pub fn server_address(&self) -> IpAddr {
+        self.server_address
+    }
+}
+
+/// Where a load balancer is spoken to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HaProxySocket {
+    /// At a path of this host.
+    Path(PathBuf),
+    /// Over TCP. It asks nobody who they are.
+    Address(SocketAddr),
+}
+
+impl fmt::Display for HaProxySocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(path) => write!(f, "{}", path.display()),
+            Self::Address(address) => write!(f, "{address}"),
+        }
+    }
 }
 
 /// A program that speaks FenceAgentAPI.

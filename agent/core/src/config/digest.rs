@@ -207,6 +207,13 @@ impl Canonical {
                     SnmpLogin::User { auth: SnmpAuth::Sha256, .. } => "sha256",
                 });
             }
+            DeviceKind::HaProxy(super::HaProxy { socket, backend, server, server_address }) => {
+                self.text("haproxy");
+                self.text(&socket.to_string());
+                self.text(backend);
+                self.text(server);
+                self.text(&server_address.to_string());
+            }
             DeviceKind::Agent(super::FenceAgent { program, options, secrets: _ }) => {
                 self.text("agent");
                 self.text(&program.display().to_string());

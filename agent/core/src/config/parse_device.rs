@@ -15,6 +15,7 @@ use super::{
 };
 
 mod agent;
+mod haproxy;
 mod hypervisor;
 mod ipmi;
 mod redfish;
@@ -74,6 +75,7 @@ impl Source<'_> {
             ("redfish", Kind::Redfish),
             ("hypervisor", Kind::Hypervisor),
             ("switch", Kind::Switch),
+            ("haproxy", Kind::HaProxy),
             ("agent", Kind::Agent),
             ("scsi", Kind::Scsi),
         ];
@@ -94,6 +96,7 @@ impl Source<'_> {
             Kind::Redfish => DeviceKind::Redfish(self.redfish(raw, host)?),
             Kind::Hypervisor => DeviceKind::Hypervisor(self.hypervisor(raw, host)?),
             Kind::Switch => DeviceKind::Switch(self.switch(raw, host)?),
+            Kind::HaProxy => DeviceKind::HaProxy(self.haproxy(raw)?),
             Kind::Agent => DeviceKind::Agent(self.fence_agent(raw)?),
             Kind::Scsi => DeviceKind::Scsi(self.reservations(raw, storages)?),
         };
@@ -103,7 +106,7 @@ impl Source<'_> {
     fn effect(&self, kind: Kind, raw: &RawDevice) -> Result<Effect, ConfigError> {
         match kind {
             Kind::Scsi => return Ok(Effect::Storage),
-            Kind::Switch => return Ok(Effect::Network),
+            Kind::Switch | Kind::HaProxy => return Ok(Effect::Network),
             Kind::Ipmi | Kind::Redfish | Kind::Hypervisor | Kind::Agent => {}
         }
         let choices =
@@ -262,6 +265,9 @@ impl Source<'_> {
         if let (DeviceKind::Switch(a), DeviceKind::Switch(b)) = (&earlier.kind, &device.kind) {
             return self.of_one_port((earlier, a), (device, b), raw);
         }
+        if let (DeviceKind::HaProxy(a), DeviceKind::HaProxy(b)) = (&earlier.kind, &device.kind) {
+            return self.of_one_server((earlier, a), (device, b), raw);
+        }
         if earlier.fences == device.fences {
             // One port that is read off twice says nothing of a second one.
             return match same_agent {
@@ -315,12 +321,14 @@ impl Source<'_> {
                 | DeviceKind::Redfish(_)
                 | DeviceKind::Hypervisor(_)
                 | DeviceKind::Switch(_)
+                | DeviceKind::HaProxy(_)
                 | DeviceKind::Agent(_)
                 | DeviceKind::Scsi(_),
                 DeviceKind::Ipmi(_)
                 | DeviceKind::Redfish(_)
                 | DeviceKind::Hypervisor(_)
                 | DeviceKind::Switch(_)
+                | DeviceKind::HaProxy(_)
                 | DeviceKind::Agent(_)
                 | DeviceKind::Scsi(_),
             ) => Ok(()),
@@ -334,6 +342,7 @@ enum Kind {
     Redfish,
     Hypervisor,
     Switch,
+    HaProxy,
     Agent,
     Scsi,
 }
@@ -342,7 +351,7 @@ impl Kind {
     /// For one command, unless written.
     fn deadline(self) -> Duration {
         match self {
-            Self::Ipmi => Duration::secs(4),
+            Self::Ipmi | Self::HaProxy => Duration::secs(4),
             // TLS, a login, a reading and the order take some BMCs seconds.
             Self::Redfish => Duration::secs(6),
             // By ssh a look and an order are three logins.
@@ -359,7 +368,7 @@ impl Kind {
     /// The most tries, unless written.
     fn retries(self) -> u32 {
         match self {
-            Self::Ipmi | Self::Redfish | Self::Hypervisor | Self::Switch | Self::Scsi => 3,
+            Self::Ipmi | Self::Redfish | Self::Hypervisor | Self::Switch | Self::HaProxy | Self::Scsi => 3,
             Self::Agent => 2,
         }
     }
@@ -383,6 +392,7 @@ impl Kind {
                 "priv_protocol",
                 "priv_password",
             ],
+            Self::HaProxy => &["socket", "backend", "server", "server_address"],
             Self::Agent => &["agent", "options", "secrets", "proof"],
             // What it takes away (`storage`) is every device's, and its logical units stand there.
             Self::Scsi => &[],
@@ -418,6 +428,10 @@ fn written(raw: &RawDevice) -> Vec<(&'static str, Range<usize>)> {
         ("auth_password", place(&raw.auth_password)),
         ("priv_protocol", place(&raw.priv_protocol)),
         ("priv_password", place(&raw.priv_password)),
+        ("socket", place(&raw.socket)),
+        ("backend", place(&raw.backend)),
+        ("server", place(&raw.server)),
+        ("server_address", place(&raw.server_address)),
         ("agent", place(&raw.agent)),
         ("proof", place(&raw.proof)),
         ("options", place(&raw.options)),

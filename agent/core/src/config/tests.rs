@@ -673,3 +673,66 @@ fn a_switch_port_is_known_by_its_alias_and_cuts_the_network() {
         assert!(error.contains(words), "{fences} {rest}: {error}");
     }
 }
+
+/// The sound file with a load balancer's server of a host beside its power.
+fn with_haproxy(settings: &str) -> Result<Cluster, super::ConfigError> {
+    let device = format!(
+        "[[device]]\nname = \"web-b\"\nkind = \"haproxy\"\nfences = \"b\"\nlevel = 2\n{settings}\n\n[[storage]]"
+    );
+    Cluster::parse(&SOUND.replacen("[[storage]]", &device, 1), "cluster.toml")
+}
+
+#[test]
+fn a_server_of_haproxy_is_known_by_its_address_and_cuts_the_network() {
+    let named = "backend = \"web\"\nserver = \"b\"\nserver_address = \"10.77.1.2\"\n";
+    for (socket, tcp) in [("/run/haproxy/admin.sock", false), ("10.77.1.60:9999", true)] {
+        let cluster = with_haproxy(&format!("{named}socket = \"{socket}\"")).unwrap();
+        let device = cluster.devices().iter().find(|device| device.name() == "web-b").unwrap();
+        let DeviceKind::HaProxy(balancer) = device.kind() else { panic!("a load balancer") };
+        assert_eq!(balancer.socket().to_string(), socket);
+        assert_eq!((balancer.backend(), balancer.server()), ("web", "b"));
+        assert_eq!(balancer.server_address().to_string(), "10.77.1.2");
+        assert_eq!((device.effect(), device.deadline()), (Effect::Network, Duration::secs(4)));
+        assert_eq!(cluster.warnings().iter().any(|warning| warning.contains("HAProxy over TCP")), tcp);
+        let other = with_haproxy(&format!("{}socket = \"{socket}\"", named.replace("web", "api")));
+        assert_ne!(other.unwrap().digest(), cluster.digest());
+    }
+    let without = |setting: &str| {
+        named.lines().filter(|line| !line.starts_with(setting)).collect::<Vec<_>>().join("\n")
+    };
+    for (settings, words) in [
+        (named.to_owned(), "has no `socket`"),
+        (format!("{}\nsocket = \"/s\"", without("backend")), "has no `backend`"),
+        (format!("{}\nsocket = \"/s\"", without("server ")), "has no `server`"),
+        (format!("{}\nsocket = \"/s\"", without("server_address")), "has no `server_address`"),
+        (format!("{named}socket = \"admin.sock\""), "runtime API"),
+        (format!("{}socket = \"/s\"", named.replace("web", "web;quit")), "no name of HAProxy's"),
+        (format!("{}socket = \"/s\"", named.replace("\"b\"", "\"\"")), "no name of HAProxy's"),
+        (format!("{}socket = \"/s\"", named.replace(".2\"", ".2:80\"")), "no address of a server"),
+        (format!("{}socket = \"/s\"", named.replace("10.77.1.2", "0.0.0.0")), "no address of a server"),
+        (
+            format!("{named}socket = \"/s\"\nproof = \"network_cut\""),
+            "no setting of a device of kind \"haproxy\"",
+        ),
+    ] {
+        let error = with_haproxy(&settings).unwrap_err().to_string();
+        assert!(error.contains(words), "{settings}: {error}");
+    }
+    let second = |fences: &str, socket: &str, server: &str, address: &str| {
+        with_haproxy(&format!(
+            "{named}socket = \"/s\"\n\n[[device]]\nname = \"second\"\nkind = \"haproxy\"\nfences = \"{fences}\"\nlevel = 2\n\
+             socket = \"{socket}\"\nbackend = \"web\"\nserver = \"{server}\"\nserver_address = \"{address}\""
+        ))
+    };
+    assert!(second("b", "10.77.1.61:9999", "b", "10.77.1.2").is_ok(), "two load balancers");
+    assert!(second("c", "/s", "c", "10.77.1.3").is_ok());
+    // SAFE-4
+    for (fences, server, address, words) in [
+        ("b", "b", "10.77.1.2", "once more"),
+        ("c", "b", "10.77.1.3", "once more"),
+        ("c", "c", "10.77.1.2", "the server address of"),
+    ] {
+        let error = second(fences, "/s", server, address).unwrap_err().to_string();
+        assert!(error.contains(words), "{fences} {server} {address}: {error}");
+    }
+}

@@ -2,7 +2,7 @@
 
 use palisade_ladder::Effect;
 
-use super::{Cluster, Device, DeviceKind, Host, HypervisorWay, SnmpLogin};
+use super::{Cluster, Device, DeviceKind, HaProxySocket, Host, HypervisorWay, SnmpLogin};
 
 impl Cluster {
     /// One sentence each, in the operator's words.
@@ -57,6 +57,16 @@ impl Cluster {
                 warnings.push(format!(
                     "device `{name}` speaks SNMPv2c: whoever hears its community can switch ports, and answers are signed by nobody; \
                      write `user` if the switch knows SNMPv3"
+                ));
+            }
+        }
+        for device in &self.devices {
+            if let DeviceKind::HaProxy(balancer) = device.kind()
+                && let HaProxySocket::Address(address) = balancer.socket()
+            {
+                let name = device.name();
+                warnings.push(format!(
+                    "device `{name}` speaks to HAProxy over TCP: whoever reaches {address} commands it; let nobody but the hosts"
                 ));
             }
         }

@@ -58,7 +58,7 @@ async fn prove(device: Device, access: Result<Access, String>) -> Verdict {
         Ok(Response::Proven(proven)) if proven.may_fence => Ok(proven),
         Ok(Response::Proven(_)) => {
             Err("logged in, but the host cannot be switched off this way: give the login the privilege (for a BMC operator, for a \
-                 switch to write ifAdminStatus), and see that the device offers a forced off"
+                 switch to write ifAdminStatus, for HAProxy level admin), and see that the device offers a forced off"
                 .to_owned())
         }
         Ok(Response::Acknowledged | Response::AlreadySo | Response::Reads(_)) => {
@@ -77,7 +77,7 @@ fn hint(failure: &DeviceFailure) -> String {
         }
         DeviceFailure::Unreachable { .. } => "; is the address right, is there a route from here?",
         DeviceFailure::WrongIdentity { .. } => {
-            "; correct the address, or the GUID or UUID if the board was replaced, or the alias of the switch's port"
+            "; correct the address, or the GUID or UUID if the board was replaced, or the alias of the switch's port, or the server's address"
         }
         DeviceFailure::NoCommonCipher { .. } => "; try cipher_suite = 3",
         DeviceFailure::PrivilegeTooLow { .. } => "; give the login operator privilege in the BMC",
@@ -115,6 +115,9 @@ fn place(kind: &DeviceKind) -> String {
         DeviceKind::Ipmi(ipmi) => ipmi.address().to_string(),
         DeviceKind::Redfish(redfish) => redfish.address().to_string(),
         DeviceKind::Hypervisor(below) => below.way().to_string(),
+        DeviceKind::HaProxy(balancer) => {
+            format!("{} {}/{}", balancer.socket(), balancer.backend(), balancer.server())
+        }
         DeviceKind::Switch(switch) => format!("{} {}", switch.address(), switch.port()),
         DeviceKind::Agent(_) => "-".to_owned(),
         DeviceKind::Scsi(scsi) => scsi.luns().join(" "),
@@ -127,6 +130,7 @@ fn what(kind: &DeviceKind) -> &'static str {
         DeviceKind::Ipmi(_) | DeviceKind::Redfish(_) => "login, privilege, identity",
         DeviceKind::Hypervisor(_) => "it answers, identity",
         DeviceKind::Scsi(_) => "reserved for registered hosts, identity",
+        DeviceKind::HaProxy(_) => "right to switch, the server's address",
         DeviceKind::Switch(_) => "login, right to write, the port's alias",
         DeviceKind::Agent(_) => "it answers; bound to its host only by its settings,",
     }

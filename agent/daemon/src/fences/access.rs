@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use palisade_core::config::{
-    CipherSuite, Cluster, Device, DeviceKind, FenceAgent, HypervisorWay, Ipmi, Privilege, Redfish,
-    RedfishAuth, SecretRef, SnmpAuth, SnmpLogin, SwitchPort,
+    CipherSuite, Cluster, Device, DeviceKind, FenceAgent, HaProxySocket, HypervisorWay, Ipmi, Privilege,
+    Redfish, RedfishAuth, SecretRef, SnmpAuth, SnmpLogin, SwitchPort,
 };
 use palisade_devices::agent::{self, AgentConfig};
+use palisade_devices::haproxy::{HaProxy, HaProxyConfig, Socket};
 use palisade_devices::hypervisor::{Hypervisor, HypervisorConfig, Way};
 use palisade_devices::ipmi::{self, IpmiConfig};
 use palisade_devices::redfish::{self, RedfishConfig};
@@ -30,6 +31,7 @@ pub(crate) enum Access {
     Hypervisor(Box<HypervisorConfig>),
     Scsi(Box<ScsiConfig>),
     Switch(Box<SwitchConfig>),
+    HaProxy(Box<HaProxyConfig>),
 }
 
 impl Access {
@@ -48,6 +50,9 @@ impl Access {
                 .map(|config| Self::Scsi(Box::new(config)))
                 .map_err(|error| error.to_string()),
             DeviceKind::Switch(port) => switch_config(port).map(|config| Self::Switch(Box::new(config))),
+            DeviceKind::HaProxy(balancer) => {
+                haproxy_config(balancer).map(|config| Self::HaProxy(Box::new(config)))
+            }
         }
     }
 
@@ -62,6 +67,7 @@ impl Access {
                 prove(Scsi::new(ScsiConfig::clone(config), None, Kernel::default()), within).await
             }
             Self::Switch(config) => prove(Switch::new(SwitchConfig::clone(config)), within).await,
+            Self::HaProxy(config) => prove(HaProxy::new(HaProxyConfig::clone(config)), within).await,
         }
     }
 
@@ -86,6 +92,9 @@ impl Access {
             }
             Self::Switch(config) => {
                 palisade_devices::spawn(Switch::new(SwitchConfig::clone(config)), reprove)
+            }
+            Self::HaProxy(config) => {
+                palisade_devices::spawn(HaProxy::new(HaProxyConfig::clone(config)), reprove)
             }
         }
     }
@@ -170,4 +179,13 @@ fn switch_config(port: &palisade_core::config::Switch) -> Result<SwitchConfig, S
         },
     };
     SwitchConfig::new(port.address(), named, &port.alias().0, login).map_err(|error| error.to_string())
+}
+
+fn haproxy_config(balancer: &palisade_core::config::HaProxy) -> Result<HaProxyConfig, String> {
+    let socket = match balancer.socket() {
+        HaProxySocket::Path(path) => Socket::Path(path.clone()),
+        HaProxySocket::Address(address) => Socket::Address(*address),
+    };
+    HaProxyConfig::new(socket, balancer.backend(), balancer.server(), balancer.server_address())
+        .map_err(|error| error.to_string())
 }
