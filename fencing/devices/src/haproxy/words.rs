@@ -84,7 +84,7 @@ pub(super) fn sessions(text: &str, backend: &str, name: &str) -> Result<u64, Str
 mod tests {
     use super::*;
 
-    /// As HAProxy 2.6.12 says it.
+    /// Laid out as HAProxy 2.6 says it.
     const STATE: &str = "1\n# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_iweight \
                          srv_time_since_last_change srv_check_status srv_check_result srv_check_health srv_check_state srv_agent_state \
                          bk_f_forced_id srv_f_forced_id srv_fqdn srv_port srvrecord srv_use_ssl srv_check_port srv_check_addr \

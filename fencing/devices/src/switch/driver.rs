@@ -197,12 +197,15 @@ async fn obey(
             }
             // Was it lost on its way there, or its answer on the way back?
             None => {
-                let port = look(session, index).await?;
+                let in_doubt = |words: &str| Failure::Garbage {
+                    detail: format!(
+                        "{words}, while an order was on its way; it may have been done all the same"
+                    ),
+                };
+                // Whatever goes wrong now, a copy is out: no failure may say that nothing was done.
+                let port = look(session, index).await.map_err(|failure| in_doubt(&failure.to_string()))?;
                 let port = port.filter(|port| ours(config, port.clone()).is_ok());
-                let port = port.ok_or_else(|| Failure::Garbage {
-                    detail: "SNMP: the port has become another one while an order for it was on its way"
-                        .to_owned(),
-                })?;
+                let port = port.ok_or_else(|| in_doubt("SNMP: the port has become another one"))?;
                 if port.admin == admin {
                     return Ok(Response::Acknowledged);
                 }

@@ -162,9 +162,9 @@ mod tests {
             .collect()
     }
 
-    /// Bytes of `snmpget -v2c -c public -d` (net-snmp 5.9.3) for sysName.0 and of `snmpd` for them.
+    /// A question for sysName.0 and its answer, laid out by hand after RFC 1901 and RFC 3416.
     #[test]
-    fn net_snmps_own_bytes_are_written_and_read() {
+    fn the_standards_bytes_are_written_and_read() {
         let asked = hex(
             "30 26 02 01 01 04 06 70 75 62 6C 69 63 A0 19 02 01 07 02 01 00 02 01 00 30 0E 30 0C 06 08 2B 06 01 02 01 01 05 00 05 00",
         );
