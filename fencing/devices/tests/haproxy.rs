@@ -32,6 +32,8 @@ struct Balancer {
     /// Of the runtime API with level operator.
     operator: SocketAddr,
     clients: SocketAddr,
+    /// Of the backend `stuck`: one session at a time, and the same server for whoever comes again.
+    queue: SocketAddr,
 }
 
 impl Drop for Balancer {
@@ -52,17 +54,25 @@ impl Balancer {
 
     /// A client that a server has answered with its name.
     async fn client(&self) -> (TcpStream, u8) {
-        let mut client = TcpStream::connect(self.clients).await.unwrap();
+        Self::client_at(self.clients).await
+    }
+
+    async fn client_at(address: SocketAddr) -> (TcpStream, u8) {
+        let mut client = TcpStream::connect(address).await.unwrap();
         let name = client.read_u8().await.unwrap();
         (client, name)
     }
 
     async fn by_hand(&self, line: &str) {
+        assert_eq!(self.asked(line).await, "\n", "{line}");
+    }
+
+    async fn asked(&self, line: &str) -> String {
         let mut socket = UnixStream::connect(self.socket()).await.unwrap();
         socket.write_all(format!("{line}\n").as_bytes()).await.unwrap();
         let mut answer = String::new();
         socket.read_to_string(&mut answer).await.unwrap();
-        assert_eq!(answer, "\n", "{line}");
+        answer
     }
 }
 
@@ -88,14 +98,16 @@ async fn free_port() -> SocketAddr {
 
 async fn balancer() -> Balancer {
     let (b, c) = (server(HOST_B, b'b').await, server(HOST_C, b'c').await);
-    let (operator, clients) = (free_port().await, free_port().await);
+    let (operator, clients, queue) = (free_port().await, free_port().await, free_port().await);
     let dir = TempDir::new().unwrap();
     let path = dir.path().display();
     let text = format!(
         "global\n stats socket {path}/api level admin\n stats socket ipv4@{operator} level operator\n\
          defaults\n mode tcp\n timeout connect 5s\n timeout client 60s\n timeout server 60s\n\
          frontend all\n bind {clients}\n default_backend web\n\
-         backend web\n balance first\n server b {b}\n server c {c} disabled\n"
+         backend web\n balance first\n server b {b}\n server c {c} disabled\n\
+         frontend queue\n bind {queue}\n default_backend stuck\n\
+         backend stuck\n stick-table type ip size 10 expire 1m\n stick on src\n server b {b} maxconn 1\n"
     );
     std::fs::write(dir.path().join("haproxy.cfg"), text).unwrap();
     let mut haproxy = Process::new("/usr/sbin/haproxy");
@@ -106,7 +118,7 @@ async fn balancer() -> Balancer {
         .stdin(Stdio::null())
         .stderr(Stdio::null());
     let child = haproxy.spawn().expect("no haproxy: install the package haproxy");
-    let mut balancer = Balancer { child, dir, operator, clients };
+    let mut balancer = Balancer { child, dir, operator, clients, queue };
     let until = Instant::now() + DEADLINE;
     while UnixStream::connect(balancer.socket()).await.is_err() {
         assert_eq!(balancer.child.try_wait().unwrap(), None, "it ends at once");
@@ -193,6 +205,56 @@ async fn safe_4_a_server_with_a_session_is_not_off() {
     assert_eq!(run(&mut device, Command::Off).await, Ok(Response::Acknowledged));
     comes_to_read(&mut device, Reading::Off).await;
     assert_eq!(client.read(&mut [0]).await.unwrap_or(0), 0);
+}
+
+/// SAFE-4: who waits in the server's queue gets it although it is in maintenance.
+#[tokio::test]
+async fn safe_4_a_server_is_not_off_before_its_queue_is_empty() {
+    let balancer = balancer().await;
+    let socket = Socket::Path(balancer.socket());
+    let mut device = HaProxy::new(HaProxyConfig::new(socket, "stuck", "b", HOST_B.parse().unwrap()).unwrap());
+    let (mut first, _) = Balancer::client_at(balancer.queue).await;
+    let mut second = TcpStream::connect(balancer.queue).await.unwrap();
+    let until = Instant::now() + DEADLINE;
+    while !balancer.asked("show stat -1 4 -1").await.contains("\nstuck,b,1,1,1,1,") {
+        assert!(Instant::now() < until, "the second one does not wait");
+    }
+    assert_eq!(run(&mut device, Command::Off).await, Ok(Response::Acknowledged));
+    assert_eq!(reads(&mut device).await, Reading::Unknown, "the second one is on its way or there");
+    assert_eq!(first.read(&mut [0]).await.unwrap_or(0), 0);
+    assert_eq!(second.read_u8().await.unwrap(), b'b');
+    assert_eq!(run(&mut device, Command::Off).await, Ok(Response::Acknowledged));
+    comes_to_read(&mut device, Reading::Off).await;
+    assert_eq!(second.read(&mut [0]).await.unwrap_or(0), 0);
+}
+
+/// SAFE-4: a session that was given to the server counts nowhere for a moment.
+#[tokio::test]
+async fn safe_4_one_look_without_a_session_is_not_enough() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("api");
+    let listener = UnixListener::bind(&path).unwrap();
+    tokio::spawn(async move {
+        let mut stats = 0;
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut question = [0; 256];
+            let len = stream.read(&mut question).await.unwrap();
+            let says = match question[..len].starts_with(b"show stat") {
+                true => {
+                    stats += 1;
+                    format!("# pxname,svname,qcur,qmax,scur\nweb,b,0,0,{}\n\n", u8::from(stats == 2))
+                }
+                false => {
+                    "1\n# be_id be_name srv_id srv_name srv_addr srv_admin_state\n3 web 1 b 127.0.0.2 1\n\n"
+                        .to_owned()
+                }
+            };
+            stream.write_all(says.as_bytes()).await.unwrap();
+        }
+    });
+    let mut device = device(Socket::Path(path), "b", HOST_B);
+    assert_eq!(reads(&mut device).await, Reading::Unknown);
+    assert_eq!(reads(&mut device).await, Reading::Off);
 }
 
 /// One that the configuration has disabled is off, and on once it is told so.

@@ -60,6 +60,21 @@ fn index(port: &str) -> u32 {
     line.split_once(':').unwrap().0.parse().unwrap()
 }
 
+/// Until the agent says that it is told to be up, and is not: it tells an interface's operational status some seconds late.
+fn loses_its_link(port: &str) {
+    let object = |column: u32| format!("1.3.6.1.2.1.2.2.1.{column}.{}", index(port));
+    let (admin, oper) = (object(7), object(8));
+    let until = Instant::now() + DEADLINE;
+    loop {
+        let said = tool("snmpget", &["-v2c", "-c", "reader", "-Oqve", AGENT, &admin, &oper], "snmp");
+        match said.split_whitespace().collect::<Vec<_>>()[..] {
+            ["1", "1"] => assert!(Instant::now() < until, "it keeps its link"),
+            ["1", _] => return,
+            _ => panic!("{said}"),
+        }
+    }
+}
+
 /// What the kernel says, whatever the agent does.
 fn is_open(port: &str) -> bool {
     tool("ip", &["-o", "link", "show", port], "iproute2").contains(",UP")
@@ -199,13 +214,23 @@ async fn a_port_is_closed_read_off_and_opened_by_every_login() {
     }
 }
 
-/// The far end closed: the port is told to be open, and has no link. SAFE-4
+/// The far end closed: the port is told to be open, and has no link. SAFE-4: it is not off. Nor is it cut: what is opened for a host
+/// that is still down reads on, or that host would wait for its own link.
 #[tokio::test]
-async fn safe_4_a_port_without_a_link_is_not_off() {
+async fn safe_4_a_port_without_a_link_is_not_off_and_one_that_is_opened_without_a_link_reads_on() {
     let _agent = agent().await;
     let mut far = named(AGENT, "far1", "host-c", community("writer"));
     assert_eq!(run(&mut far, Command::Off).await, Ok(Response::Acknowledged));
-    comes_to_read(&mut writer(AGENT), Reading::Unknown).await;
+    let mut device = writer(AGENT);
+    loses_its_link("sw1");
+    assert_eq!(run(&mut device, Command::Read).await, Ok(Response::Reads(Reading::On)));
+    assert_eq!(run(&mut device, Command::On).await, Ok(Response::AlreadySo));
+    assert_eq!(run(&mut device, Command::Off).await, Ok(Response::Acknowledged));
+    comes_to_read(&mut device, Reading::Off).await;
+    assert_eq!(run(&mut device, Command::On).await, Ok(Response::Acknowledged));
+    comes_to_read(&mut device, Reading::On).await;
+    loses_its_link("sw1");
+    assert!(is_open("sw1"));
 }
 
 #[tokio::test]

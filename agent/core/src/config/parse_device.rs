@@ -90,7 +90,7 @@ impl Source<'_> {
         self.only_settings_of(kind, raw)?;
         let effect = self.effect(kind, raw)?;
         let race = self.race(raw, effect)?;
-        let storage = self.taken_storage(raw, effect, storages)?;
+        let storage = self.taken_storage(kind, raw, effect, storages)?;
         let kind = match kind {
             Kind::Ipmi => DeviceKind::Ipmi(self.ipmi(raw)?),
             Kind::Redfish => DeviceKind::Redfish(self.redfish(raw, host)?),
@@ -134,6 +134,7 @@ impl Source<'_> {
 
     fn taken_storage(
         &self,
+        kind: Kind,
         raw: &RawDevice,
         effect: Effect,
         storages: &[Storage],
@@ -153,11 +154,16 @@ impl Source<'_> {
             }
             (Effect::Power | Effect::Network, Some(text)) => {
                 let what = format!("device `{}` takes no storage away", shown(raw.name.get_ref()));
-                Err(self.error(
-                    text.span(),
-                    what,
-                    "leave `storage` out, or write proof = \"storage_revoked\"",
-                ))
+                let help = match kind {
+                    Kind::Agent => "leave `storage` out, or write proof = \"storage_revoked\"",
+                    Kind::Ipmi
+                    | Kind::Redfish
+                    | Kind::Hypervisor
+                    | Kind::Switch
+                    | Kind::HaProxy
+                    | Kind::Scsi => "leave `storage` out",
+                };
+                Err(self.error(text.span(), what, help))
             }
             (Effect::Storage, Some(_)) | (Effect::Power | Effect::Network, None) => Ok(taken),
         }
@@ -356,7 +362,7 @@ impl Kind {
             Self::Redfish => Duration::secs(6),
             // By ssh a look and an order are three logins.
             Self::Hypervisor => Duration::secs(6),
-            // An opened port has its link after some seconds.
+            // Some switches tell a port's new status some seconds late; and an order that goes unanswered is sent up to four times.
             Self::Switch => Duration::secs(6),
             // Agents wait by themselves until the power is off, and their interpreters take their time.
             Self::Agent => Duration::secs(9),

@@ -655,6 +655,7 @@ fn a_switch_port_is_known_by_its_alias_and_cuts_the_network() {
     ] {
         let error = with_switch(&settings).unwrap_err().to_string();
         assert!(error.contains(words), "{settings}: {error}");
+        assert!(!error.contains("write proof"), "no way out of a switch's: {error}");
     }
     let second = |fences: &str, rest: &str| {
         with_switch(&format!(
@@ -693,7 +694,9 @@ fn a_server_of_haproxy_is_known_by_its_address_and_cuts_the_network() {
         assert_eq!((balancer.backend(), balancer.server()), ("web", "b"));
         assert_eq!(balancer.server_address().to_string(), "10.77.1.2");
         assert_eq!((device.effect(), device.deadline()), (Effect::Network, Duration::secs(4)));
-        assert_eq!(cluster.warnings().iter().any(|warning| warning.contains("HAProxy over TCP")), tcp);
+        let warned = |words: &str| cluster.warnings().iter().any(|warning| warning.contains(words));
+        assert_eq!((warned("HAProxy over TCP"), warned("the HAProxy of whichever host fences")), (tcp, !tcp));
+        assert!(!device.kind().opened_by_its_host() && device.kind().reads_soon());
         let other = with_haproxy(&format!("{}socket = \"{socket}\"", named.replace("web", "api")));
         assert_ne!(other.unwrap().digest(), cluster.digest());
     }

@@ -55,20 +55,25 @@ impl Cluster {
             {
                 let name = device.name();
                 warnings.push(format!(
-                    "device `{name}` speaks SNMPv2c: whoever hears its community can switch ports, and answers are signed by nobody; \
-                     write `user` if the switch knows SNMPv3"
+                    "device `{name}` speaks SNMPv2c: whoever hears its community can switch ports, and answers are signed by \
+                     nobody; write `user` if the switch knows SNMPv3"
                 ));
             }
         }
         for device in &self.devices {
-            if let DeviceKind::HaProxy(balancer) = device.kind()
-                && let HaProxySocket::Address(address) = balancer.socket()
-            {
-                let name = device.name();
-                warnings.push(format!(
+            let DeviceKind::HaProxy(balancer) = device.kind() else { continue };
+            let name = device.name();
+            warnings.push(match balancer.socket() {
+                HaProxySocket::Address(address) => format!(
                     "device `{name}` speaks to HAProxy over TCP: whoever reaches {address} commands it; let nobody but the hosts"
-                ));
-            }
+                ),
+                // Which HAProxy is read off depends on who reads.
+                HaProxySocket::Path(path) => format!(
+                    "device `{name}` cuts its host off at the HAProxy of whichever host fences ({}): if more than one host runs its own, \
+                     write a device for each of them with the address of its socket",
+                    path.display()
+                ),
+            });
         }
         for workload in &self.workloads {
             let name = workload.name();

@@ -57,36 +57,78 @@ async fn prove(device: Device, access: Result<Access, String>) -> Verdict {
     match access?.prove(Duration::from_millis(device.deadline().0)).await {
         Ok(Response::Proven(proven)) if proven.may_fence => Ok(proven),
         Ok(Response::Proven(_)) => {
-            Err("logged in, but the host cannot be switched off this way: give the login the privilege (for a BMC operator, for a \
-                 switch to write ifAdminStatus, for HAProxy level admin), and see that the device offers a forced off"
-                .to_owned())
+            Err(format!("it answers, but cuts nobody off this way: {}", right(device.kind())))
         }
         Ok(Response::Acknowledged | Response::AlreadySo | Response::Reads(_)) => {
             Err("the driver answered something else than was asked".to_owned())
         }
-        Err(failure) => Err(hint(&failure)),
+        Err(failure) => Err(format!("{failure}{}", hint(device.kind(), &failure))),
     }
 }
 
-/// The failure with what to do about it, where that is not in its words.
-fn hint(failure: &DeviceFailure) -> String {
-    let hint = match failure {
-        DeviceFailure::NoAnswer { .. } => {
-            "; is the address right, is the service (IPMI over LAN, Redfish, SNMP) enabled, is another client at the QEMU \
-             monitor, is the community right (SNMPv2c says nothing to a wrong one), is the deadline long enough?"
-        }
-        DeviceFailure::Unreachable { .. } => "; is the address right, is there a route from here?",
-        DeviceFailure::WrongIdentity { .. } => {
-            "; correct the address, or the GUID or UUID if the board was replaced, or the alias of the switch's port, or the server's address"
-        }
-        DeviceFailure::NoCommonCipher { .. } => "; try cipher_suite = 3",
-        DeviceFailure::PrivilegeTooLow { .. } => "; give the login operator privilege in the BMC",
+/// What to do about a failure, where that is not in its words.
+fn hint(kind: &DeviceKind, failure: &DeviceFailure) -> String {
+    match failure {
+        DeviceFailure::NoAnswer { .. } => format!("; is {}, is the deadline long enough?", service(kind)),
+        DeviceFailure::Unreachable { .. } => format!("; is {}, is there a way from here?", service(kind)),
+        DeviceFailure::WrongIdentity { .. } => format!("; {}", identity(kind)),
+        DeviceFailure::NoCommonCipher { .. } => "; try cipher_suite = 3".to_owned(),
+        DeviceFailure::PrivilegeTooLow { .. } => format!("; {}", right(kind)),
         DeviceFailure::LoginRefused { .. }
         | DeviceFailure::Refused { .. }
         | DeviceFailure::Garbage { .. }
-        | DeviceFailure::Cancelled => "",
-    };
-    format!("{failure}{hint}")
+        | DeviceFailure::Cancelled => String::new(),
+    }
+}
+
+/// What is asked about a device of this kind that says nothing.
+fn service(kind: &DeviceKind) -> &'static str {
+    match kind {
+        DeviceKind::Ipmi(_) => "the address right, is IPMI over LAN enabled",
+        DeviceKind::Redfish(_) => "the address right, is Redfish enabled",
+        DeviceKind::Hypervisor(_) => {
+            "the machine's monitor or libvirt there, is another client at the monitor"
+        }
+        DeviceKind::Switch(_) => {
+            "the address right, is SNMP enabled there, is the community right (SNMPv2c says nothing to a wrong one)"
+        }
+        DeviceKind::HaProxy(_) => "HAProxy running, is this one of its `stats socket` lines",
+        DeviceKind::Agent(_) => "its setting for the address right",
+        DeviceKind::Scsi(_) => "every path of this host to the logical units well",
+    }
+}
+
+/// What to correct if a device is another host's.
+fn identity(kind: &DeviceKind) -> &'static str {
+    match kind {
+        DeviceKind::Ipmi(_) => "correct the address, or the GUID if the board was replaced",
+        DeviceKind::Redfish(_) => "correct the address, or the UUID if the board was replaced",
+        DeviceKind::Hypervisor(_) => "correct the way to the machine, or its UUID",
+        DeviceKind::Switch(_) => {
+            "correct the port, or set its ifAlias (its description) at the switch, or write `alias`"
+        }
+        DeviceKind::HaProxy(_) => "correct the server's name, or `server_address`",
+        DeviceKind::Agent(_) | DeviceKind::Scsi(_) => "correct its settings",
+    }
+}
+
+/// What a device of this kind needs before it cuts anybody off.
+fn right(kind: &DeviceKind) -> &'static str {
+    match kind {
+        DeviceKind::Ipmi(_) => "give the login operator privilege in the BMC",
+        DeviceKind::Redfish(_) => {
+            "give the login operator privilege in the BMC, and see that the device offers a forced off"
+        }
+        DeviceKind::Hypervisor(_) => "let the login end machines",
+        DeviceKind::Switch(_) => {
+            "let the login write ifAdminStatus of IF-MIB (a view or community with write access)"
+        }
+        DeviceKind::HaProxy(_) => "write `level admin` on its `stats socket` line in haproxy.cfg",
+        DeviceKind::Agent(_) => "see its settings, and that the agent offers an off",
+        DeviceKind::Scsi(_) => {
+            "see that the logical units are reserved for registered hosts, and that this host has registered"
+        }
+    }
 }
 
 fn report(cluster: &Cluster, verdicts: &[Verdict]) -> String {

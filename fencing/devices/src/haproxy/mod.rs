@@ -1,5 +1,5 @@
-//! HAProxy: a host's server in a load balancer is put into maintenance and its sessions are shut, by the runtime API (the `stats socket`),
-//! and both are read back.
+//! HAProxy: a host's server in a load balancer is put into maintenance and its sessions are shut, by the runtime API (the `stats
+//! socket`), and both are read back.
 //!
 //! Decides which of HAProxy's words mean cut off. Never: an order to a server with another address (SAFE-4).
 //!

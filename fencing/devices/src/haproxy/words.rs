@@ -20,7 +20,8 @@ pub(super) struct Server {
     pub(super) admin: u32,
 }
 
-/// SAFE-4: off is only a server in maintenance by order to which no session is left. A drained one still takes whom it knows.
+/// SAFE-4: off is only a server in maintenance by order to which no session is left or waits. A drained one still takes whom it
+/// knows.
 pub(super) fn reading(admin: u32, sessions: u64) -> Reading {
     match (admin & FORCED_MAINTENANCE != 0, sessions) {
         (true, 0) => Reading::Off,
@@ -61,20 +62,29 @@ pub(super) fn server(text: &str, backend: &str, name: &str) -> Result<Server, St
     found.ok_or_else(|| format!("no server {backend}/{name}"))
 }
 
-/// How many sessions a server has, as `show stat` says. Fails with what is missing.
+/// How many sessions a server has and how many wait in its queue, as `show stat` says. Fails with what is missing.
+///
+/// Who waits for this very server (it has `maxconn`, and a cookie or a stick table names it) still gets it once it is in
+/// maintenance, and `shutdown sessions` does not find them; seen on HAProxy 2.6.
 pub(super) fn sessions(text: &str, backend: &str, name: &str) -> Result<u64, String> {
     let mut lines = text.lines();
     let header = lines.next().and_then(|line| line.strip_prefix("# ")).ok_or("no names of columns")?;
     // The columns that are read come before any that could hold a comma.
     let columns: Vec<&str> = header.split(',').collect();
     let at = |column: &str| columns.iter().position(|named| *named == column).ok_or(format!("no {column}"));
-    let (proxy, server, sessions) = (at("pxname")?, at("svname")?, at("scur")?);
+    let (proxy, server) = (at("pxname")?, at("svname")?);
+    let counts = [("scur", at("scur")?), ("qcur", at("qcur")?)];
     for line in lines {
         let fields: Vec<&str> = line.split(',').collect();
         let field = |at: usize| fields.get(at).copied();
         if field(proxy) == Some(backend) && field(server) == Some(name) {
-            let sessions = field(sessions).and_then(|text| text.parse().ok());
-            return sessions.ok_or_else(|| "no number of sessions".to_owned());
+            let number = |(column, at): (&str, usize)| -> Result<u64, String> {
+                field(at).and_then(|text| text.parse().ok()).ok_or_else(|| format!("no number in {column}"))
+            };
+            return counts
+                .into_iter()
+                .map(number)
+                .try_fold(0, |sum: u64, count| Ok(sum.saturating_add(count?)));
         }
     }
     Err(format!("no server {backend}/{name}"))
@@ -106,7 +116,10 @@ mod tests {
         assert!(server(&STATE.replacen('1', "2", 1), "web", "b").is_err(), "another format");
         assert!(server(&STATE.replace("srv_admin_state", "x"), "web", "b").is_err());
         assert!(server(&STATE.replace("2 c", "2 b"), "web", "b").is_err(), "two of one name");
+        assert_eq!(sessions(&STAT.replace("b,0,0,2", "b,3,3,2"), "web", "b"), Ok(5), "who waits counts");
         assert!(sessions(&STAT.replace("scur", "x"), "web", "b").is_err());
+        assert!(sessions(&STAT.replace("qcur", "x"), "web", "b").is_err());
+        assert!(sessions(&STAT.replace("b,0", "b,"), "web", "b").is_err());
         assert!(sessions(&STAT.replace(",2,2", ",,2"), "web", "b").is_err());
     }
 

@@ -1,8 +1,9 @@
 //! The device: one port of a switch, known by its alias.
 //!
-//! The port's index is looked up by its name in each command, since indices change when a switch boots or a module is added; the last one
-//! is only where the look begins. An order whose fate is not certain (no answer, or more copies than one) is remembered: the opposite
-//! one waits until no copy of it can be on its way any more, or a late "down" would undo an "up", and a late "up" a proof.
+//! The port's index is looked up by its name in each command, since indices change when a switch boots or a module is added; the
+//! last one is only where the look begins. An order whose fate is not certain (no answer, or more copies than one) is remembered:
+//! the opposite one waits until no copy of it can be on its way any more, or a late "down" would undo an "up", and a late "up" a
+//! proof.
 
 use std::time::Duration;
 

@@ -35,7 +35,7 @@ fn means_what_it_says(pdu: &Pdu) {
     if let Ok(Some(port)) = Port::read(index, &pdu.bindings) {
         match port.reading() {
             Reading::Off => assert!(port.admin == 2 && matches!(port.oper, 2 | 6 | 7)),
-            Reading::On => assert_eq!((port.admin, port.oper), (1, 1)),
+            Reading::On => assert!(port.admin == 1 && (1..=7).contains(&port.oper)),
             Reading::Unknown => {}
         }
     }

@@ -123,6 +123,7 @@ pub(super) fn of_community(community: &[u8], bytes: &[u8]) -> Result<Pdu, Wrong>
 /// The error of an answer, as RFC 3416 section 3 names it.
 pub(super) fn error_name(status: i64) -> &'static str {
     match status {
+        0 => "noError",
         1 => "tooBig",
         2 => "noSuchName",
         3 => "badValue",

@@ -1,14 +1,14 @@
 //! Managed switches: a host's port is closed by SNMP (`ifAdminStatus` of IF-MIB, RFC 2863), and read back.
 //!
-//! Decides which of a switch's words mean closed. Never: an order to a port with another alias (SAFE-4); a user of version 3 without
-//! authentication and privacy.
+//! Decides which of a switch's words mean closed. Never: an order to a port with another alias (SAFE-4); a user of version 3
+//! without authentication and privacy.
 //!
-//! SNMP itself is ours. The one kept client for Rust, `snmp2` 0.5, takes a late answer for an error of the next question, takes over a
-//! boot count from reports that nobody has signed, writes through a shared reference, and keeps passwords in memory that it neither
-//! wipes nor hides from a debug print; orders that cut a host off want each of these otherwise.
+//! SNMP itself is ours. The one kept client for Rust, `snmp2` 0.5, takes a late answer for an error of the next question, takes
+//! over a boot count from reports that nobody has signed, writes through a shared reference, and keeps passwords in memory that it
+//! neither wipes nor hides from a debug print; orders that cut a host off want each of these otherwise.
 //!
-//! From the bottom: `ber` reads and writes shapes, `message` PDUs, `usm` what version 3 puts around them, `words` what they say of a port
-//! (all pure); `session` asks, `driver` is the device.
+//! From the bottom: `ber` reads and writes shapes, `message` PDUs, `usm` what version 3 puts around them, `words` what they say of
+//! a port (all pure); `session` asks, `driver` is the device.
 
 mod ber;
 mod driver;

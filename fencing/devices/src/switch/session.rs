@@ -18,8 +18,8 @@ use super::{Login, SwitchConfig};
 use crate::Warrant;
 use crate::text::clean;
 
-/// Copies of one question, the first after no wait; each waits twice as long as the one before. More would only fill a busy switch's
-/// queue.
+/// Copies of one question, the first after no wait; each waits twice as long as the one before. More would only fill a busy
+/// switch's queue.
 const COPIES_MAX: u32 = 6;
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 /// How many names one step of a walk asks for: their answer fits in one packet.
@@ -68,7 +68,7 @@ pub(super) struct Sent {
 }
 
 impl<'a> Session<'a> {
-    /// Nothing of it is secret from here on but what the login holds.
+    /// Binds a socket and, for a user, asks for the engine and makes the keys that are right there. Sends no order.
     pub(super) async fn open(
         config: &'a SwitchConfig,
         known: &'a mut KnownKeys,
@@ -141,11 +141,10 @@ impl<'a> Session<'a> {
                 Heard::Refused(failure) => return Err(failure),
             }
         }
-        Err(Failure::LoginRefused { at: "the time window: the switch's clock does not go on".to_owned() })
+        Err(garbage("the switch says a second time that its clock is another one than it has just told"))
     }
 
-    /// Sends one copy of an order, and waits for its answer for `wait`; `None`: there was none. SAFE-2: whoever calls it looks at the
-    /// warrant right before.
+    /// Sends one copy of an order if the warrant still holds (SAFE-2), and waits for its answer for `wait`; `None`: there was none.
     pub(super) async fn send_order(
         &mut self,
         order: &Order,
@@ -289,19 +288,19 @@ enum Heard {
 /// What a report means.
 fn reported(what: Report, engine: Engine, signed: bool) -> Heard {
     let refused = |at: &str| Heard::Refused(Failure::LoginRefused { at: at.to_owned() });
+    let odd = |words: &str| Heard::Refused(garbage(words));
     match what {
         Report::NotInTimeWindow if signed => Heard::Resync(engine),
-        Report::NotInTimeWindow => refused("the time window"),
+        // No word of the password: a switch that boots may say either of these two, and the next command finds its clock anew.
+        Report::NotInTimeWindow => odd("the switch says that its clock is another one, and does not sign it"),
+        Report::UnknownEngine => odd("the switch's engine has another name than it has just told"),
         Report::UnknownUser => refused("the user's name"),
         Report::WrongDigest => refused("authentication (auth_protocol, auth_password)"),
         Report::DecryptionError => refused("privacy (priv_protocol, priv_password)"),
         Report::UnsupportedSecurityLevel => {
             refused("the security level: the user has no authentication with privacy")
         }
-        Report::UnknownEngine => refused("the engine's name, which changed in between"),
-        Report::Other => {
-            Heard::Refused(Failure::Garbage { detail: "SNMP: a report of something else".to_owned() })
-        }
+        Report::Other => odd("a report of something else"),
     }
 }
 
@@ -327,6 +326,10 @@ fn random<const N: usize>() -> Result<[u8; N], Failure> {
     let filled = SystemRandom::new().fill(&mut bytes);
     filled.map_err(|_| Failure::Refused { code: "this host gives no random numbers".to_owned() })?;
     Ok(bytes)
+}
+
+fn garbage(words: &str) -> Failure {
+    Failure::Garbage { detail: format!("SNMP: {words}") }
 }
 
 fn unreachable(error: &std::io::Error) -> Failure {

@@ -1,8 +1,8 @@
-//! The user-based security model of SNMPv3 (RFC 3414; RFC 7860 for SHA-256; RFC 3826 for AES), with authentication and privacy and never
-//! with less. Pure.
+//! The user-based security model of SNMPv3 (RFC 3414; RFC 7860 for SHA-256; RFC 3826 for AES), with authentication and privacy and
+//! never with less. Pure.
 //!
-//! Decides what a switch with the user's keys has said. A report that nobody has signed is told apart from what is: it is a reason to
-//! fail, and for nothing else.
+//! Decides what a switch with the user's keys has said. A report that nobody has signed is told apart from what is: it is a reason
+//! to fail, and for nothing else.
 
 use std::ops::Range;
 

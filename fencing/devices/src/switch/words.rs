@@ -14,6 +14,7 @@ const ALIAS: [u32; 11] = [1, 3, 6, 1, 2, 1, 31, 1, 1, 1, 18];
 /// ifAdminStatus.
 pub(super) const UP: i64 = 1;
 pub(super) const DOWN: i64 = 2;
+/// ifOperStatus beside up and down; the last of those that RFC 2863 knows.
 const NOT_PRESENT: i64 = 6;
 const LOWER_LAYER_DOWN: i64 = 7;
 
@@ -31,14 +32,14 @@ pub(super) struct Port {
 }
 
 impl Port {
-    /// SAFE-4: off is only a port that is told to be closed and is. One that has merely no link opens with the next one. Both
-    /// notPresent (its module is pulled) and lowerLayerDown are kinds of down (RFC 2863 section 3.1.14): no frame passes. On is only a
-    /// port with a link: before that nobody can say whether its host gets through.
+    /// SAFE-4: off is only a port that is told to be closed and is. Both notPresent (its module is pulled) and lowerLayerDown are
+    /// kinds of down (RFC 2863 section 3.1.14): no frame passes. On is a port that is told to be open, with a link or without: it
+    /// is not cut, and what is opened for a host that is still off has no link before that host is up.
     pub(super) fn reading(&self) -> Reading {
         match (self.admin, self.oper) {
             (DOWN, DOWN | NOT_PRESENT | LOWER_LAYER_DOWN) => Reading::Off,
-            (UP, UP) => Reading::On,
-            // In transition, testing, dormant, or not known here.
+            (UP, UP..=LOWER_LAYER_DOWN) => Reading::On,
+            // Told to be closed and not yet so; or a status that the standard does not know.
             (_, _) => Reading::Unknown,
         }
     }
@@ -82,8 +83,8 @@ pub(super) fn order(index: u32, admin: i64) -> Vec<Binding> {
     vec![(instance(&ADMIN, index), Value::Integer(admin))]
 }
 
-/// A write that no switch can carry out: a text where a number belongs. Whether the login may write there is found out before the type
-/// is looked at (RFC 3416 section 4.2.5).
+/// A write that no switch can carry out: a text where a number belongs. Whether the login may write there is found out before the
+/// type is looked at (RFC 3416 section 4.2.5).
 pub(super) fn impossible_order(index: u32) -> Vec<Binding> {
     vec![(instance(&ADMIN, index), Value::Text(Vec::new()))]
 }
@@ -154,17 +155,12 @@ mod tests {
 
     /// SAFE-4
     #[test]
-    fn a_port_is_off_only_if_it_is_told_so_and_is_so() {
+    fn a_port_is_off_only_if_it_is_told_so_and_is_so_and_on_whenever_it_is_told_to_be_open() {
         for oper in 0..=9 {
             let off = matches!(oper, 2 | 6 | 7);
             assert_eq!(port(2, oper).reading() == Reading::Off, off, "admin down, oper {oper}");
-            let on = oper == 1;
-            let reading = port(1, oper).reading();
-            assert_eq!(
-                (reading == Reading::On, reading == Reading::Off),
-                (on, false),
-                "admin up, oper {oper}"
-            );
+            let on = if (1..=7).contains(&oper) { Reading::On } else { Reading::Unknown };
+            assert_eq!(port(1, oper).reading(), on, "admin up, oper {oper}");
             for admin in [0, 3, 4, -1] {
                 assert_eq!(port(admin, oper).reading(), Reading::Unknown, "admin {admin}, oper {oper}");
             }
