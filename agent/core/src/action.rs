@@ -161,10 +161,12 @@ pub enum Request {
     Confirm {
         /// The host.
         host: HostId,
-        /// What was checked.
+        /// What was checked, and why it is stated.
         reason: String,
-        /// Who states it: the local user.
+        /// Who states it: an operator by name, if it is signed, and the local user.
         by: String,
+        /// The statement itself for the record, with the signature under it if there is one; or why it is not taken.
+        statement: Result<Option<String>, String>,
     },
     /// Let a host return that is kept out: give it its power and paths back, and end its quarantine.
     Unfence {
@@ -193,6 +195,8 @@ pub enum RequestRefused {
     Itself,
     /// It has no fence device.
     NoDevice,
+    /// The statement is not taken: why.
+    Statement(String),
     /// The journal does not take the intent (SAFE-5).
     JournalFailing(String),
     /// A fence of that host is under way.
@@ -223,6 +227,7 @@ impl core::fmt::Display for RequestRefused {
             Self::JournalFailing(error) => {
                 write!(f, "the journal cannot be written ({error}); no order goes out unrecorded")
             }
+            Self::Statement(why) => f.write_str(why),
             Self::UnderWay => f.write_str("a fence of that host is already under way"),
             Self::NotCoordinator { coordinator } => {
                 write!(f, "{coordinator} coordinates, and decides who returns: ask there")

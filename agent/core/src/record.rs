@@ -252,6 +252,9 @@ pub enum Event {
         asked: String,
         /// Granted, or why not.
         outcome: String,
+        /// What an operator stated, as it was signed, with the signature: `ssh-keygen -Y verify` checks it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        statement: Option<String>,
     },
 }
 
@@ -353,7 +356,9 @@ impl fmt::Display for Event {
             Self::Alarm { what } => write!(f, "ALARM: {what}"),
             Self::AlarmCleared { what } => write!(f, "alarm over: {what}"),
             Self::Configuration { outcome } => write!(f, "configuration: {outcome}"),
-            Self::Operator { by, asked, outcome } => write!(f, "operator {by} asked: {asked}: {outcome}"),
+            Self::Operator { by, asked, outcome, statement: _ } => {
+                write!(f, "operator {by} asked: {asked}: {outcome}")
+            }
         }
     }
 }

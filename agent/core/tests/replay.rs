@@ -226,7 +226,12 @@ fn every_input() -> Vec<Input> {
         Input::Unfit(vec!["autostart".into()]),
         Input::Watchdog(Err("busy".into())),
         Input::Request(Request::Fence { host, reason: reason.clone(), by: by.clone() }),
-        Input::Request(Request::Confirm { host, reason: reason.clone(), by: by.clone() }),
+        Input::Request(Request::Confirm {
+            host,
+            reason: reason.clone(),
+            by: by.clone(),
+            statement: Ok(Some("x".to_owned())),
+        }),
         Input::Request(Request::Desire { workload: WorkloadId(0), run: false, reason, by }),
         Input::Leave("the agent is stopped".into()),
         Input::Restart,

@@ -17,6 +17,7 @@ mod recording;
 mod run;
 mod secret;
 mod standing;
+mod statement;
 mod storage;
 mod systemd;
 mod telemetry;

@@ -135,7 +135,7 @@ fn request(bench: &mut Bench, bytes: &mut Bytes<'_>) {
     let host = HostId::new(bytes.byte() % 5).unwrap_or(bench.engine.me().host);
     let request = match bytes.byte() % 3 {
         0 => Request::Fence { host, reason, by },
-        1 => Request::Confirm { host, reason, by },
+        1 => Request::Confirm { host, reason, by, statement: Ok(None) },
         _ => {
             let (workload, run) = (WorkloadId(bytes.byte() % 3), bytes.byte().is_multiple_of(2));
             Request::Desire { workload, run, reason, by }

@@ -1,5 +1,6 @@
 //! The cluster file, its keys and passwords, as an operator would lay them out on every host.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Read;
@@ -23,6 +24,8 @@ pub struct Keys {
     pub cluster: String,
     /// Seals asks and answers of the witness.
     pub witness: String,
+    /// Signs for an operator, by name: the private key's file, and the line of the public one.
+    operators: BTreeMap<String, (String, String)>,
 }
 
 impl Keys {
@@ -31,7 +34,22 @@ impl Keys {
     /// # Errors
     /// The kernel gives no random bytes.
     pub fn fresh() -> Result<Self> {
-        Ok(Self { cluster: random_hex()?, witness: random_hex()? })
+        Ok(Self { cluster: random_hex()?, witness: random_hex()?, operators: BTreeMap::new() })
+    }
+
+    /// The same, with a key for each operator; `dir` is where they are made.
+    ///
+    /// # Errors
+    /// `ssh-keygen` (package openssh-client) makes none.
+    pub fn with_operators(mut self, names: &[String], dir: &Path) -> Result<Self> {
+        for name in names {
+            let file = dir.join(format!("key-of-{name}"));
+            let text = file.display().to_string();
+            shell::run("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-C", name, "-f", &text])?;
+            let keys = (shell::read(&file)?, shell::read(&file.with_extension("pub"))?.trim().to_owned());
+            self.operators.insert(name.clone(), keys);
+        }
+        Ok(self)
     }
 }
 
@@ -58,6 +76,9 @@ pub fn install(etc: &Path, file: &str, hardware: &Hardware, keys: &Keys) -> Resu
     if hardware.witness {
         shell::write(&etc.join("witness.key"), &format!("{}\n", keys.witness), 0o600)?;
     }
+    for (name, (private, _)) in &keys.operators {
+        shell::write(&etc.join(name), private, 0o600)?;
+    }
     for host in &hardware.hosts {
         let believed = hardware.bmc.get(host).and_then(|bmc| bmc.believed_password.clone());
         let password = believed.unwrap_or_else(|| bmc::password(host));
@@ -70,7 +91,7 @@ pub fn install(etc: &Path, file: &str, hardware: &Hardware, keys: &Keys) -> Resu
 ///
 /// # Errors
 /// A table of the hardware cannot be written as TOML.
-pub fn render(hardware: &Hardware, known: &[String], machines: &[u8]) -> Result<String> {
+pub fn render(hardware: &Hardware, known: &[String], machines: &[u8], keys: &Keys) -> Result<String> {
     let mut file = format!(
         "[cluster]\nname = \"{NAME}\"\nprofile = \"{}\"\nkeys = [ {{ id = 1, file = \"/etc/palisade/cluster.key\" }} ]\n{}\n",
         hardware.profile, hardware.cluster
@@ -127,6 +148,9 @@ pub fn render(hardware: &Hardware, known: &[String], machines: &[u8]) -> Result<
                 port::AGENT
             );
         }
+    }
+    for (name, (_, public)) in &keys.operators {
+        let _ = writeln!(file, "[[operator]]\nname = \"{name}\"\nkey = \"{public}\"\n");
     }
     let lab = std::env::current_exe().during("the lab's own binary")?;
     for (id, workload) in hardware.workload.iter().enumerate() {

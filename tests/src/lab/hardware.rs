@@ -49,6 +49,9 @@ pub struct Hardware {
     /// Hosts whose /var/lib/palisade is a disk of its own.
     #[serde(default)]
     pub disk: BTreeMap<String, Disk>,
+    /// Whose signature counts; the private key of each lies on every host as /etc/palisade/NAME.
+    #[serde(default)]
+    pub operators: Vec<String>,
     /// What the cluster runs.
     #[serde(default)]
     pub workload: Vec<Workload>,
@@ -134,6 +137,7 @@ impl Hardware {
             bmc: BTreeMap::new(),
             switch: None,
             disk: BTreeMap::new(),
+            operators: Vec::new(),
             workload: vec![workload],
         }
     }

@@ -133,6 +133,7 @@ impl Lab {
         }
         let network = Network::build(&id, hardware)?;
         let generations = vec![0; hardware.hosts.len()];
+        let keys = Keys::fresh()?.with_operators(&hardware.operators, &dir)?;
         let mut lab = Self {
             id,
             dir,
@@ -144,7 +145,7 @@ impl Lab {
             witness: None,
             spy: None,
             heard: Vec::new(),
-            keys: Keys::fresh()?,
+            keys,
             binaries,
             generations,
         };
@@ -177,7 +178,7 @@ impl Lab {
         shell::write(&dir.join("sysrq"), "", 0o644)?;
         shell::write(&dir.join("product_uuid"), &format!("{}\n", hardware::machine_uuid(host_id, 0)), 0o400)?;
         fs::copy(&self.binaries.palisade, dir.join("palisade")).during("copying the agent")?;
-        let file = cluster::render(&self.hardware, known, &self.generations)?;
+        let file = cluster::render(&self.hardware, known, &self.generations, &self.keys)?;
         cluster::install(&dir.join("etc"), &file, &self.hardware, &self.keys)?;
         if self.hardware.switch.is_some() {
             let script = port::script(self.hardware.links)?;
@@ -252,7 +253,7 @@ impl Lab {
     /// # Errors
     /// A file cannot be written.
     pub fn load_whole_file(&self) -> Result<()> {
-        let file = cluster::render(&self.hardware, &self.hardware.hosts, &self.generations)?;
+        let file = cluster::render(&self.hardware, &self.hardware.hosts, &self.generations, &self.keys)?;
         for machine in self.machines.values() {
             cluster::install(&machine.dir.join("etc"), &file, &self.hardware, &self.keys)?;
         }
@@ -292,7 +293,7 @@ impl Lab {
         if let Some(generation) = generations.get_mut(id) {
             *generation += 1;
         }
-        let file = cluster::render(&self.hardware, &self.known_at_first(), &generations)?;
+        let file = cluster::render(&self.hardware, &self.known_at_first(), &generations, &self.keys)?;
         let machine = self.machine(host)?;
         cluster::install(&machine.dir.join("etc"), &file, &self.hardware, &self.keys)?;
         let uuid = hardware::machine_uuid(id, generations.get(id).copied().unwrap_or(1));

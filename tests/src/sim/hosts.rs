@@ -253,7 +253,15 @@ impl World {
     pub(super) fn operator_confirms(&mut self, on: usize, victim: usize) {
         if !self.machines[victim].power {
             let host = HostId::new(victim as u8).expect("few hosts");
-            self.request(on, Request::Confirm { host, reason: "saw it".to_owned(), by: "root".to_owned() });
+            self.request(
+                on,
+                Request::Confirm {
+                    host,
+                    reason: "saw it".to_owned(),
+                    by: "root".to_owned(),
+                    statement: Ok(None),
+                },
+            );
         }
     }
 

@@ -8,6 +8,7 @@ mod device;
 mod digest;
 mod error;
 mod names;
+mod operator;
 mod parse;
 mod parse_device;
 mod parse_workload;
@@ -33,6 +34,7 @@ pub use device::{
 };
 pub use error::ConfigError;
 pub use names::{Broker, KeyRef, MachineId, SecretRef};
+pub use operator::Operator;
 pub use timing::{Profile, Timing, Watchdog};
 pub use workload::{Storage, Workload, WorkloadKind};
 pub use written::{Override, Written};
@@ -53,6 +55,7 @@ pub struct Cluster {
     devices: Vec<Device>,
     storages: Vec<Storage>,
     workloads: Vec<Workload>,
+    operators: Vec<Operator>,
 }
 
 impl Cluster {
@@ -79,6 +82,7 @@ impl Cluster {
             devices: Vec::new(),
             storages: Vec::new(),
             workloads: Vec::new(),
+            operators: Vec::new(),
         })
     }
 
@@ -181,6 +185,12 @@ impl Cluster {
     #[must_use]
     pub fn workloads(&self) -> &[Workload] {
         &self.workloads
+    }
+
+    /// Whose signature counts under a statement that a host is dead; when there is one, nobody else's word does.
+    #[must_use]
+    pub fn operators(&self) -> &[Operator] {
+        &self.operators
     }
 
     /// The workload with this id.

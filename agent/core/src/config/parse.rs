@@ -109,6 +109,7 @@ impl Cluster {
             devices,
             storages,
             workloads,
+            operators: source.operators(&raw.operator)?,
         })
     }
 }

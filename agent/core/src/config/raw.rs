@@ -27,6 +27,15 @@ pub(super) struct RawFile {
     pub(super) storage: Vec<Spanned<RawStorage>>,
     #[serde(default)]
     pub(super) workload: Vec<Spanned<RawWorkload>>,
+    #[serde(default)]
+    pub(super) operator: Vec<Spanned<RawOperator>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct RawOperator {
+    pub(super) name: Text,
+    pub(super) key: Text,
 }
 
 #[derive(Deserialize)]

@@ -18,6 +18,7 @@ impl Engine {
     /// Why it was refused; that is on the record too.
     pub fn handle_request(&mut self, request: Request, now: Time) -> Result<String, RequestRefused> {
         self.begin(now);
+        let mut stated = None;
         let (by, asked, outcome) = match request {
             Request::Fence { host, reason, by } => {
                 let asked = format!("fence {} ({reason})", self.name(host));
@@ -35,9 +36,12 @@ impl Engine {
                 let outcome = self.unfence_by_hand(host);
                 (by, asked, outcome)
             }
-            Request::Confirm { host, reason, by } => {
+            Request::Confirm { host, reason, by, statement } => {
+                stated = statement.as_ref().ok().cloned().flatten();
                 let asked = format!("confirm that {} is dead ({reason})", self.name(host));
-                let outcome = self.confirm_by_hand(host, &reason, &by);
+                let outcome = statement
+                    .map_err(RequestRefused::Statement)
+                    .and_then(|_| self.confirm_by_hand(host, &reason, &by));
                 (by, asked, outcome)
             }
         };
@@ -45,7 +49,7 @@ impl Engine {
             Ok(done) => done.clone(),
             Err(refused) => format!("refused: {refused}"),
         };
-        self.record(Event::Operator { by, asked, outcome: told });
+        self.record(Event::Operator { by, asked, outcome: told, statement: stated });
         self.settle();
         outcome
     }

@@ -251,7 +251,8 @@ impl Bench {
 
     pub(crate) fn confirm(&mut self, host: u8) -> Result<String, RequestRefused> {
         let host = HostId::new(host).unwrap();
-        let request = Request::Confirm { host, reason: "seen".to_owned(), by: "root".to_owned() };
+        let request =
+            Request::Confirm { host, reason: "seen".to_owned(), by: "root".to_owned(), statement: Ok(None) };
         let outcome = self.engine.handle_request(request, Time(self.now));
         self.drain();
         outcome

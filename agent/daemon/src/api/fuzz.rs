@@ -119,10 +119,10 @@ async fn converse(request: &[u8], ends: bool, caller: Caller) -> (Vec<u8>, Vec<O
                 | ApiRequest::Confirm(order)
                 | ApiRequest::Stop(order)
                 | ApiRequest::Start(order) => {
-                    let Order { host, reason, by, reply } = order;
+                    let Order { host, reason, stated, by, reply } = order;
                     let (unheard, _) = tokio::sync::oneshot::channel();
                     drop(reply.send(Outcome::Refused { message: "no".to_owned() }));
-                    orders.lock().unwrap().push(Order { host, reason, by, reply: unheard });
+                    orders.lock().unwrap().push(Order { host, reason, stated, by, reply: unheard });
                 }
             }
         }

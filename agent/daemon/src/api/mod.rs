@@ -47,6 +47,15 @@ pub(crate) enum ApiRequest {
     Start(Order),
 }
 
+/// A statement as it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stated {
+    /// Its text; not read yet.
+    pub(crate) text: String,
+    /// What `ssh-keygen -Y sign` made of it; not checked yet.
+    pub(crate) signature: Option<String>,
+}
+
 /// An operator's order about one host or workload.
 #[derive(Debug)]
 pub(crate) struct Order {
@@ -54,6 +63,8 @@ pub(crate) struct Order {
     pub(crate) host: String,
     /// What the operator says about why: one line, never empty.
     pub(crate) reason: String,
+    /// What is stated, word by word, with the signature under it: of a confirmation alone.
+    pub(crate) stated: Option<Stated>,
     /// Who orders; always root.
     pub(crate) by: Caller,
     /// Where the answer goes.

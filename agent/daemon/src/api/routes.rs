@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use palisade_core::status::Status;
 
-use super::{ApiRequest, Caller, Order, Outcome, metrics, why};
+use super::{ApiRequest, Caller, Order, Outcome, Stated, metrics, why};
 use crate::counters::Counters;
 
 /// The longest body of a request (SAFE-12).
@@ -46,6 +46,12 @@ pub(super) struct OrderBody {
     #[serde(alias = "workload")]
     pub(super) host: String,
     pub(super) reason: String,
+    /// Of a confirmation: the statement's text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) statement: Option<String>,
+    /// And the signature under it, as `ssh-keygen -Y sign` writes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) signature: Option<String>,
 }
 
 /// The body of every refusal.
@@ -196,7 +202,9 @@ async fn order(
     request: impl FnOnce(Order) -> ApiRequest,
 ) -> Result<Reply, Refusal> {
     let (reply, answer) = oneshot::channel();
-    let order = Order { host: body.host, reason: body.reason.trim().to_owned(), by, reply };
+    let OrderBody { host, reason, statement, signature } = body;
+    let stated = statement.map(|text| Stated { text, signature });
+    let order = Order { host, reason: reason.trim().to_owned(), stated, by, reply };
     let outcome = ask(shared, request(order), answer).await?;
     let status = match &outcome {
         Outcome::Accepted { .. } => StatusCode::ACCEPTED,

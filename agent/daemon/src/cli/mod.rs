@@ -50,7 +50,7 @@ enum Command {
     /// Let a host return that is kept out: give it its power and paths back, and end its quarantine.
     Unfence(OrderOptions),
     /// State that a host is dead and can do no more harm, after you made sure of it yourself.
-    Confirm(OrderOptions),
+    Confirm(ConfirmOptions),
     /// Stop a workload for good, or let it run again.
     #[command(subcommand)]
     Workload(Desire),
@@ -153,6 +153,19 @@ struct FenceOptions {
 }
 
 #[derive(Debug, Args)]
+struct ConfirmOptions {
+    #[command(flatten)]
+    order: OrderOptions,
+    /// What you looked at yourself, such as "both power cords are out"; it stands in your statement.
+    #[arg(long, value_name = "TEXT")]
+    checked: String,
+    /// Your private Ed25519 key, or the public one of a key that ssh-agent or a token holds: `ssh-keygen` signs with it. Needed
+    /// where the configuration names operators.
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 struct OrderOptions {
     /// The host's name in the configuration.
     host: String,
@@ -178,7 +191,7 @@ pub(crate) fn main() -> ExitCode {
             order::run(socket, order::Kind::Fence, &options)
         }
         Command::Unfence(options) => order::run(socket, order::Kind::Unfence, &options),
-        Command::Confirm(options) => order::run(socket, order::Kind::Confirm, &options),
+        Command::Confirm(options) => order::confirm(socket, &options),
         Command::Workload(Desire::Stop(options)) => workload::run(socket, false, &options),
         Command::Workload(Desire::Start(options)) => workload::run(socket, true, &options),
         Command::Why { host, json } => why::run(Path::new(JOURNAL), host.as_deref(), json),
@@ -292,7 +305,7 @@ mod tests {
             "palisade agent --config /x",
             "palisade status --json",
             "palisade fence b --reason broken --yes",
-            "palisade confirm b --reason unplugged",
+            "palisade confirm b --reason burnt --checked unplugged",
             "palisade workload stop db --reason upgrade",
             "palisade workload start db --reason done",
             "palisade why",

@@ -1,13 +1,15 @@
 //! `palisade fence`, `palisade unfence` and `palisade confirm`: an operator's order, typed twice.
 
-use std::io::{BufRead, IsTerminal};
+use std::io::{BufRead, IsTerminal, Write};
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::SystemTime;
 
 use palisade_core::status::{Status, WorkloadStatus};
 
-use super::{Ended, Failure, OrderOptions, ask, print};
+use super::{ConfirmOptions, Ended, Failure, OrderOptions, ask, print};
 use crate::api::Outcome;
+use crate::statement::{NAMESPACE, NO_LIFE, Statement};
 
 /// Which order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,19 +50,85 @@ impl Kind {
 
 pub(super) fn run(socket: &Path, kind: Kind, options: &OrderOptions) -> Ended {
     let OrderOptions { host, reason, yes } = options;
-    // Asked before anything is typed: a wrong name or a missing agent shows at once.
-    let status = ask(socket, "/v1/status", None)?;
-    if let Ok(status) = serde_json::from_slice::<Status>(&status.body) {
-        known(&status, host)?;
-        if !yes {
-            print(&format!("{}\n{}", kind.warning(host), blast_radius(&status, host)));
-        }
-    }
+    look(socket, kind, options)?;
     if !yes {
         typed(host)?;
     }
-    let body = serde_json::json!({ "host": host, "reason": reason }).to_string();
-    let answer = ask(socket, kind.path(), Some(body.as_bytes()))?;
+    give(socket, kind, host, &serde_json::json!({ "host": host, "reason": reason }))
+}
+
+/// `palisade confirm`: the same, with a statement that is shown before it is made, and signed.
+pub(super) fn confirm(socket: &Path, options: &ConfirmOptions) -> Ended {
+    let ConfirmOptions { order, checked, key } = options;
+    let OrderOptions { host, reason, yes } = order;
+    let status = look(socket, Kind::Confirm, order)?;
+    let life = status.hosts.iter().find(|known| known.name == *host);
+    let life = life.and_then(|known| known.incarnation.clone()).unwrap_or_else(|| NO_LIFE.to_owned());
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let (checked, reason) = (words(checked), words(reason));
+    if checked.is_empty() || reason.is_empty() {
+        return Err(Failure::usage("--checked and --reason say something: they stand in your statement"));
+    }
+    let cluster = status.cluster;
+    let statement = Statement {
+        cluster,
+        host: host.clone(),
+        life,
+        checked,
+        reason: reason.clone(),
+        time: SystemTime::now(),
+    };
+    let text = statement.text();
+    if !yes {
+        print(&format!("\n{text}\n"));
+        typed(host)?;
+    }
+    let signature = key.as_deref().map(|key| sign(key, &text)).transpose()?;
+    let mut body = serde_json::json!({ "host": host, "reason": reason, "statement": text });
+    if let (Some(signature), Some(body)) = (signature, body.as_object_mut()) {
+        body.insert("signature".to_owned(), signature.into());
+    }
+    give(socket, Kind::Confirm, host, &body)
+}
+
+/// `ssh-keygen` asks for the passphrase or the touch itself.
+fn sign(key: &Path, text: &str) -> Result<String, Failure> {
+    let failed =
+        |what: String| Failure::failed(format!("signing with {}: {what}; nothing was done", key.display()));
+    let signing = Command::new("ssh-keygen")
+        .args(["-q", "-Y", "sign", "-n", NAMESPACE, "-f"])
+        .arg(key)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn();
+    let mut signing = signing
+        .map_err(|error| failed(format!("ssh-keygen (package openssh-client) cannot be run: {error}")))?;
+    if let Some(mut pipe) = signing.stdin.take() {
+        // One that has ended says why by itself.
+        let _ = pipe.write_all(text.as_bytes());
+    }
+    let signed = signing.wait_with_output().map_err(|error| failed(error.to_string()))?;
+    if !signed.status.success() {
+        return Err(failed(format!("ssh-keygen: {}", signed.status)));
+    }
+    String::from_utf8(signed.stdout).map_err(|error| failed(error.to_string()))
+}
+
+/// What an operator has to know before; a wrong name or a missing agent shows at once.
+fn look(socket: &Path, kind: Kind, options: &OrderOptions) -> Result<Status, Failure> {
+    let OrderOptions { host, yes, .. } = options;
+    let answer = ask(socket, "/v1/status", None)?;
+    let status: Status = serde_json::from_slice(&answer.body)
+        .map_err(|error| Failure::failed(format!("the agent's answer makes no sense: {error}")))?;
+    known(&status, host)?;
+    if !yes {
+        print(&format!("{}\n{}", kind.warning(host), blast_radius(&status, host)));
+    }
+    Ok(status)
+}
+
+fn give(socket: &Path, kind: Kind, host: &str, body: &serde_json::Value) -> Ended {
+    let answer = ask(socket, kind.path(), Some(body.to_string().as_bytes()))?;
     match serde_json::from_slice(&answer.body) {
         Ok(Outcome::Accepted { message }) => {
             print(&format!("{message}\nfollow it with `palisade why {host}`\n"));
@@ -131,7 +199,7 @@ mod tests {
             (unknown.status, unknown.message.as_str()),
             (2, "there is no host `q`; configured are: a, b, c")
         );
-        let stopping = order(Kind::Confirm, "b", true).unwrap_err();
+        let stopping = order(Kind::Unfence, "b", true).unwrap_err();
         assert_eq!((stopping.status, stopping.message.as_str()), (1, "the agent is stopping"));
     }
 

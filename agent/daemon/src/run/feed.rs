@@ -1,6 +1,6 @@
 //! One input into the engine, and what the shell owes besides: answers to the local socket, signals, its own alarms.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use palisade_core::action::Request;
 use palisade_core::config::{Host, Workload};
@@ -10,9 +10,10 @@ use palisade_proto::{HostId, Time};
 use super::Agent;
 use super::input::{Asked, Input};
 use super::slow::Control;
-use crate::api::{ApiRequest, Order, Outcome};
+use crate::api::{ApiRequest, Order, Outcome, Stated};
 use crate::fences;
 use crate::journal::JournalHealth;
+use crate::statement::{NO_LIFE, Refusal, Statement, signer};
 use crate::systemd::{self, StopKind};
 use crate::telemetry::Tell;
 
@@ -78,13 +79,42 @@ impl Agent {
                 self.order(order, now, |host, reason, by| Request::Unfence { host, reason, by });
             }
             ApiRequest::Confirm(order) => {
-                self.order(order, now, |host, reason, by| Request::Confirm { host, reason, by });
+                let statement = self.stated(&order, now);
+                let signer = statement.as_ref().ok().and_then(|(_, signer)| signer.clone());
+                let statement = statement.map(|(text, _)| text).map_err(|refusal| refusal.to_string());
+                self.order(order, now, |host, reason, by| {
+                    let by = signer.map_or(by.clone(), |signer| format!("{signer}, who signed, and {by}"));
+                    Request::Confirm { host, reason, by, statement }
+                });
             }
         }
     }
 
+    /// What a confirmation is to have on the record, and who signed it. Where the configuration names operators, one of them must have.
+    fn stated(&self, order: &Order, now: Time) -> Result<(Option<String>, Option<String>), Refusal> {
+        let operators = self.cluster.operators();
+        let Some(Stated { text, signature }) = &order.stated else {
+            return if operators.is_empty() { Ok((None, None)) } else { Err(Refusal::Unsigned) };
+        };
+        let status = self.engine.status(now);
+        let life = status.hosts.iter().find(|host| host.name == order.host);
+        let life = life.and_then(|host| host.incarnation.as_deref()).unwrap_or(NO_LIFE);
+        let statement = Statement::parse(text)?;
+        statement.is_about([self.cluster.name(), &order.host, life, &order.reason], SystemTime::now())?;
+        let signer = match signature {
+            Some(signature) if !operators.is_empty() => {
+                Some(signer(operators, text, signature)?.name().to_owned())
+            }
+            None if !operators.is_empty() => return Err(Refusal::Unsigned),
+            // Nobody here knows whose it is; it is kept.
+            Some(_) | None => None,
+        };
+        let signature = signature.as_deref().unwrap_or_default();
+        Ok((Some(format!("{text}{signature}")), signer))
+    }
+
     fn desire(&mut self, order: Order, run: bool, now: Time) {
-        let Order { host: name, reason, by, reply } = order;
+        let Order { host: name, reason, by, reply, stated: _ } = order;
         let outcome = match self.cluster.workload_named(&name).map(Workload::id) {
             None => {
                 let known = self.cluster.workloads().iter().map(|workload| workload.name().to_owned());
@@ -99,7 +129,7 @@ impl Agent {
     }
 
     fn order(&mut self, order: Order, now: Time, request: impl FnOnce(HostId, String, String) -> Request) {
-        let Order { host, reason, by, reply } = order;
+        let Order { host, reason, by, reply, stated: _ } = order;
         let outcome = match self.cluster.host_named(&host).map(Host::id) {
             None => {
                 let known = self.cluster.hosts().iter().map(|host| host.name().to_owned());

@@ -85,7 +85,7 @@ cluster.toml:42:8: device `bmc-a` has no `user`
         "[cluster]\n",
         "[claster]\n",
         r#"
-cluster.toml:2:2: unknown field `claster`, expected one of `cluster`, `timing`, `watchdog`, `witness`, `telemetry`, `fencing`, `host`, `device`, `storage`, `workload`
+cluster.toml:2:2: unknown field `claster`, expected one of `cluster`, `timing`, `watchdog`, `witness`, `telemetry`, `fencing`, `host`, `device`, `storage`, `workload`, `operator`
 2 | [claster
   |  ^^^^^^^
   way out: correct its spelling or remove it
@@ -813,5 +813,20 @@ cluster.toml:18:12: a username without a password
     assert_eq!(
         Cluster::parse(&" ".repeat(1 << 21), "f").unwrap_err().to_string(),
         "f: the file has 2097152 bytes, more than 1048576\n  way out: is this the right file?"
+    );
+}
+
+#[test]
+fn operators_have_names_and_keys_of_their_own() {
+    let anna = "[[operator]]\nname = \"anna\"\nkey = \"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEbhDzOQfy0ZC42T0lRFxLcYUPqhEwjSQxMf9JperkpT\"\n\n";
+    let with = |text: &str| refused("[[storage]]", &format!("{text}[[storage]]"));
+    assert_eq!(with(anna), "accepted");
+    assert!(with(&anna.repeat(2)).contains("operator `anna`"), "{}", with(&anna.repeat(2)));
+    let twice = with(&format!("{anna}{}", anna.replace("\"anna", "\"bert")));
+    assert!(twice.contains("this operator's key") && twice.contains("one key is one person's"), "{twice}");
+    let none = with(&anna.replace("ssh-ed25519 ", "ssh-rsa "));
+    assert!(
+        none.contains("this is no Ed25519 public key of OpenSSH") && none.contains("ssh-keygen"),
+        "{none}"
     );
 }
