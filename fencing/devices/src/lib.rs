@@ -12,10 +12,12 @@ pub mod fault;
 pub mod fuzz;
 pub mod hypervisor;
 pub mod ipmi;
+pub mod nft;
 mod process;
 pub mod redfish;
 pub mod scsi;
 mod secret;
+pub mod ssh;
 mod text;
 mod warrant;
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use palisade_ladder::{Effect, Identity};
@@ -93,6 +93,8 @@ pub enum DeviceKind {
     Hypervisor(Hypervisor),
     /// SCSI-3 persistent reservations on shared logical units.
     Scsi(Scsi),
+    /// The network of the host, cut by nftables on another one.
+    Nft(Cut),
 }
 
 impl DeviceKind {
@@ -102,7 +104,24 @@ impl DeviceKind {
         match self {
             Self::Ipmi(ipmi) => Some(ipmi.address),
             Self::Redfish(redfish) => Some(redfish.address),
-            Self::Agent(_) | Self::Hypervisor(_) | Self::Scsi(_) => None,
+            Self::Agent(_) | Self::Hypervisor(_) | Self::Scsi(_) | Self::Nft(_) => None,
+        }
+    }
+
+    /// The addresses of its host that it cuts off.
+    pub(super) fn cuts(&self) -> &[IpAddr] {
+        match self {
+            Self::Nft(cut) => &cut.addresses,
+            Self::Ipmi(_) | Self::Redfish(_) | Self::Agent(_) | Self::Hypervisor(_) | Self::Scsi(_) => &[],
+        }
+    }
+
+    /// The host that it logs in to.
+    #[must_use]
+    pub fn ssh(&self) -> Option<&Ssh> {
+        match self {
+            Self::Nft(cut) => Some(&cut.ssh),
+            Self::Ipmi(_) | Self::Redfish(_) | Self::Agent(_) | Self::Hypervisor(_) | Self::Scsi(_) => None,
         }
     }
 
@@ -111,7 +130,7 @@ impl DeviceKind {
     pub fn reads_soon(&self) -> bool {
         match self {
             Self::Ipmi(_) | Self::Redfish(_) | Self::Scsi(_) => true,
-            Self::Agent(_) => false,
+            Self::Agent(_) | Self::Nft(_) => false,
             Self::Hypervisor(hypervisor) => match hypervisor.way {
                 HypervisorWay::QmpSocket(_) | HypervisorWay::QmpAddress(_) => true,
                 HypervisorWay::Libvirt(_) => false,
@@ -125,7 +144,7 @@ impl DeviceKind {
     pub fn opened_by_its_host(&self) -> bool {
         match self {
             Self::Scsi(_) => true,
-            Self::Ipmi(_) | Self::Redfish(_) | Self::Agent(_) | Self::Hypervisor(_) => false,
+            Self::Ipmi(_) | Self::Redfish(_) | Self::Agent(_) | Self::Hypervisor(_) | Self::Nft(_) => false,
         }
     }
 }
@@ -141,6 +160,68 @@ impl Scsi {
     #[must_use]
     pub fn luns(&self) -> &[String] {
         &self.luns
+    }
+}
+
+/// A login on a host that enforces a cut, and is guarded by nobody here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ssh {
+    pub(super) user: String,
+    pub(super) address: SocketAddr,
+    pub(super) identity: SecretRef,
+    pub(super) known_hosts: PathBuf,
+}
+
+impl Ssh {
+    /// The login's name.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// Where its sshd listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The file of the private key.
+    #[must_use]
+    pub fn identity(&self) -> &SecretRef {
+        &self.identity
+    }
+
+    /// The file with the host's own key.
+    #[must_use]
+    pub fn known_hosts(&self) -> &Path {
+        &self.known_hosts
+    }
+}
+
+impl fmt::Display for Ssh {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.user, self.address)
+    }
+}
+
+/// A host that stands between this one and what it could harm, and what it cuts off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut {
+    pub(super) ssh: Ssh,
+    pub(super) addresses: Vec<IpAddr>,
+}
+
+impl Cut {
+    /// The host that enforces the cut.
+    #[must_use]
+    pub fn ssh(&self) -> &Ssh {
+        &self.ssh
+    }
+
+    /// What is cut off there: sorted, never empty, never of two hosts.
+    #[must_use]
+    pub fn addresses(&self) -> &[IpAddr] {
+        &self.addresses
     }
 }
 

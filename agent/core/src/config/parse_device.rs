@@ -18,6 +18,7 @@ mod agent;
 mod hypervisor;
 mod ipmi;
 mod redfish;
+mod ssh;
 
 /// The most devices of a cluster: four for each of 32 hosts.
 const DEVICES_MAX: usize = 128;
@@ -74,6 +75,7 @@ impl Source<'_> {
             ("hypervisor", Kind::Hypervisor),
             ("agent", Kind::Agent),
             ("scsi", Kind::Scsi),
+            ("nft", Kind::Nft),
         ];
         let kind = self.choice(&raw.kind, "kind of device", &kinds)?;
         let host = self.reference(&raw.fences, "host", hosts, Host::name)?;
@@ -93,12 +95,14 @@ impl Source<'_> {
             Kind::Hypervisor => DeviceKind::Hypervisor(self.hypervisor(raw, host)?),
             Kind::Agent => DeviceKind::Agent(self.fence_agent(raw)?),
             Kind::Scsi => DeviceKind::Scsi(self.reservations(raw, storages)?),
+            Kind::Nft => DeviceKind::Nft(self.cut(raw, host, hosts)?),
         };
         Ok(Device { name, fences: host.id(), level, deadline, retries, effect, race, storage, kind })
     }
 
     fn effect(&self, kind: Kind, raw: &RawDevice) -> Result<Effect, ConfigError> {
         match kind {
+            Kind::Nft => return Ok(Effect::Network),
             Kind::Scsi => return Ok(Effect::Storage),
             Kind::Ipmi | Kind::Redfish | Kind::Hypervisor | Kind::Agent => {}
         }
@@ -255,6 +259,7 @@ impl Source<'_> {
             (&earlier.kind, &device.kind),
             (DeviceKind::Agent(a), DeviceKind::Agent(b)) if a.program == b.program && a.options == b.options
         );
+        self.enforced_once(earlier, earlier_raw, device, raw)?;
         if earlier.fences == device.fences {
             // One port that is read off twice says nothing of a second one.
             return match same_agent {
@@ -308,12 +313,14 @@ impl Source<'_> {
                 | DeviceKind::Redfish(_)
                 | DeviceKind::Hypervisor(_)
                 | DeviceKind::Agent(_)
-                | DeviceKind::Scsi(_),
+                | DeviceKind::Scsi(_)
+                | DeviceKind::Nft(_),
                 DeviceKind::Ipmi(_)
                 | DeviceKind::Redfish(_)
                 | DeviceKind::Hypervisor(_)
                 | DeviceKind::Agent(_)
-                | DeviceKind::Scsi(_),
+                | DeviceKind::Scsi(_)
+                | DeviceKind::Nft(_),
             ) => Ok(()),
         }
     }
@@ -326,6 +333,7 @@ enum Kind {
     Hypervisor,
     Agent,
     Scsi,
+    Nft,
 }
 
 impl Kind {
@@ -341,13 +349,15 @@ impl Kind {
             Self::Agent => Duration::secs(9),
             // A target that aborts what is under way on a slow disk takes its time.
             Self::Scsi => Duration::secs(5),
+            // One login, which a busy host takes seconds for.
+            Self::Nft => Duration::secs(6),
         }
     }
 
     /// The most tries, unless written.
     fn retries(self) -> u32 {
         match self {
-            Self::Ipmi | Self::Redfish | Self::Hypervisor | Self::Scsi => 3,
+            Self::Ipmi | Self::Redfish | Self::Hypervisor | Self::Scsi | Self::Nft => 3,
             Self::Agent => 2,
         }
     }
@@ -363,6 +373,7 @@ impl Kind {
             Self::Agent => &["agent", "options", "secrets", "proof"],
             // What it takes away (`storage`) is every device's, and its logical units stand there.
             Self::Scsi => &[],
+            Self::Nft => &["ssh", "identity", "known_hosts", "addresses"],
         }
     }
 }
@@ -388,6 +399,10 @@ fn written(raw: &RawDevice) -> Vec<(&'static str, Range<usize>)> {
         ("uuid", place(&raw.uuid)),
         ("qmp", place(&raw.qmp)),
         ("libvirt", place(&raw.libvirt)),
+        ("ssh", place(&raw.ssh)),
+        ("identity", place(&raw.identity)),
+        ("known_hosts", place(&raw.known_hosts)),
+        ("addresses", place(&raw.addresses)),
         ("agent", place(&raw.agent)),
         ("proof", place(&raw.proof)),
         ("options", place(&raw.options)),

@@ -590,3 +590,101 @@ fn reservations_take_the_logical_units_of_their_storage() {
         assert!(error.contains(words), "{luns} {device}: {error}");
     }
 }
+
+/// The sound file with what isolates host b over ssh beside its BMC.
+fn with_enforcing(kind: &str, settings: &str) -> Result<Cluster, super::ConfigError> {
+    Cluster::parse(&enforcing(kind, settings), "cluster.toml")
+}
+
+/// The same, sound but for the login.
+fn with_enforcing_at(login: &str, identity: &str) -> Result<Cluster, super::ConfigError> {
+    let text = enforcing("nft", "addresses = [\"10.0.0.2\"]").replacen("palisade@10.77.1.9", login, 1);
+    Cluster::parse(&text.replacen("/etc/palisade/id", identity, 1), "cluster.toml")
+}
+
+fn enforcing(kind: &str, settings: &str) -> String {
+    let ssh = "ssh = \"palisade@10.77.1.9\"\nidentity = \"/etc/palisade/id\"\nknown_hosts = \"/etc/palisade/known_hosts\"";
+    let device = format!(
+        "[[device]]\nname = \"cut-b\"\nkind = \"{kind}\"\nfences = \"b\"\nlevel = 2\nrace = true\n{ssh}\n{settings}\n\n[[storage]]"
+    );
+    SOUND.replacen("[[storage]]", &device, 1)
+}
+
+#[test]
+fn a_host_that_enforces_a_cut_is_logged_in_to() {
+    let cluster = with_enforcing("nft", "addresses = [\"fd00::2\", \"10.0.0.2\", \"10.0.0.2\"]").unwrap();
+    let device = cluster.devices().last().unwrap();
+    assert_eq!((device.effect(), device.races(), device.level()), (Effect::Network, true, 2));
+    let DeviceKind::Nft(nft) = device.kind() else { panic!("nftables") };
+    assert_eq!(nft.addresses().iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.0.0.2", "fd00::2"]);
+    assert_eq!(nft.ssh().to_string(), "palisade@10.77.1.9:22");
+    assert!(device.kind().address().is_none() && !device.kind().reads_soon());
+    // Peers must agree on whom it cuts off, not on where a key lies.
+    let changed = |from: &str, to: &str| {
+        let text = "addresses = [\"10.0.0.2\"]".replacen(from, to, 1);
+        with_enforcing("nft", &text).unwrap().digest()
+    };
+    assert_ne!(changed("10.0.0.2", "10.0.0.3"), changed("", ""));
+    for (login, shown) in [
+        ("root@10.77.1.9:2222", "root@10.77.1.9:2222"),
+        ("p@fd00::9", "p@[fd00::9]:22"),
+        ("p@[fd00::9]", "p@[fd00::9]:22"),
+        ("p@[fd00::9]:2222", "p@[fd00::9]:2222"),
+    ] {
+        let cluster = with_enforcing_at(login, "/i").unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(cluster.devices().last().unwrap().kind().ssh().unwrap().to_string(), shown);
+    }
+}
+
+/// SAFE-4: a wrong address cuts off somebody else, or nobody.
+#[test]
+fn a_cut_over_ssh_that_is_set_wrongly_is_refused() {
+    let again = |host: &str, address: &str| {
+        format!(
+            "addresses = [\"10.0.0.2\"]\n[[device]]\nname = \"cut-2\"\nkind = \"nft\"\nfences = \"{host}\"\nlevel = 2\n\
+             ssh = \"palisade@10.77.1.9\"\nidentity = \"/etc/palisade/id\"\nknown_hosts = \"/etc/palisade/known_hosts\"\n\
+             addresses = [\"{address}\"]"
+        )
+    };
+    assert!(with_enforcing("nft", &again("a", "10.0.0.1")).is_ok());
+    for (settings, words) in [
+        (String::new(), "has no `addresses`"),
+        ("addresses = []".to_owned(), "0 addresses to cut off"),
+        ("addresses = [\"b\"]".to_owned(), "`b` is no address of a host"),
+        ("addresses = [\"127.0.0.1\"]".to_owned(), "is no address of a host"),
+        ("addresses = [\"::ffff:10.0.0.2\"]".to_owned(), "is no address of a host"),
+        ("addresses = [\"10.0.0.0/24\"]".to_owned(), "is no address of a host"),
+        ("addresses = [\"10.77.1.1\"]".to_owned(), "10.77.1.1 is a link of host `a`"),
+        ("addresses = [\"10.77.1.9\"]".to_owned(), "is the host that enforces the cut"),
+        (again("a", "10.0.0.2"), "device `cut-2` cuts off 10.0.0.2, as does `cut-b`, which fences host `b`"),
+        (again("b", "10.0.0.2"), "device `cut-2` is `cut-b` once more"),
+        (again("b", "10.0.0.2").replace("palisade@", "root@"), "device `cut-2` is `cut-b` once more"),
+        (
+            "addresses = [\"10.0.0.2\"]\nproof = \"power_off\"".to_owned(),
+            "`proof` is no setting of a device of kind \"nft\"",
+        ),
+        ("addresses = [\"10.0.0.2\"]\npassword = { file = \"/p\" }".to_owned(), "`password` is no setting"),
+        ("addresses = [\"10.0.0.2\"]\nstorage = [\"images\"]".to_owned(), "takes no storage away"),
+    ] {
+        let error = with_enforcing("nft", &settings).unwrap_err().to_string();
+        assert!(error.contains(words) && error.contains("way out"), "{settings}: {error}");
+    }
+    assert!(with_enforcing_at("palisade@10.77.1.9", "/etc/palisade/id").is_ok());
+    for login in [
+        "10.77.1.9",
+        "@10.77.1.9",
+        "-p@10.77.1.9",
+        "p@store.example",
+        "p@10.77.1.9:0",
+        "p@0.0.0.0",
+        "p@[fe80::9%2]:22",
+        "p@",
+    ] {
+        let error = with_enforcing_at(login, "/etc/palisade/id").unwrap_err().to_string();
+        assert!(error.contains(&format!("`{login}` is no login")), "{error}");
+    }
+    for path in ["id", "/etc/pali sade/id", "/etc/%h"] {
+        let error = with_enforcing_at("palisade@10.77.1.9", path).unwrap_err().to_string();
+        assert!(error.contains(path), "{error}");
+    }
+}

@@ -77,10 +77,12 @@ fn hint(failure: &DeviceFailure) -> String {
         }
         DeviceFailure::Unreachable { .. } => "; is the address right, is there a route from here?",
         DeviceFailure::WrongIdentity { .. } => {
-            "; correct the address, or the GUID or UUID if the board was replaced"
+            "; correct the address, or the GUID, UUID or host key if the board or host was replaced"
         }
         DeviceFailure::NoCommonCipher { .. } => "; try cipher_suite = 3",
-        DeviceFailure::PrivilegeTooLow { .. } => "; give the login operator privilege in the BMC",
+        DeviceFailure::PrivilegeTooLow { .. } => {
+            "; give the login operator privilege in the BMC, or over ssh the superuser's rights"
+        }
         DeviceFailure::LoginRefused { .. }
         | DeviceFailure::Refused { .. }
         | DeviceFailure::Garbage { .. }
@@ -117,6 +119,7 @@ fn place(kind: &DeviceKind) -> String {
         DeviceKind::Hypervisor(below) => below.way().to_string(),
         DeviceKind::Agent(_) => "-".to_owned(),
         DeviceKind::Scsi(scsi) => scsi.luns().join(" "),
+        DeviceKind::Nft(cut) => cut.ssh().to_string(),
     }
 }
 
@@ -126,6 +129,7 @@ fn what(kind: &DeviceKind) -> &'static str {
         DeviceKind::Ipmi(_) | DeviceKind::Redfish(_) => "login, privilege, identity",
         DeviceKind::Hypervisor(_) => "it answers, identity",
         DeviceKind::Scsi(_) => "reserved for registered hosts, identity",
+        DeviceKind::Nft(_) => "host key, login, rights,",
         DeviceKind::Agent(_) => "it answers; bound to its host only by its settings,",
     }
 }

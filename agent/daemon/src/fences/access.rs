@@ -9,8 +9,10 @@ use palisade_core::config::{
 use palisade_devices::agent::{self, AgentConfig};
 use palisade_devices::hypervisor::{Hypervisor, HypervisorConfig, Way};
 use palisade_devices::ipmi::{self, IpmiConfig};
+use palisade_devices::nft::{Nft, NftPoint};
 use palisade_devices::redfish::{self, RedfishConfig};
 use palisade_devices::scsi::{Kernel, Me, Scsi, ScsiConfig};
+use palisade_devices::ssh::SshConfig;
 use palisade_devices::{DeviceHandle, Reprove, Secret};
 use palisade_ladder::{Command, Failure, Response};
 use tokio::time::Instant;
@@ -28,6 +30,7 @@ pub(crate) enum Access {
     Agent(Box<AgentConfig>),
     Hypervisor(Box<HypervisorConfig>),
     Scsi(Box<ScsiConfig>),
+    Nft(Box<(SshConfig, NftPoint)>),
 }
 
 impl Access {
@@ -45,6 +48,10 @@ impl Access {
             DeviceKind::Scsi(scsi) => ScsiConfig::new(cluster.name(), scsi.luns(), device.fences())
                 .map(|config| Self::Scsi(Box::new(config)))
                 .map_err(|error| error.to_string()),
+            DeviceKind::Nft(cut) => {
+                let point = NftPoint::new(cut.addresses()).map_err(|error| error.to_string())?;
+                Ok(Self::Nft(Box::new((ssh_config(cut.ssh())?, point))))
+            }
         }
     }
 
@@ -58,6 +65,7 @@ impl Access {
             Self::Scsi(config) => {
                 prove(Scsi::new(ScsiConfig::clone(config), None, Kernel::default()), within).await
             }
+            Self::Nft(config) => prove(Nft::new(config.0.clone(), config.1.clone()), within).await,
         }
     }
 
@@ -79,6 +87,9 @@ impl Access {
             Self::Scsi(config) => {
                 let scsi = Scsi::new(ScsiConfig::clone(config), Some(me), Kernel::default());
                 palisade_devices::spawn(scsi, reprove)
+            }
+            Self::Nft(config) => {
+                palisade_devices::spawn(Nft::new(config.0.clone(), config.1.clone()), reprove)
             }
         }
     }
@@ -143,4 +154,14 @@ fn hypervisor_config(below: &palisade_core::config::Hypervisor) -> Result<Hyperv
         HypervisorWay::Libvirt(uri) => Way::Libvirt(uri.clone()),
     };
     HypervisorConfig::new(way, &below.uuid().0).map_err(|error| error.to_string())
+}
+
+/// The key stays where it is: the ssh client reads it by itself, and only if nobody else can.
+fn ssh_config(ssh: &palisade_core::config::Ssh) -> Result<SshConfig, String> {
+    load(ssh.identity()).map_err(|error| format!("identity: {error}"))?;
+    let SecretRef::File(identity) = ssh.identity() else {
+        return Err("identity: the ssh client reads a file".to_owned());
+    };
+    SshConfig::new(ssh.user(), ssh.address(), identity.clone(), ssh.known_hosts().to_owned())
+        .map_err(|error| error.to_string())
 }
