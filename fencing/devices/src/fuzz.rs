@@ -7,5 +7,6 @@ pub use crate::ipmi::fuzz::dialogue::ipmi_dialogue;
 pub use crate::ipmi::fuzz::ipmi_reply;
 pub use crate::nft::fuzz::nft_reply;
 pub use crate::redfish::fuzz::redfish_reply;
+pub use crate::route::fuzz::route_reply;
 pub use crate::scsi::fuzz::scsi_reply;
 pub use crate::ssh::fuzz::ssh_words;

@@ -15,6 +15,7 @@ pub mod ipmi;
 pub mod nft;
 mod process;
 pub mod redfish;
+pub mod route;
 pub mod scsi;
 mod secret;
 pub mod ssh;

@@ -25,6 +25,7 @@ pub(crate) const ALL: &[Target] = &[
     ("journal_file", palisade::fuzz::journal_file),
     ("journal_line", palisade::fuzz::journal_line),
     ("local_api", palisade::fuzz::local_api),
+    ("route_reply", devices::route_reply),
     ("ssh_words", devices::ssh_words),
     ("standing_file", palisade::fuzz::standing_file),
     ("witness_answer", palisade::fuzz::witness_answer),

@@ -95,6 +95,8 @@ pub enum DeviceKind {
     Scsi(Scsi),
     /// The network of the host, cut by nftables on another one.
     Nft(Cut),
+    /// The same, cut by the routes of another host.
+    Route(Cut),
 }
 
 impl DeviceKind {
@@ -104,14 +106,14 @@ impl DeviceKind {
         match self {
             Self::Ipmi(ipmi) => Some(ipmi.address),
             Self::Redfish(redfish) => Some(redfish.address),
-            Self::Agent(_) | Self::Hypervisor(_) | Self::Scsi(_) | Self::Nft(_) => None,
+            Self::Agent(_) | Self::Hypervisor(_) | Self::Scsi(_) | Self::Nft(_) | Self::Route(_) => None,
         }
     }
 
     /// The addresses of its host that it cuts off.
     pub(super) fn cuts(&self) -> &[IpAddr] {
         match self {
-            Self::Nft(cut) => &cut.addresses,
+            Self::Nft(cut) | Self::Route(cut) => &cut.addresses,
             Self::Ipmi(_) | Self::Redfish(_) | Self::Agent(_) | Self::Hypervisor(_) | Self::Scsi(_) => &[],
         }
     }
@@ -120,7 +122,7 @@ impl DeviceKind {
     #[must_use]
     pub fn ssh(&self) -> Option<&Ssh> {
         match self {
-            Self::Nft(cut) => Some(&cut.ssh),
+            Self::Nft(cut) | Self::Route(cut) => Some(&cut.ssh),
             Self::Ipmi(_) | Self::Redfish(_) | Self::Agent(_) | Self::Hypervisor(_) | Self::Scsi(_) => None,
         }
     }
@@ -130,7 +132,7 @@ impl DeviceKind {
     pub fn reads_soon(&self) -> bool {
         match self {
             Self::Ipmi(_) | Self::Redfish(_) | Self::Scsi(_) => true,
-            Self::Agent(_) | Self::Nft(_) => false,
+            Self::Agent(_) | Self::Nft(_) | Self::Route(_) => false,
             Self::Hypervisor(hypervisor) => match hypervisor.way {
                 HypervisorWay::QmpSocket(_) | HypervisorWay::QmpAddress(_) => true,
                 HypervisorWay::Libvirt(_) => false,
@@ -144,7 +146,12 @@ impl DeviceKind {
     pub fn opened_by_its_host(&self) -> bool {
         match self {
             Self::Scsi(_) => true,
-            Self::Ipmi(_) | Self::Redfish(_) | Self::Agent(_) | Self::Hypervisor(_) | Self::Nft(_) => false,
+            Self::Ipmi(_)
+            | Self::Redfish(_)
+            | Self::Agent(_)
+            | Self::Hypervisor(_)
+            | Self::Nft(_)
+            | Self::Route(_) => false,
         }
     }
 }

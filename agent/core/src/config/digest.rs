@@ -207,6 +207,7 @@ impl Canonical {
                 });
             }
             DeviceKind::Nft(super::Cut { ssh, addresses }) => self.cut("nft", ssh, addresses),
+            DeviceKind::Route(super::Cut { ssh, addresses }) => self.cut("route", ssh, addresses),
         }
     }
 

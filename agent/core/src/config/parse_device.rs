@@ -76,6 +76,7 @@ impl Source<'_> {
             ("agent", Kind::Agent),
             ("scsi", Kind::Scsi),
             ("nft", Kind::Nft),
+            ("route", Kind::Route),
         ];
         let kind = self.choice(&raw.kind, "kind of device", &kinds)?;
         let host = self.reference(&raw.fences, "host", hosts, Host::name)?;
@@ -96,13 +97,14 @@ impl Source<'_> {
             Kind::Agent => DeviceKind::Agent(self.fence_agent(raw)?),
             Kind::Scsi => DeviceKind::Scsi(self.reservations(raw, storages)?),
             Kind::Nft => DeviceKind::Nft(self.cut(raw, host, hosts)?),
+            Kind::Route => DeviceKind::Route(self.cut_by_routes(raw, host, hosts)?),
         };
         Ok(Device { name, fences: host.id(), level, deadline, retries, effect, race, storage, kind })
     }
 
     fn effect(&self, kind: Kind, raw: &RawDevice) -> Result<Effect, ConfigError> {
         match kind {
-            Kind::Nft => return Ok(Effect::Network),
+            Kind::Nft | Kind::Route => return Ok(Effect::Network),
             Kind::Scsi => return Ok(Effect::Storage),
             Kind::Ipmi | Kind::Redfish | Kind::Hypervisor | Kind::Agent => {}
         }
@@ -314,13 +316,15 @@ impl Source<'_> {
                 | DeviceKind::Hypervisor(_)
                 | DeviceKind::Agent(_)
                 | DeviceKind::Scsi(_)
-                | DeviceKind::Nft(_),
+                | DeviceKind::Nft(_)
+                | DeviceKind::Route(_),
                 DeviceKind::Ipmi(_)
                 | DeviceKind::Redfish(_)
                 | DeviceKind::Hypervisor(_)
                 | DeviceKind::Agent(_)
                 | DeviceKind::Scsi(_)
-                | DeviceKind::Nft(_),
+                | DeviceKind::Nft(_)
+                | DeviceKind::Route(_),
             ) => Ok(()),
         }
     }
@@ -334,6 +338,7 @@ enum Kind {
     Agent,
     Scsi,
     Nft,
+    Route,
 }
 
 impl Kind {
@@ -350,14 +355,14 @@ impl Kind {
             // A target that aborts what is under way on a slow disk takes its time.
             Self::Scsi => Duration::secs(5),
             // One login, which a busy host takes seconds for.
-            Self::Nft => Duration::secs(6),
+            Self::Nft | Self::Route => Duration::secs(6),
         }
     }
 
     /// The most tries, unless written.
     fn retries(self) -> u32 {
         match self {
-            Self::Ipmi | Self::Redfish | Self::Hypervisor | Self::Scsi | Self::Nft => 3,
+            Self::Ipmi | Self::Redfish | Self::Hypervisor | Self::Scsi | Self::Nft | Self::Route => 3,
             Self::Agent => 2,
         }
     }
@@ -373,7 +378,7 @@ impl Kind {
             Self::Agent => &["agent", "options", "secrets", "proof"],
             // What it takes away (`storage`) is every device's, and its logical units stand there.
             Self::Scsi => &[],
-            Self::Nft => &["ssh", "identity", "known_hosts", "addresses"],
+            Self::Nft | Self::Route => &["ssh", "identity", "known_hosts", "addresses"],
         }
     }
 }

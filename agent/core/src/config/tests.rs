@@ -619,6 +619,10 @@ fn a_host_that_enforces_a_cut_is_logged_in_to() {
     assert_eq!(nft.addresses().iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.0.0.2", "fd00::2"]);
     assert_eq!(nft.ssh().to_string(), "palisade@10.77.1.9:22");
     assert!(device.kind().address().is_none() && !device.kind().reads_soon());
+    let cluster = with_enforcing("route", "addresses = [\"10.0.0.2\"]").unwrap();
+    let device = cluster.devices().last().unwrap();
+    assert!(matches!(device.kind(), DeviceKind::Route(_)) && device.effect() == Effect::Network);
+    assert_ne!(cluster.digest(), with_enforcing("nft", "addresses = [\"10.0.0.2\"]").unwrap().digest());
     // Peers must agree on whom it cuts off, not on where a key lies.
     let changed = |from: &str, to: &str| {
         let text = "addresses = [\"10.0.0.2\"]".replacen(from, to, 1);
@@ -669,6 +673,10 @@ fn a_cut_over_ssh_that_is_set_wrongly_is_refused() {
         let error = with_enforcing("nft", &settings).unwrap_err().to_string();
         assert!(error.contains(words) && error.contains("way out"), "{settings}: {error}");
     }
+    let error = with_enforcing("route", "addresses = [\"10.0.0.2\", \"fd00::2\"]").unwrap_err().to_string();
+    assert!(error.contains("routes do not stop what comes from fd00::2"), "{error}");
+    let error = with_enforcing("route", &again("a", "10.0.0.2")).unwrap_err().to_string();
+    assert!(error.contains("cuts off 10.0.0.2, as does `cut-b`"), "{error}");
     assert!(with_enforcing_at("palisade@10.77.1.9", "/etc/palisade/id").is_ok());
     for login in [
         "10.77.1.9",

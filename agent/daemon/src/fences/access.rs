@@ -11,6 +11,7 @@ use palisade_devices::hypervisor::{Hypervisor, HypervisorConfig, Way};
 use palisade_devices::ipmi::{self, IpmiConfig};
 use palisade_devices::nft::{Nft, NftPoint};
 use palisade_devices::redfish::{self, RedfishConfig};
+use palisade_devices::route::{Route, RoutePoint};
 use palisade_devices::scsi::{Kernel, Me, Scsi, ScsiConfig};
 use palisade_devices::ssh::SshConfig;
 use palisade_devices::{DeviceHandle, Reprove, Secret};
@@ -31,6 +32,7 @@ pub(crate) enum Access {
     Hypervisor(Box<HypervisorConfig>),
     Scsi(Box<ScsiConfig>),
     Nft(Box<(SshConfig, NftPoint)>),
+    Route(Box<(SshConfig, RoutePoint)>),
 }
 
 impl Access {
@@ -52,6 +54,10 @@ impl Access {
                 let point = NftPoint::new(cut.addresses()).map_err(|error| error.to_string())?;
                 Ok(Self::Nft(Box::new((ssh_config(cut.ssh())?, point))))
             }
+            DeviceKind::Route(cut) => {
+                let point = RoutePoint::new(cut.addresses()).map_err(|error| error.to_string())?;
+                Ok(Self::Route(Box::new((ssh_config(cut.ssh())?, point))))
+            }
         }
     }
 
@@ -66,6 +72,7 @@ impl Access {
                 prove(Scsi::new(ScsiConfig::clone(config), None, Kernel::default()), within).await
             }
             Self::Nft(config) => prove(Nft::new(config.0.clone(), config.1.clone()), within).await,
+            Self::Route(config) => prove(Route::new(config.0.clone(), config.1.clone()), within).await,
         }
     }
 
@@ -90,6 +97,9 @@ impl Access {
             }
             Self::Nft(config) => {
                 palisade_devices::spawn(Nft::new(config.0.clone(), config.1.clone()), reprove)
+            }
+            Self::Route(config) => {
+                palisade_devices::spawn(Route::new(config.0.clone(), config.1.clone()), reprove)
             }
         }
     }

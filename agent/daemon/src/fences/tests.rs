@@ -123,19 +123,20 @@ fn safe_6_an_ssh_key_that_others_can_read_names_the_device_and_the_file() {
     let key = dir.path().join("id");
     std::fs::write(&key, "a key\n").unwrap();
     let ssh = format!("ssh = \"p@10.77.1.9\"\nidentity = \"{}\"\nknown_hosts = \"/k\"\n", key.display());
-    let (kind, settings) = ("nft", "addresses = [\"10.0.0.2\"]");
-    let bmc = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let more = format!(
-        "[[device]]\nname = \"cut-b\"\nkind = \"{kind}\"\nfences = \"b\"\nlevel = 2\n\
-         {ssh}{settings}\n"
-    );
-    let cluster = cluster_with(&dir, &bmc, &more);
-    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
-    let said = known(&cluster, host(0)).unwrap_err();
-    assert!(
-        said.contains("device `cut-b`") && said.contains("identity") && said.contains("chmod 0600"),
-        "{said}"
-    );
-    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-    assert_eq!(known(&cluster, host(0)).unwrap().len(), 2, "{kind}");
+    for (kind, settings) in [("nft", "addresses = [\"10.0.0.2\"]"), ("route", "addresses = [\"10.0.0.2\"]")] {
+        let bmc = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let more = format!(
+            "[[device]]\nname = \"cut-b\"\nkind = \"{kind}\"\nfences = \"b\"\nlevel = 2\n\
+             {ssh}{settings}\n"
+        );
+        let cluster = cluster_with(&dir, &bmc, &more);
+        std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+        let said = known(&cluster, host(0)).unwrap_err();
+        assert!(
+            said.contains("device `cut-b`") && said.contains("identity") && said.contains("chmod 0600"),
+            "{said}"
+        );
+        std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        assert_eq!(known(&cluster, host(0)).unwrap().len(), 2, "{kind}");
+    }
 }

@@ -16,6 +16,8 @@ mod point;
 mod table;
 
 pub use point::{AddressesError, NftPoint};
+pub(crate) use point::{FLOWTABLE, FLOWTABLES, checked, subject};
+pub(crate) use table::flows_past;
 
 use crate::ssh::Enforcing;
 

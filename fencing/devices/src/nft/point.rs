@@ -9,9 +9,10 @@ use super::table::{self, Table};
 use crate::ssh::Point;
 
 /// What tells the flowtables of a host.
-const FLOWTABLES: &str = "nft -j list flowtables";
+pub(crate) const FLOWTABLES: &str = "nft -j list flowtables";
 /// Why one of them keeps a cut from being one.
-const FLOWTABLE: &str = "a flowtable of that host forwards established flows past every rule: remove it";
+pub(crate) const FLOWTABLE: &str =
+    "a flowtable of that host forwards established flows past every rule and route: remove it";
 /// The most addresses of one host.
 const ADDRESSES_MAX: usize = 64;
 
@@ -52,7 +53,7 @@ impl NftPoint {
 }
 
 /// Sorted, none twice.
-fn checked(addresses: &[IpAddr]) -> Result<Vec<IpAddr>, AddressesError> {
+pub(crate) fn checked(addresses: &[IpAddr]) -> Result<Vec<IpAddr>, AddressesError> {
     if !(1..=ADDRESSES_MAX).contains(&addresses.len()) {
         return Err(AddressesError::Number(addresses.len()));
     }
@@ -111,7 +112,7 @@ impl Point for NftPoint {
 }
 
 /// Whose addresses they are, for people.
-fn subject(addresses: &[IpAddr]) -> String {
+pub(crate) fn subject(addresses: &[IpAddr]) -> String {
     let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     format!("for {}", addresses.join(", "))
 }

@@ -45,7 +45,7 @@ impl Table {
 }
 
 /// Whether the host has a flowtable, by what nft prints of them. Fails with what is wrong.
-fn flows_past(flowtables: &str) -> Result<bool, String> {
+pub(crate) fn flows_past(flowtables: &str) -> Result<bool, String> {
     Ok(objects(flowtables)?.iter().any(|(kind, _)| kind == "flowtable"))
 }
 

@@ -290,6 +290,18 @@ pub fn datagram_by(from: &Space, source: &str, to: &Space, target: &str, by: &st
     comes(&far, within)
 }
 
+/// Whether a datagram of the type of service 0x08 gets from one to the other, which routes and rules may treat otherwise.
+pub fn datagram_of_service(from: &Space, source: &str, to: &Space, target: &str, within: Duration) -> bool {
+    let [source, target] = [source, target].map(|address| address.parse::<SocketAddr>().unwrap());
+    let far = to.within(move || UdpSocket::bind(target).unwrap());
+    from.within(move || {
+        let near = UdpSocket::bind(source).unwrap();
+        nix::sys::socket::setsockopt(&near, nix::sys::socket::sockopt::Ipv4Tos, &0x08).unwrap();
+        drop(near.send_to(b"x", target));
+    });
+    comes(&far, within)
+}
+
 fn comes(socket: &UdpSocket, within: Duration) -> bool {
     received(within, |left| {
         socket.set_read_timeout(Some(left)).unwrap();

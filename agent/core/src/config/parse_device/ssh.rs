@@ -25,6 +25,24 @@ impl Source<'_> {
         Ok(Cut { ssh, addresses })
     }
 
+    /// SAFE-4: what comes from an address is stopped by the check of its source, which IPv6 has not.
+    pub(super) fn cut_by_routes(
+        &self,
+        raw: &RawDevice,
+        host: &Host,
+        hosts: &[Host],
+    ) -> Result<Cut, ConfigError> {
+        let cut = self.cut(raw, host, hosts)?;
+        let written = raw.addresses.iter().flat_map(|list| list.get_ref());
+        match written.into_iter().find(|text| text.get_ref().contains(':')) {
+            None => Ok(cut),
+            Some(text) => {
+                let what = format!("routes do not stop what comes from {}", shown(text.get_ref()));
+                Err(self.error(text.span(), what, "write kind = \"nft\" for a host with IPv6"))
+            }
+        }
+    }
+
     fn ssh(&self, raw: &RawDevice) -> Result<Ssh, ConfigError> {
         let text = self.needed(raw, "ssh", &raw.ssh)?;
         let (user, address) = self.ssh_login(text)?;

@@ -226,7 +226,7 @@ cluster.toml:52:8: device `bmc-a` is already in line 42
 cluster.toml:43:8: unknown kind of device `redfisch`
 43 | kind = "redfisch"
    |        ^^^^^^^^^^
-  way out: write "ipmi" or "redfish" or "hypervisor" or "agent" or "scsi" or "nft"
+  way out: write "ipmi" or "redfish" or "hypervisor" or "agent" or "scsi" or "nft" or "route"
 "#,
     );
     assert_refused(
