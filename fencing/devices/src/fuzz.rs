@@ -5,6 +5,7 @@ pub use crate::agent::fuzz::agent_reply;
 pub use crate::hypervisor::fuzz::hypervisor_reply;
 pub use crate::ipmi::fuzz::dialogue::ipmi_dialogue;
 pub use crate::ipmi::fuzz::ipmi_reply;
+pub use crate::lun::fuzz::lun_reply;
 pub use crate::nft::fuzz::nft_reply;
 pub use crate::redfish::fuzz::redfish_reply;
 pub use crate::route::fuzz::route_reply;

@@ -12,6 +12,7 @@ pub mod fault;
 pub mod fuzz;
 pub mod hypervisor;
 pub mod ipmi;
+pub mod lun;
 pub mod nft;
 mod process;
 pub mod redfish;

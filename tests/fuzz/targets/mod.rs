@@ -19,6 +19,7 @@ pub(crate) const ALL: &[Target] = &[
     ("hypervisor_reply", devices::hypervisor_reply),
     ("ipmi_dialogue", devices::ipmi_dialogue),
     ("ipmi_reply", devices::ipmi_reply),
+    ("lun_reply", devices::lun_reply),
     ("nft_reply", devices::nft_reply),
     ("redfish_reply", devices::redfish_reply),
     ("scsi_reply", devices::scsi_reply),

@@ -97,6 +97,8 @@ pub enum DeviceKind {
     Nft(Cut),
     /// The same, cut by the routes of another host.
     Route(Cut),
+    /// Its LUNs, taken away at the iSCSI target that serves them.
+    Lun(Lun),
 }
 
 impl DeviceKind {
@@ -106,7 +108,12 @@ impl DeviceKind {
         match self {
             Self::Ipmi(ipmi) => Some(ipmi.address),
             Self::Redfish(redfish) => Some(redfish.address),
-            Self::Agent(_) | Self::Hypervisor(_) | Self::Scsi(_) | Self::Nft(_) | Self::Route(_) => None,
+            Self::Agent(_)
+            | Self::Hypervisor(_)
+            | Self::Scsi(_)
+            | Self::Nft(_)
+            | Self::Route(_)
+            | Self::Lun(_) => None,
         }
     }
 
@@ -114,7 +121,12 @@ impl DeviceKind {
     pub(super) fn cuts(&self) -> &[IpAddr] {
         match self {
             Self::Nft(cut) | Self::Route(cut) => &cut.addresses,
-            Self::Ipmi(_) | Self::Redfish(_) | Self::Agent(_) | Self::Hypervisor(_) | Self::Scsi(_) => &[],
+            Self::Ipmi(_)
+            | Self::Redfish(_)
+            | Self::Agent(_)
+            | Self::Hypervisor(_)
+            | Self::Scsi(_)
+            | Self::Lun(_) => &[],
         }
     }
 
@@ -123,6 +135,7 @@ impl DeviceKind {
     pub fn ssh(&self) -> Option<&Ssh> {
         match self {
             Self::Nft(cut) | Self::Route(cut) => Some(&cut.ssh),
+            Self::Lun(lun) => Some(&lun.ssh),
             Self::Ipmi(_) | Self::Redfish(_) | Self::Agent(_) | Self::Hypervisor(_) | Self::Scsi(_) => None,
         }
     }
@@ -132,7 +145,7 @@ impl DeviceKind {
     pub fn reads_soon(&self) -> bool {
         match self {
             Self::Ipmi(_) | Self::Redfish(_) | Self::Scsi(_) => true,
-            Self::Agent(_) | Self::Nft(_) | Self::Route(_) => false,
+            Self::Agent(_) | Self::Nft(_) | Self::Route(_) | Self::Lun(_) => false,
             Self::Hypervisor(hypervisor) => match hypervisor.way {
                 HypervisorWay::QmpSocket(_) | HypervisorWay::QmpAddress(_) => true,
                 HypervisorWay::Libvirt(_) => false,
@@ -151,7 +164,8 @@ impl DeviceKind {
             | Self::Agent(_)
             | Self::Hypervisor(_)
             | Self::Nft(_)
-            | Self::Route(_) => false,
+            | Self::Route(_)
+            | Self::Lun(_) => false,
         }
     }
 }
@@ -229,6 +243,60 @@ impl Cut {
     #[must_use]
     pub fn addresses(&self) -> &[IpAddr] {
         &self.addresses
+    }
+}
+
+/// What one initiator may reach at one iSCSI target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lun {
+    pub(super) ssh: Ssh,
+    pub(super) target: LunTarget,
+    pub(super) iqn: String,
+    pub(super) initiator: String,
+}
+
+impl Lun {
+    /// The host that serves the LUNs.
+    #[must_use]
+    pub fn ssh(&self) -> &Ssh {
+        &self.ssh
+    }
+
+    /// By what it serves them.
+    #[must_use]
+    pub fn target(&self) -> LunTarget {
+        self.target
+    }
+
+    /// The target's name in iSCSI, in lower case.
+    #[must_use]
+    pub fn iqn(&self) -> &str {
+        &self.iqn
+    }
+
+    /// The name of the host's initiator, in lower case; never of two hosts.
+    #[must_use]
+    pub fn initiator(&self) -> &str {
+        &self.initiator
+    }
+}
+
+/// What serves LUNs by iSCSI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LunTarget {
+    /// The user space target of scsi-target-utils.
+    Tgt,
+    /// The kernel's.
+    Lio,
+}
+
+impl LunTarget {
+    /// Its name in the configuration.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Tgt => "tgt",
+            Self::Lio => "lio",
+        }
     }
 }
 

@@ -208,6 +208,13 @@ impl Canonical {
             }
             DeviceKind::Nft(super::Cut { ssh, addresses }) => self.cut("nft", ssh, addresses),
             DeviceKind::Route(super::Cut { ssh, addresses }) => self.cut("route", ssh, addresses),
+            DeviceKind::Lun(super::Lun { ssh, target, iqn, initiator }) => {
+                self.text("lun");
+                self.text(&ssh.address.to_string());
+                for text in [target.name(), iqn, initiator] {
+                    self.text(text);
+                }
+            }
         }
     }
 

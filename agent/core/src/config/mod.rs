@@ -28,8 +28,8 @@ use palisade_proto::{Duration, HostId, WorkloadId};
 
 pub use contradiction::{Contradiction, KILL};
 pub use device::{
-    CipherSuite, Cut, Device, DeviceKind, FenceAgent, Hypervisor, HypervisorWay, Ipmi, Privilege, Redfish,
-    RedfishAuth, Scsi, Ssh, Tls,
+    CipherSuite, Cut, Device, DeviceKind, FenceAgent, Hypervisor, HypervisorWay, Ipmi, Lun, LunTarget,
+    Privilege, Redfish, RedfishAuth, Scsi, Ssh, Tls,
 };
 pub use error::ConfigError;
 pub use names::{Broker, KeyRef, MachineId, SecretRef};

@@ -77,6 +77,7 @@ impl Source<'_> {
             ("scsi", Kind::Scsi),
             ("nft", Kind::Nft),
             ("route", Kind::Route),
+            ("lun", Kind::Lun),
         ];
         let kind = self.choice(&raw.kind, "kind of device", &kinds)?;
         let host = self.reference(&raw.fences, "host", hosts, Host::name)?;
@@ -98,6 +99,7 @@ impl Source<'_> {
             Kind::Scsi => DeviceKind::Scsi(self.reservations(raw, storages)?),
             Kind::Nft => DeviceKind::Nft(self.cut(raw, host, hosts)?),
             Kind::Route => DeviceKind::Route(self.cut_by_routes(raw, host, hosts)?),
+            Kind::Lun => DeviceKind::Lun(self.taken_lun(raw)?),
         };
         Ok(Device { name, fences: host.id(), level, deadline, retries, effect, race, storage, kind })
     }
@@ -105,7 +107,7 @@ impl Source<'_> {
     fn effect(&self, kind: Kind, raw: &RawDevice) -> Result<Effect, ConfigError> {
         match kind {
             Kind::Nft | Kind::Route => return Ok(Effect::Network),
-            Kind::Scsi => return Ok(Effect::Storage),
+            Kind::Scsi | Kind::Lun => return Ok(Effect::Storage),
             Kind::Ipmi | Kind::Redfish | Kind::Hypervisor | Kind::Agent => {}
         }
         let choices =
@@ -317,14 +319,16 @@ impl Source<'_> {
                 | DeviceKind::Agent(_)
                 | DeviceKind::Scsi(_)
                 | DeviceKind::Nft(_)
-                | DeviceKind::Route(_),
+                | DeviceKind::Route(_)
+                | DeviceKind::Lun(_),
                 DeviceKind::Ipmi(_)
                 | DeviceKind::Redfish(_)
                 | DeviceKind::Hypervisor(_)
                 | DeviceKind::Agent(_)
                 | DeviceKind::Scsi(_)
                 | DeviceKind::Nft(_)
-                | DeviceKind::Route(_),
+                | DeviceKind::Route(_)
+                | DeviceKind::Lun(_),
             ) => Ok(()),
         }
     }
@@ -339,6 +343,7 @@ enum Kind {
     Scsi,
     Nft,
     Route,
+    Lun,
 }
 
 impl Kind {
@@ -355,14 +360,20 @@ impl Kind {
             // A target that aborts what is under way on a slow disk takes its time.
             Self::Scsi => Duration::secs(5),
             // One login, which a busy host takes seconds for.
-            Self::Nft | Self::Route => Duration::secs(6),
+            Self::Nft | Self::Route | Self::Lun => Duration::secs(6),
         }
     }
 
     /// The most tries, unless written.
     fn retries(self) -> u32 {
         match self {
-            Self::Ipmi | Self::Redfish | Self::Hypervisor | Self::Scsi | Self::Nft | Self::Route => 3,
+            Self::Ipmi
+            | Self::Redfish
+            | Self::Hypervisor
+            | Self::Scsi
+            | Self::Nft
+            | Self::Route
+            | Self::Lun => 3,
             Self::Agent => 2,
         }
     }
@@ -379,6 +390,7 @@ impl Kind {
             // What it takes away (`storage`) is every device's, and its logical units stand there.
             Self::Scsi => &[],
             Self::Nft | Self::Route => &["ssh", "identity", "known_hosts", "addresses"],
+            Self::Lun => &["ssh", "identity", "known_hosts", "target", "iqn", "initiator"],
         }
     }
 }
@@ -408,6 +420,9 @@ fn written(raw: &RawDevice) -> Vec<(&'static str, Range<usize>)> {
         ("identity", place(&raw.identity)),
         ("known_hosts", place(&raw.known_hosts)),
         ("addresses", place(&raw.addresses)),
+        ("target", place(&raw.target)),
+        ("iqn", place(&raw.iqn)),
+        ("initiator", place(&raw.initiator)),
         ("agent", place(&raw.agent)),
         ("proof", place(&raw.proof)),
         ("options", place(&raw.options)),

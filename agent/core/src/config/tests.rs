@@ -696,3 +696,49 @@ fn a_cut_over_ssh_that_is_set_wrongly_is_refused() {
         assert!(error.contains(path), "{error}");
     }
 }
+
+#[test]
+fn a_lun_is_taken_from_one_initiator_at_one_target() {
+    let names =
+        "iqn = \"iqn.2026-01.example:store\"\ninitiator = \"iqn.2026-01.example:b\"\nstorage = [\"images\"]";
+    let of = |target: &str| with_enforcing("lun", &format!("target = \"{target}\"\n{names}"));
+    let cluster = of("tgt").unwrap_or_else(|error| panic!("{error}"));
+    let device = cluster.devices().last().unwrap();
+    assert_eq!((device.effect(), device.storage()), (Effect::Storage, &["images".to_owned()][..]));
+    let DeviceKind::Lun(lun) = device.kind() else { panic!("a LUN") };
+    assert_eq!((lun.iqn(), lun.initiator()), ("iqn.2026-01.example:store", "iqn.2026-01.example:b"));
+    assert_eq!((lun.target(), device.kind().reads_soon()), (LunTarget::Tgt, false));
+    assert_ne!(cluster.digest(), of("lio").unwrap().digest());
+    let again = |host: &str, iqn: &str| {
+        format!(
+            "target = \"tgt\"\n{names}\n[[device]]\nname = \"cut-2\"\nkind = \"lun\"\nfences = \"{host}\"\nlevel = 2\n\
+             ssh = \"palisade@10.77.1.9\"\nidentity = \"/etc/palisade/id\"\nknown_hosts = \"/etc/palisade/known_hosts\"\n\
+             target = \"tgt\"\n{}",
+            names.replace(":store", iqn)
+        )
+    };
+    assert!(with_enforcing("lun", &again("b", ":store2")).is_ok());
+    for (settings, words) in [
+        (names.to_owned(), "has no `target`"),
+        (format!("target = \"scst\"\n{names}"), "unknown kind of iSCSI target `scst`"),
+        (
+            format!("target = \"tgt\"\n{}", names.replace("iqn.2026-01.example:b", "b")),
+            "`b` is no name in iSCSI",
+        ),
+        (format!("target = \"tgt\"\n{}", names.replace(":b", ":B")), "is no name in iSCSI"),
+        (format!("target = \"tgt\"\n{}", names.replace(":b", ":b;reboot")), "is no name in iSCSI"),
+        (format!("target = \"tgt\"\n{}", names.replace(":b", ":store")), "has the name of its target"),
+        (
+            format!("target = \"tgt\"\n{}", names.replace("storage = [\"images\"]", "")),
+            "which `storage` it takes away",
+        ),
+        (format!("target = \"tgt\"\n{names}\naddresses = [\"10.0.0.2\"]"), "`addresses` is no setting"),
+        // SAFE-4
+        (again("a", ":store2"), "device `cut-2` has the initiator of `cut-b`, which fences host `b`"),
+        (again("b", ":store"), "device `cut-2` is `cut-b` once more"),
+        (again("b", ":store").replace("palisade@", "root@"), "device `cut-2` is `cut-b` once more"),
+    ] {
+        let error = with_enforcing("lun", &settings).unwrap_err().to_string();
+        assert!(error.contains(words) && error.contains("way out"), "{settings}: {error}");
+    }
+}

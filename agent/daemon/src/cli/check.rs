@@ -143,6 +143,7 @@ fn secrets(cluster: &Cluster) -> (Vec<String>, Vec<String>) {
             DeviceKind::Redfish(redfish) => vec![("password", redfish.password())],
             DeviceKind::Hypervisor(_) | DeviceKind::Scsi(_) => Vec::new(),
             DeviceKind::Nft(cut) | DeviceKind::Route(cut) => vec![("identity", cut.ssh().identity())],
+            DeviceKind::Lun(lun) => vec![("identity", lun.ssh().identity())],
             DeviceKind::Agent(agent) => {
                 agent.secrets().iter().map(|(name, secret)| (name.as_str(), secret)).collect()
             }

@@ -120,6 +120,7 @@ fn place(kind: &DeviceKind) -> String {
         DeviceKind::Agent(_) => "-".to_owned(),
         DeviceKind::Scsi(scsi) => scsi.luns().join(" "),
         DeviceKind::Nft(cut) | DeviceKind::Route(cut) => cut.ssh().to_string(),
+        DeviceKind::Lun(lun) => lun.ssh().to_string(),
     }
 }
 
@@ -129,7 +130,7 @@ fn what(kind: &DeviceKind) -> &'static str {
         DeviceKind::Ipmi(_) | DeviceKind::Redfish(_) => "login, privilege, identity",
         DeviceKind::Hypervisor(_) => "it answers, identity",
         DeviceKind::Scsi(_) => "reserved for registered hosts, identity",
-        DeviceKind::Nft(_) | DeviceKind::Route(_) => "host key, login, rights,",
+        DeviceKind::Nft(_) | DeviceKind::Route(_) | DeviceKind::Lun(_) => "host key, login, rights,",
         DeviceKind::Agent(_) => "it answers; bound to its host only by its settings,",
     }
 }

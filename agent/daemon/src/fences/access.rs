@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use palisade_core::config::{
-    CipherSuite, Cluster, Device, DeviceKind, FenceAgent, HypervisorWay, Ipmi, Privilege, Redfish,
+    CipherSuite, Cluster, Device, DeviceKind, FenceAgent, HypervisorWay, Ipmi, LunTarget, Privilege, Redfish,
     RedfishAuth, SecretRef,
 };
 use palisade_devices::agent::{self, AgentConfig};
 use palisade_devices::hypervisor::{Hypervisor, HypervisorConfig, Way};
 use palisade_devices::ipmi::{self, IpmiConfig};
+use palisade_devices::lun::{Lun, LunPoint, Target};
 use palisade_devices::nft::{Nft, NftPoint};
 use palisade_devices::redfish::{self, RedfishConfig};
 use palisade_devices::route::{Route, RoutePoint};
@@ -33,6 +34,7 @@ pub(crate) enum Access {
     Scsi(Box<ScsiConfig>),
     Nft(Box<(SshConfig, NftPoint)>),
     Route(Box<(SshConfig, RoutePoint)>),
+    Lun(Box<(SshConfig, LunPoint)>),
 }
 
 impl Access {
@@ -58,6 +60,15 @@ impl Access {
                 let point = RoutePoint::new(cut.addresses()).map_err(|error| error.to_string())?;
                 Ok(Self::Route(Box::new((ssh_config(cut.ssh())?, point))))
             }
+            DeviceKind::Lun(lun) => {
+                let target = match lun.target() {
+                    LunTarget::Tgt => Target::Tgt,
+                    LunTarget::Lio => Target::Lio,
+                };
+                let point = LunPoint::new(target, lun.iqn(), lun.initiator());
+                let point = point.map_err(|error| error.to_string())?;
+                Ok(Self::Lun(Box::new((ssh_config(lun.ssh())?, point))))
+            }
         }
     }
 
@@ -73,6 +84,7 @@ impl Access {
             }
             Self::Nft(config) => prove(Nft::new(config.0.clone(), config.1.clone()), within).await,
             Self::Route(config) => prove(Route::new(config.0.clone(), config.1.clone()), within).await,
+            Self::Lun(config) => prove(Lun::new(config.0.clone(), config.1.clone()), within).await,
         }
     }
 
@@ -100,6 +112,9 @@ impl Access {
             }
             Self::Route(config) => {
                 palisade_devices::spawn(Route::new(config.0.clone(), config.1.clone()), reprove)
+            }
+            Self::Lun(config) => {
+                palisade_devices::spawn(Lun::new(config.0.clone(), config.1.clone()), reprove)
             }
         }
     }

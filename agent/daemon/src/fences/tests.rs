@@ -123,10 +123,13 @@ fn safe_6_an_ssh_key_that_others_can_read_names_the_device_and_the_file() {
     let key = dir.path().join("id");
     std::fs::write(&key, "a key\n").unwrap();
     let ssh = format!("ssh = \"p@10.77.1.9\"\nidentity = \"{}\"\nknown_hosts = \"/k\"\n", key.display());
-    for (kind, settings) in [("nft", "addresses = [\"10.0.0.2\"]"), ("route", "addresses = [\"10.0.0.2\"]")] {
+    let lun = "storage = [\"s\"]\ntarget = \"tgt\"\niqn = \"iqn.2026-01.example:s\"\ninitiator = \"iqn.2026-01.example:b\"";
+    for (kind, settings) in
+        [("nft", "addresses = [\"10.0.0.2\"]"), ("route", "addresses = [\"10.0.0.2\"]"), ("lun", lun)]
+    {
         let bmc = UdpSocket::bind("127.0.0.1:0").unwrap();
         let more = format!(
-            "[[device]]\nname = \"cut-b\"\nkind = \"{kind}\"\nfences = \"b\"\nlevel = 2\n\
+            "[[storage]]\nname = \"s\"\npath = \"/s\"\n[[device]]\nname = \"cut-b\"\nkind = \"{kind}\"\nfences = \"b\"\nlevel = 2\n\
              {ssh}{settings}\n"
         );
         let cluster = cluster_with(&dir, &bmc, &more);

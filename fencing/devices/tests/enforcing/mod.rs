@@ -43,9 +43,12 @@ impl Drop for Running {
 pub struct Space(Running);
 
 impl Space {
+    /// Programs in there have a `/run` of their own, and neither configfs nor programs in `/usr/local/sbin`.
     fn new() -> Self {
         let mut holder = Process::new("unshare");
-        holder.args(["--net", "sh", "-c", "ip link set lo up; echo up; exec cat"]);
+        let script = "for place in /run /sys/kernel /usr/local/sbin; do mount -t tmpfs tmpfs $place; done
+                      mkdir /run/sshd; ip link set lo up; echo up; exec cat";
+        holder.args(["--net", "--mount", "sh", "-ec", script]);
         let holder = holder.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let mut holder = Running(holder.expect("no unshare program: install util-linux"));
         let mut up = [0; 3];
@@ -70,7 +73,7 @@ impl Space {
     /// Runs shell commands in there.
     pub fn sh(&self, script: &str) -> String {
         let mut inside = Process::new("nsenter");
-        inside.args(["--net", "--target", &self.id(), "sh", "-ec", script]);
+        inside.args(["--net", "--mount", "--target", &self.id(), "sh", "-ec", script]);
         let output = inside.stderr(Stdio::inherit()).output().unwrap();
         assert!(output.status.success(), "{script}");
         String::from_utf8(output.stdout).unwrap()
@@ -79,7 +82,7 @@ impl Space {
     /// Starts a program in there.
     pub fn start(&self, program: &str, arguments: &[&str]) -> Running {
         let mut inside = Process::new("nsenter");
-        inside.args(["--net", "--target", &self.id(), program]).args(arguments);
+        inside.args(["--net", "--mount", "--target", &self.id(), program]).args(arguments);
         Running(inside.stdin(Stdio::null()).spawn().unwrap_or_else(|error| panic!("{program}: {error}")))
     }
 }
@@ -146,7 +149,6 @@ impl Lab {
              PidFile none\nUsePAM no\nPermitRootLogin prohibit-password\nPrintMotd no\nLogLevel QUIET\n{settings}\n"
         );
         fs::write(dir.path().join("sshd_config"), config).unwrap();
-        fs::create_dir_all("/run/sshd").unwrap();
         let mut sshd = host.start("/usr/sbin/sshd", &["-D", "-e", "-f", &format!("{path}/sshd_config")]);
         appears(SSHD.parse().unwrap(), &mut sshd);
         Self { dir, host, victim, behind, _sshd: sshd }
@@ -261,7 +263,7 @@ fn received(within: Duration, mut read: impl FnMut(Duration) -> std::io::Result<
 }
 
 /// Over a socket that is bound to `from`; std has no way to.
-fn connect(from: SocketAddr, to: SocketAddr) -> Option<TcpStream> {
+pub fn connect(from: SocketAddr, to: SocketAddr) -> Option<TcpStream> {
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, socket};
     use std::os::fd::AsRawFd as _;
     let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use toml::Spanned;
 
 use super::super::{
-    Cut, Device, DeviceKind, Host, SecretRef, Ssh,
+    Cut, Device, DeviceKind, Host, Lun, LunTarget, SecretRef, Ssh,
     error::ConfigError,
     raw::{RawDevice, Text},
     source::{Source, shown},
@@ -15,6 +15,8 @@ use super::super::{
 const ADDRESSES_MAX: usize = 64;
 /// Longer than any name that useradd takes.
 const USER_MAX: usize = 32;
+/// Of a name in iSCSI (RFC 3720, section 3.2.6.1).
+const NAME_MAX: usize = 223;
 /// Where an sshd listens unless it is told otherwise.
 const PORT: u16 = 22;
 
@@ -41,6 +43,33 @@ impl Source<'_> {
                 Err(self.error(text.span(), what, "write kind = \"nft\" for a host with IPv6"))
             }
         }
+    }
+
+    pub(super) fn taken_lun(&self, raw: &RawDevice) -> Result<Lun, ConfigError> {
+        let ssh = self.ssh(raw)?;
+        let targets = [LunTarget::Tgt, LunTarget::Lio].map(|target| (target.name(), target));
+        let target =
+            self.choice(self.needed(raw, "target", &raw.target)?, "kind of iSCSI target", &targets)?;
+        let iqn = self.iscsi_name(self.needed(raw, "iqn", &raw.iqn)?)?;
+        let initiator = self.needed(raw, "initiator", &raw.initiator)?;
+        let name = self.iscsi_name(initiator)?;
+        if name == iqn {
+            let help = "write what stands in the host's own /etc/iscsi/initiatorname.iscsi";
+            return Err(self.error(initiator.span(), "the initiator has the name of its target", help));
+        }
+        Ok(Lun { ssh, target, iqn, initiator: name })
+    }
+
+    fn iscsi_name(&self, text: &Text) -> Result<String, ConfigError> {
+        let name = text.get_ref();
+        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-:".contains(&byte);
+        let kind =
+            ["iqn.", "eui.", "naa."].iter().any(|kind| name.len() > kind.len() && name.starts_with(kind));
+        if kind && name.len() <= NAME_MAX && name.bytes().all(plain) {
+            return Ok(name.clone());
+        }
+        let what = format!("`{}` is no name in iSCSI", shown(name));
+        Err(self.error(text.span(), what, "write one such as \"iqn.2026-01.example:b\", in lower case"))
     }
 
     fn ssh(&self, raw: &RawDevice) -> Result<Ssh, ConfigError> {
@@ -158,6 +187,9 @@ impl Source<'_> {
         device: &Device,
         raw: &RawDevice,
     ) -> Result<(), ConfigError> {
+        if let (DeviceKind::Lun(a), DeviceKind::Lun(b)) = (&earlier.kind, &device.kind) {
+            return self.of_one_initiator((earlier, a), earlier_raw, (device, b), raw);
+        }
         let place = || raw.addresses.as_ref().map_or_else(|| raw.name.span(), Spanned::span);
         let shared = device.kind.cuts().iter().find(|address| earlier.kind.cuts().contains(address));
         match shared {
@@ -179,6 +211,30 @@ impl Source<'_> {
             }
             Some(_) | None => Ok(()),
         }
+    }
+
+    /// SAFE-4: an initiator is one host's, at whatever target.
+    fn of_one_initiator(
+        &self,
+        (earlier, a): (&Device, &Lun),
+        earlier_raw: &RawDevice,
+        (device, b): (&Device, &Lun),
+        raw: &RawDevice,
+    ) -> Result<(), ConfigError> {
+        let place = raw.initiator.as_ref().map_or_else(|| raw.name.span(), Spanned::span);
+        if earlier.fences != device.fences && a.initiator == b.initiator {
+            let other = shown(earlier_raw.fences.get_ref());
+            let what = format!(
+                "device `{}` has the initiator of `{}`, which fences host `{other}`",
+                device.name, earlier.name
+            );
+            return Err(self.error(place, what, "write the name of this host's own initiator"));
+        }
+        if earlier.fences == device.fences && at_one_place(&earlier.kind, &device.kind) && a.iqn == b.iqn {
+            let what = format!("device `{}` is `{}` once more", device.name, earlier.name);
+            return Err(self.error(place, what, "write the other target, or leave it out"));
+        }
+        Ok(())
     }
 }
 
