@@ -34,6 +34,8 @@ if [ "$what" = all ]; then
     need virsh libvirt-clients
     need qemu-system-x86_64 qemu-system-x86
     need libvirtd libvirt-daemon-system
+    need sshd openssh-server
+    need ssh openssh-client
     need tgtd tgt
     # The guests: their kernel comes by guests/build.sh.
     need xz xz-utils

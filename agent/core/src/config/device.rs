@@ -97,6 +97,12 @@ pub enum DeviceKind {
     Switch(Switch),
     /// A load balancer in front of the host.
     HaProxy(HaProxy),
+    /// The network of the host, cut by nftables on another one.
+    Nft(Cut),
+    /// The same, cut by the routes of another host.
+    Route(Cut),
+    /// Its LUNs, taken away at the iSCSI target that serves them.
+    Lun(Lun),
 }
 
 impl DeviceKind {
@@ -106,7 +112,45 @@ impl DeviceKind {
         match self {
             Self::Ipmi(ipmi) => Some(ipmi.address),
             Self::Redfish(redfish) => Some(redfish.address),
-            Self::Agent(_) | Self::Hypervisor(_) | Self::Scsi(_) | Self::Switch(_) | Self::HaProxy(_) => None,
+            Self::Agent(_)
+            | Self::Hypervisor(_)
+            | Self::Scsi(_)
+            | Self::Switch(_)
+            | Self::HaProxy(_)
+            | Self::Nft(_)
+            | Self::Route(_)
+            | Self::Lun(_) => None,
+        }
+    }
+
+    /// The addresses of its host that it cuts off.
+    pub(super) fn cuts(&self) -> &[IpAddr] {
+        match self {
+            Self::Nft(cut) | Self::Route(cut) => &cut.addresses,
+            Self::Ipmi(_)
+            | Self::Redfish(_)
+            | Self::Agent(_)
+            | Self::Hypervisor(_)
+            | Self::Scsi(_)
+            | Self::Switch(_)
+            | Self::HaProxy(_)
+            | Self::Lun(_) => &[],
+        }
+    }
+
+    /// The host that it logs in to.
+    #[must_use]
+    pub fn ssh(&self) -> Option<&Ssh> {
+        match self {
+            Self::Nft(cut) | Self::Route(cut) => Some(&cut.ssh),
+            Self::Lun(lun) => Some(&lun.ssh),
+            Self::Ipmi(_)
+            | Self::Redfish(_)
+            | Self::Agent(_)
+            | Self::Hypervisor(_)
+            | Self::Switch(_)
+            | Self::HaProxy(_)
+            | Self::Scsi(_) => None,
         }
     }
 
@@ -115,7 +159,7 @@ impl DeviceKind {
     pub fn reads_soon(&self) -> bool {
         match self {
             Self::Ipmi(_) | Self::Redfish(_) | Self::Scsi(_) | Self::Switch(_) | Self::HaProxy(_) => true,
-            Self::Agent(_) => false,
+            Self::Agent(_) | Self::Nft(_) | Self::Route(_) | Self::Lun(_) => false,
             Self::Hypervisor(hypervisor) => match hypervisor.way {
                 HypervisorWay::QmpSocket(_) | HypervisorWay::QmpAddress(_) => true,
                 HypervisorWay::Libvirt(_) => false,
@@ -131,7 +175,13 @@ impl DeviceKind {
             Self::Scsi(_) => true,
             // A host behind a closed port or a closed balancer may reach neither: only a peer can open it.
             Self::Switch(_) | Self::HaProxy(_) => false,
-            Self::Ipmi(_) | Self::Redfish(_) | Self::Agent(_) | Self::Hypervisor(_) => false,
+            Self::Ipmi(_)
+            | Self::Redfish(_)
+            | Self::Agent(_)
+            | Self::Hypervisor(_)
+            | Self::Nft(_)
+            | Self::Route(_)
+            | Self::Lun(_) => false,
         }
     }
 }
@@ -147,6 +197,122 @@ impl Scsi {
     #[must_use]
     pub fn luns(&self) -> &[String] {
         &self.luns
+    }
+}
+
+/// A login on a host that enforces a cut, and is guarded by nobody here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ssh {
+    pub(super) user: String,
+    pub(super) address: SocketAddr,
+    pub(super) identity: SecretRef,
+    pub(super) known_hosts: PathBuf,
+}
+
+impl Ssh {
+    /// The login's name.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// Where its sshd listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The file of the private key.
+    #[must_use]
+    pub fn identity(&self) -> &SecretRef {
+        &self.identity
+    }
+
+    /// The file with the host's own key.
+    #[must_use]
+    pub fn known_hosts(&self) -> &Path {
+        &self.known_hosts
+    }
+}
+
+impl fmt::Display for Ssh {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.user, self.address)
+    }
+}
+
+/// A host that stands between this one and what it could harm, and what it cuts off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut {
+    pub(super) ssh: Ssh,
+    pub(super) addresses: Vec<IpAddr>,
+}
+
+impl Cut {
+    /// The host that enforces the cut.
+    #[must_use]
+    pub fn ssh(&self) -> &Ssh {
+        &self.ssh
+    }
+
+    /// What is cut off there: sorted, never empty, never of two hosts.
+    #[must_use]
+    pub fn addresses(&self) -> &[IpAddr] {
+        &self.addresses
+    }
+}
+
+/// What one initiator may reach at one iSCSI target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lun {
+    pub(super) ssh: Ssh,
+    pub(super) target: LunTarget,
+    pub(super) iqn: String,
+    pub(super) initiator: String,
+}
+
+impl Lun {
+    /// The host that serves the LUNs.
+    #[must_use]
+    pub fn ssh(&self) -> &Ssh {
+        &self.ssh
+    }
+
+    /// By what it serves them.
+    #[must_use]
+    pub fn target(&self) -> LunTarget {
+        self.target
+    }
+
+    /// The target's name in iSCSI, in lower case.
+    #[must_use]
+    pub fn iqn(&self) -> &str {
+        &self.iqn
+    }
+
+    /// The name of the host's initiator, in lower case; never of two hosts.
+    #[must_use]
+    pub fn initiator(&self) -> &str {
+        &self.initiator
+    }
+}
+
+/// What serves LUNs by iSCSI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LunTarget {
+    /// The user space target of scsi-target-utils.
+    Tgt,
+    /// The kernel's.
+    Lio,
+}
+
+impl LunTarget {
+    /// Its name in the configuration.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Tgt => "tgt",
+            Self::Lio => "lio",
+        }
     }
 }
 

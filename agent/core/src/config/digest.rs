@@ -4,6 +4,8 @@
 //! comments, order and ways of writing do not change it. It never covers a secret or where one lies: hosts may keep theirs in
 //! different places.
 
+use std::net::IpAddr;
+
 use palisade_ladder::Effect;
 use sha2::{Digest, Sha256};
 
@@ -222,7 +224,23 @@ impl Canonical {
                     canonical.text(value);
                 });
             }
+            DeviceKind::Nft(super::Cut { ssh, addresses }) => self.cut("nft", ssh, addresses),
+            DeviceKind::Route(super::Cut { ssh, addresses }) => self.cut("route", ssh, addresses),
+            DeviceKind::Lun(super::Lun { ssh, target, iqn, initiator }) => {
+                self.text("lun");
+                self.text(&ssh.address.to_string());
+                for text in [target.name(), iqn, initiator] {
+                    self.text(text);
+                }
+            }
         }
+    }
+
+    /// Which host enforces, and for whom; not how one logs in there.
+    fn cut(&mut self, kind: &str, ssh: &super::Ssh, addresses: &[IpAddr]) {
+        self.text(kind);
+        self.text(&ssh.address.to_string());
+        self.list(addresses.iter(), |canonical, address| canonical.text(&address.to_string()));
     }
 
     fn workload(&mut self, cluster: &Cluster, workload: &Workload) {

@@ -29,8 +29,9 @@ use palisade_proto::{Duration, HostId, WorkloadId};
 
 pub use contradiction::{Contradiction, KILL};
 pub use device::{
-    CipherSuite, Device, DeviceKind, FenceAgent, HaProxy, HaProxySocket, Hypervisor, HypervisorWay, Ipmi,
-    Privilege, Redfish, RedfishAuth, Scsi, SnmpAuth, SnmpLogin, Switch, SwitchPort, Tls,
+    CipherSuite, Cut, Device, DeviceKind, FenceAgent, HaProxy, HaProxySocket, Hypervisor, HypervisorWay,
+    Ipmi, Lun, LunTarget, Privilege, Redfish, RedfishAuth, Scsi, SnmpAuth, SnmpLogin, Ssh, Switch,
+    SwitchPort, Tls,
 };
 pub use error::ConfigError;
 pub use names::{Broker, KeyRef, MachineId, SecretRef};

@@ -19,6 +19,7 @@ mod haproxy;
 mod hypervisor;
 mod ipmi;
 mod redfish;
+mod ssh;
 mod switch;
 
 /// The most devices of a cluster: four for each of 32 hosts.
@@ -78,6 +79,9 @@ impl Source<'_> {
             ("haproxy", Kind::HaProxy),
             ("agent", Kind::Agent),
             ("scsi", Kind::Scsi),
+            ("nft", Kind::Nft),
+            ("route", Kind::Route),
+            ("lun", Kind::Lun),
         ];
         let kind = self.choice(&raw.kind, "kind of device", &kinds)?;
         let host = self.reference(&raw.fences, "host", hosts, Host::name)?;
@@ -99,14 +103,17 @@ impl Source<'_> {
             Kind::HaProxy => DeviceKind::HaProxy(self.haproxy(raw)?),
             Kind::Agent => DeviceKind::Agent(self.fence_agent(raw)?),
             Kind::Scsi => DeviceKind::Scsi(self.reservations(raw, storages)?),
+            Kind::Nft => DeviceKind::Nft(self.cut(raw, host, hosts)?),
+            Kind::Route => DeviceKind::Route(self.cut_by_routes(raw, host, hosts)?),
+            Kind::Lun => DeviceKind::Lun(self.taken_lun(raw)?),
         };
         Ok(Device { name, fences: host.id(), level, deadline, retries, effect, race, storage, kind })
     }
 
     fn effect(&self, kind: Kind, raw: &RawDevice) -> Result<Effect, ConfigError> {
         match kind {
-            Kind::Scsi => return Ok(Effect::Storage),
-            Kind::Switch | Kind::HaProxy => return Ok(Effect::Network),
+            Kind::Switch | Kind::HaProxy | Kind::Nft | Kind::Route => return Ok(Effect::Network),
+            Kind::Scsi | Kind::Lun => return Ok(Effect::Storage),
             Kind::Ipmi | Kind::Redfish | Kind::Hypervisor | Kind::Agent => {}
         }
         let choices =
@@ -161,6 +168,9 @@ impl Source<'_> {
                     | Kind::Hypervisor
                     | Kind::Switch
                     | Kind::HaProxy
+                    | Kind::Nft
+                    | Kind::Route
+                    | Kind::Lun
                     | Kind::Scsi => "leave `storage` out",
                 };
                 Err(self.error(text.span(), what, help))
@@ -274,6 +284,7 @@ impl Source<'_> {
         if let (DeviceKind::HaProxy(a), DeviceKind::HaProxy(b)) = (&earlier.kind, &device.kind) {
             return self.of_one_server((earlier, a), (device, b), raw);
         }
+        self.enforced_once(earlier, earlier_raw, device, raw)?;
         if earlier.fences == device.fences {
             // One port that is read off twice says nothing of a second one.
             return match same_agent {
@@ -329,14 +340,20 @@ impl Source<'_> {
                 | DeviceKind::Switch(_)
                 | DeviceKind::HaProxy(_)
                 | DeviceKind::Agent(_)
-                | DeviceKind::Scsi(_),
+                | DeviceKind::Scsi(_)
+                | DeviceKind::Nft(_)
+                | DeviceKind::Route(_)
+                | DeviceKind::Lun(_),
                 DeviceKind::Ipmi(_)
                 | DeviceKind::Redfish(_)
                 | DeviceKind::Hypervisor(_)
                 | DeviceKind::Switch(_)
                 | DeviceKind::HaProxy(_)
                 | DeviceKind::Agent(_)
-                | DeviceKind::Scsi(_),
+                | DeviceKind::Scsi(_)
+                | DeviceKind::Nft(_)
+                | DeviceKind::Route(_)
+                | DeviceKind::Lun(_),
             ) => Ok(()),
         }
     }
@@ -351,6 +368,9 @@ enum Kind {
     HaProxy,
     Agent,
     Scsi,
+    Nft,
+    Route,
+    Lun,
 }
 
 impl Kind {
@@ -368,13 +388,23 @@ impl Kind {
             Self::Agent => Duration::secs(9),
             // A target that aborts what is under way on a slow disk takes its time.
             Self::Scsi => Duration::secs(5),
+            // One login, which a busy host takes seconds for.
+            Self::Nft | Self::Route | Self::Lun => Duration::secs(6),
         }
     }
 
     /// The most tries, unless written.
     fn retries(self) -> u32 {
         match self {
-            Self::Ipmi | Self::Redfish | Self::Hypervisor | Self::Switch | Self::HaProxy | Self::Scsi => 3,
+            Self::Ipmi
+            | Self::Redfish
+            | Self::Hypervisor
+            | Self::Switch
+            | Self::HaProxy
+            | Self::Scsi
+            | Self::Nft
+            | Self::Route
+            | Self::Lun => 3,
             Self::Agent => 2,
         }
     }
@@ -402,6 +432,8 @@ impl Kind {
             Self::Agent => &["agent", "options", "secrets", "proof"],
             // What it takes away (`storage`) is every device's, and its logical units stand there.
             Self::Scsi => &[],
+            Self::Nft | Self::Route => &["ssh", "identity", "known_hosts", "addresses"],
+            Self::Lun => &["ssh", "identity", "known_hosts", "target", "iqn", "initiator"],
         }
     }
 }
@@ -438,6 +470,13 @@ fn written(raw: &RawDevice) -> Vec<(&'static str, Range<usize>)> {
         ("backend", place(&raw.backend)),
         ("server", place(&raw.server)),
         ("server_address", place(&raw.server_address)),
+        ("ssh", place(&raw.ssh)),
+        ("identity", place(&raw.identity)),
+        ("known_hosts", place(&raw.known_hosts)),
+        ("addresses", place(&raw.addresses)),
+        ("target", place(&raw.target)),
+        ("iqn", place(&raw.iqn)),
+        ("initiator", place(&raw.initiator)),
         ("agent", place(&raw.agent)),
         ("proof", place(&raw.proof)),
         ("options", place(&raw.options)),

@@ -739,3 +739,155 @@ fn a_server_of_haproxy_is_known_by_its_address_and_cuts_the_network() {
         assert!(error.contains(words), "{fences} {server} {address}: {error}");
     }
 }
+
+/// The sound file with what isolates host b over ssh beside its BMC.
+fn with_enforcing(kind: &str, settings: &str) -> Result<Cluster, super::ConfigError> {
+    Cluster::parse(&enforcing(kind, settings), "cluster.toml")
+}
+
+/// The same, sound but for the login.
+fn with_enforcing_at(login: &str, identity: &str) -> Result<Cluster, super::ConfigError> {
+    let text = enforcing("nft", "addresses = [\"10.0.0.2\"]").replacen("palisade@10.77.1.9", login, 1);
+    Cluster::parse(&text.replacen("/etc/palisade/id", identity, 1), "cluster.toml")
+}
+
+fn enforcing(kind: &str, settings: &str) -> String {
+    let ssh = "ssh = \"palisade@10.77.1.9\"\nidentity = \"/etc/palisade/id\"\nknown_hosts = \"/etc/palisade/known_hosts\"";
+    let device = format!(
+        "[[device]]\nname = \"cut-b\"\nkind = \"{kind}\"\nfences = \"b\"\nlevel = 2\nrace = true\n{ssh}\n{settings}\n\n[[storage]]"
+    );
+    SOUND.replacen("[[storage]]", &device, 1)
+}
+
+#[test]
+fn a_host_that_enforces_a_cut_is_logged_in_to() {
+    let cluster = with_enforcing("nft", "addresses = [\"fd00::2\", \"10.0.0.2\", \"10.0.0.2\"]").unwrap();
+    let device = cluster.devices().last().unwrap();
+    assert_eq!((device.effect(), device.races(), device.level()), (Effect::Network, true, 2));
+    let DeviceKind::Nft(nft) = device.kind() else { panic!("nftables") };
+    assert_eq!(nft.addresses().iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.0.0.2", "fd00::2"]);
+    assert_eq!(nft.ssh().to_string(), "palisade@10.77.1.9:22");
+    assert!(device.kind().address().is_none() && !device.kind().reads_soon());
+    let cluster = with_enforcing("route", "addresses = [\"10.0.0.2\"]").unwrap();
+    let device = cluster.devices().last().unwrap();
+    assert!(matches!(device.kind(), DeviceKind::Route(_)) && device.effect() == Effect::Network);
+    assert_ne!(cluster.digest(), with_enforcing("nft", "addresses = [\"10.0.0.2\"]").unwrap().digest());
+    // Peers must agree on whom it cuts off, not on where a key lies.
+    let changed = |from: &str, to: &str| {
+        let text = "addresses = [\"10.0.0.2\"]".replacen(from, to, 1);
+        with_enforcing("nft", &text).unwrap().digest()
+    };
+    assert_ne!(changed("10.0.0.2", "10.0.0.3"), changed("", ""));
+    for (login, shown) in [
+        ("root@10.77.1.9:2222", "root@10.77.1.9:2222"),
+        ("p@fd00::9", "p@[fd00::9]:22"),
+        ("p@[fd00::9]", "p@[fd00::9]:22"),
+        ("p@[fd00::9]:2222", "p@[fd00::9]:2222"),
+    ] {
+        let cluster = with_enforcing_at(login, "/i").unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(cluster.devices().last().unwrap().kind().ssh().unwrap().to_string(), shown);
+    }
+}
+
+/// SAFE-4: a wrong address cuts off somebody else, or nobody.
+#[test]
+fn a_cut_over_ssh_that_is_set_wrongly_is_refused() {
+    let again = |host: &str, address: &str| {
+        format!(
+            "addresses = [\"10.0.0.2\"]\n[[device]]\nname = \"cut-2\"\nkind = \"nft\"\nfences = \"{host}\"\nlevel = 2\n\
+             ssh = \"palisade@10.77.1.9\"\nidentity = \"/etc/palisade/id\"\nknown_hosts = \"/etc/palisade/known_hosts\"\n\
+             addresses = [\"{address}\"]"
+        )
+    };
+    assert!(with_enforcing("nft", &again("a", "10.0.0.1")).is_ok());
+    for (settings, words) in [
+        (String::new(), "has no `addresses`"),
+        ("addresses = []".to_owned(), "0 addresses to cut off"),
+        ("addresses = [\"b\"]".to_owned(), "`b` is no address of a host"),
+        ("addresses = [\"127.0.0.1\"]".to_owned(), "is no address of a host"),
+        ("addresses = [\"::ffff:10.0.0.2\"]".to_owned(), "is no address of a host"),
+        ("addresses = [\"10.0.0.0/24\"]".to_owned(), "is no address of a host"),
+        ("addresses = [\"10.77.1.1\"]".to_owned(), "10.77.1.1 is a link of host `a`"),
+        ("addresses = [\"10.77.1.9\"]".to_owned(), "is the host that enforces the cut"),
+        (again("a", "10.0.0.2"), "device `cut-2` cuts off 10.0.0.2, as does `cut-b`, which fences host `b`"),
+        (again("b", "10.0.0.2"), "device `cut-2` is `cut-b` once more"),
+        (again("b", "10.0.0.2").replace("palisade@", "root@"), "device `cut-2` is `cut-b` once more"),
+        (
+            "addresses = [\"10.0.0.2\"]\nproof = \"power_off\"".to_owned(),
+            "`proof` is no setting of a device of kind \"nft\"",
+        ),
+        ("addresses = [\"10.0.0.2\"]\npassword = { file = \"/p\" }".to_owned(), "`password` is no setting"),
+        ("addresses = [\"10.0.0.2\"]\nstorage = [\"images\"]".to_owned(), "takes no storage away"),
+    ] {
+        let error = with_enforcing("nft", &settings).unwrap_err().to_string();
+        assert!(error.contains(words) && error.contains("way out"), "{settings}: {error}");
+    }
+    let error = with_enforcing("route", "addresses = [\"10.0.0.2\", \"fd00::2\"]").unwrap_err().to_string();
+    assert!(error.contains("routes do not stop what comes from fd00::2"), "{error}");
+    let error = with_enforcing("route", &again("a", "10.0.0.2")).unwrap_err().to_string();
+    assert!(error.contains("cuts off 10.0.0.2, as does `cut-b`"), "{error}");
+    assert!(with_enforcing_at("palisade@10.77.1.9", "/etc/palisade/id").is_ok());
+    for login in [
+        "10.77.1.9",
+        "@10.77.1.9",
+        "-p@10.77.1.9",
+        "p@store.example",
+        "p@10.77.1.9:0",
+        "p@0.0.0.0",
+        "p@[fe80::9%2]:22",
+        "p@",
+    ] {
+        let error = with_enforcing_at(login, "/etc/palisade/id").unwrap_err().to_string();
+        assert!(error.contains(&format!("`{login}` is no login")), "{error}");
+    }
+    for path in ["id", "/etc/pali sade/id", "/etc/%h"] {
+        let error = with_enforcing_at("palisade@10.77.1.9", path).unwrap_err().to_string();
+        assert!(error.contains(path), "{error}");
+    }
+}
+
+#[test]
+fn a_lun_is_taken_from_one_initiator_at_one_target() {
+    let names =
+        "iqn = \"iqn.2026-01.example:store\"\ninitiator = \"iqn.2026-01.example:b\"\nstorage = [\"images\"]";
+    let of = |target: &str| with_enforcing("lun", &format!("target = \"{target}\"\n{names}"));
+    let cluster = of("tgt").unwrap_or_else(|error| panic!("{error}"));
+    let device = cluster.devices().last().unwrap();
+    assert_eq!((device.effect(), device.storage()), (Effect::Storage, &["images".to_owned()][..]));
+    let DeviceKind::Lun(lun) = device.kind() else { panic!("a LUN") };
+    assert_eq!((lun.iqn(), lun.initiator()), ("iqn.2026-01.example:store", "iqn.2026-01.example:b"));
+    assert_eq!((lun.target(), device.kind().reads_soon()), (LunTarget::Tgt, false));
+    assert_ne!(cluster.digest(), of("lio").unwrap().digest());
+    let again = |host: &str, iqn: &str| {
+        format!(
+            "target = \"tgt\"\n{names}\n[[device]]\nname = \"cut-2\"\nkind = \"lun\"\nfences = \"{host}\"\nlevel = 2\n\
+             ssh = \"palisade@10.77.1.9\"\nidentity = \"/etc/palisade/id\"\nknown_hosts = \"/etc/palisade/known_hosts\"\n\
+             target = \"tgt\"\n{}",
+            names.replace(":store", iqn)
+        )
+    };
+    assert!(with_enforcing("lun", &again("b", ":store2")).is_ok());
+    for (settings, words) in [
+        (names.to_owned(), "has no `target`"),
+        (format!("target = \"scst\"\n{names}"), "unknown kind of iSCSI target `scst`"),
+        (
+            format!("target = \"tgt\"\n{}", names.replace("iqn.2026-01.example:b", "b")),
+            "`b` is no name in iSCSI",
+        ),
+        (format!("target = \"tgt\"\n{}", names.replace(":b", ":B")), "is no name in iSCSI"),
+        (format!("target = \"tgt\"\n{}", names.replace(":b", ":b;reboot")), "is no name in iSCSI"),
+        (format!("target = \"tgt\"\n{}", names.replace(":b", ":store")), "has the name of its target"),
+        (
+            format!("target = \"tgt\"\n{}", names.replace("storage = [\"images\"]", "")),
+            "which `storage` it takes away",
+        ),
+        (format!("target = \"tgt\"\n{names}\naddresses = [\"10.0.0.2\"]"), "`addresses` is no setting"),
+        // SAFE-4
+        (again("a", ":store2"), "device `cut-2` has the initiator of `cut-b`, which fences host `b`"),
+        (again("b", ":store"), "device `cut-2` is `cut-b` once more"),
+        (again("b", ":store").replace("palisade@", "root@"), "device `cut-2` is `cut-b` once more"),
+    ] {
+        let error = with_enforcing("lun", &settings).unwrap_err().to_string();
+        assert!(error.contains(words) && error.contains("way out"), "{settings}: {error}");
+    }
+}

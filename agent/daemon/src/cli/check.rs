@@ -148,6 +148,8 @@ fn secrets(cluster: &Cluster) -> (Vec<String>, Vec<String>) {
                     vec![("auth_password", auth_password), ("priv_password", priv_password)]
                 }
             },
+            DeviceKind::Nft(cut) | DeviceKind::Route(cut) => vec![("identity", cut.ssh().identity())],
+            DeviceKind::Lun(lun) => vec![("identity", lun.ssh().identity())],
             DeviceKind::Agent(agent) => {
                 agent.secrets().iter().map(|(name, secret)| (name.as_str(), secret)).collect()
             }

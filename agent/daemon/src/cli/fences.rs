@@ -93,6 +93,9 @@ fn service(kind: &DeviceKind) -> &'static str {
             "the address right, is SNMP enabled there, is the community right (SNMPv2c says nothing to a wrong one)"
         }
         DeviceKind::HaProxy(_) => "HAProxy running, is this one of its `stats socket` lines",
+        DeviceKind::Nft(_) | DeviceKind::Route(_) | DeviceKind::Lun(_) => {
+            "the address right, does sshd run there"
+        }
         DeviceKind::Agent(_) => "its setting for the address right",
         DeviceKind::Scsi(_) => "every path of this host to the logical units well",
     }
@@ -108,6 +111,9 @@ fn identity(kind: &DeviceKind) -> &'static str {
             "correct the port, or set its ifAlias (its description) at the switch, or write `alias`"
         }
         DeviceKind::HaProxy(_) => "correct the server's name, or `server_address`",
+        DeviceKind::Nft(_) | DeviceKind::Route(_) | DeviceKind::Lun(_) => {
+            "correct the address, or `known_hosts` if that host was replaced"
+        }
         DeviceKind::Agent(_) | DeviceKind::Scsi(_) => "correct its settings",
     }
 }
@@ -124,6 +130,9 @@ fn right(kind: &DeviceKind) -> &'static str {
             "let the login write ifAdminStatus of IF-MIB (a view or community with write access)"
         }
         DeviceKind::HaProxy(_) => "write `level admin` on its `stats socket` line in haproxy.cfg",
+        DeviceKind::Nft(_) | DeviceKind::Route(_) | DeviceKind::Lun(_) => {
+            "give the login the superuser's rights there (root, or `sudo -n`)"
+        }
         DeviceKind::Agent(_) => "see its settings, and that the agent offers an off",
         DeviceKind::Scsi(_) => {
             "see that the logical units are reserved for registered hosts, and that this host has registered"
@@ -163,6 +172,8 @@ fn place(kind: &DeviceKind) -> String {
         DeviceKind::Switch(switch) => format!("{} {}", switch.address(), switch.port()),
         DeviceKind::Agent(_) => "-".to_owned(),
         DeviceKind::Scsi(scsi) => scsi.luns().join(" "),
+        DeviceKind::Nft(cut) | DeviceKind::Route(cut) => cut.ssh().to_string(),
+        DeviceKind::Lun(lun) => lun.ssh().to_string(),
     }
 }
 
@@ -174,6 +185,7 @@ fn what(kind: &DeviceKind) -> &'static str {
         DeviceKind::Scsi(_) => "reserved for registered hosts, identity",
         DeviceKind::HaProxy(_) => "right to switch, the server's address",
         DeviceKind::Switch(_) => "login, right to write, the port's alias",
+        DeviceKind::Nft(_) | DeviceKind::Route(_) | DeviceKind::Lun(_) => "host key, login, rights,",
         DeviceKind::Agent(_) => "it answers; bound to its host only by its settings,",
     }
 }

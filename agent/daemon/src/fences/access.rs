@@ -3,15 +3,19 @@
 use std::time::Duration;
 
 use palisade_core::config::{
-    CipherSuite, Cluster, Device, DeviceKind, FenceAgent, HaProxySocket, HypervisorWay, Ipmi, Privilege,
-    Redfish, RedfishAuth, SecretRef, SnmpAuth, SnmpLogin, SwitchPort,
+    CipherSuite, Cluster, Device, DeviceKind, FenceAgent, HaProxySocket, HypervisorWay, Ipmi, LunTarget,
+    Privilege, Redfish, RedfishAuth, SecretRef, SnmpAuth, SnmpLogin, SwitchPort,
 };
 use palisade_devices::agent::{self, AgentConfig};
 use palisade_devices::haproxy::{HaProxy, HaProxyConfig, Socket};
 use palisade_devices::hypervisor::{Hypervisor, HypervisorConfig, Way};
 use palisade_devices::ipmi::{self, IpmiConfig};
+use palisade_devices::lun::{Lun, LunPoint, Target};
+use palisade_devices::nft::{Nft, NftPoint};
 use palisade_devices::redfish::{self, RedfishConfig};
+use palisade_devices::route::{Route, RoutePoint};
 use palisade_devices::scsi::{Kernel, Me, Scsi, ScsiConfig};
+use palisade_devices::ssh::SshConfig;
 use palisade_devices::switch::{self, Switch, SwitchConfig};
 use palisade_devices::{DeviceHandle, Reprove, Secret};
 use palisade_ladder::{Command, Failure, Response};
@@ -32,6 +36,9 @@ pub(crate) enum Access {
     Scsi(Box<ScsiConfig>),
     Switch(Box<SwitchConfig>),
     HaProxy(Box<HaProxyConfig>),
+    Nft(Box<(SshConfig, NftPoint)>),
+    Route(Box<(SshConfig, RoutePoint)>),
+    Lun(Box<(SshConfig, LunPoint)>),
 }
 
 impl Access {
@@ -53,6 +60,23 @@ impl Access {
             DeviceKind::HaProxy(balancer) => {
                 haproxy_config(balancer).map(|config| Self::HaProxy(Box::new(config)))
             }
+            DeviceKind::Nft(cut) => {
+                let point = NftPoint::new(cut.addresses()).map_err(|error| error.to_string())?;
+                Ok(Self::Nft(Box::new((ssh_config(cut.ssh())?, point))))
+            }
+            DeviceKind::Route(cut) => {
+                let point = RoutePoint::new(cut.addresses()).map_err(|error| error.to_string())?;
+                Ok(Self::Route(Box::new((ssh_config(cut.ssh())?, point))))
+            }
+            DeviceKind::Lun(lun) => {
+                let target = match lun.target() {
+                    LunTarget::Tgt => Target::Tgt,
+                    LunTarget::Lio => Target::Lio,
+                };
+                let point = LunPoint::new(target, lun.iqn(), lun.initiator());
+                let point = point.map_err(|error| error.to_string())?;
+                Ok(Self::Lun(Box::new((ssh_config(lun.ssh())?, point))))
+            }
         }
     }
 
@@ -68,6 +92,9 @@ impl Access {
             }
             Self::Switch(config) => prove(Switch::new(SwitchConfig::clone(config)), within).await,
             Self::HaProxy(config) => prove(HaProxy::new(HaProxyConfig::clone(config)), within).await,
+            Self::Nft(config) => prove(Nft::new(config.0.clone(), config.1.clone()), within).await,
+            Self::Route(config) => prove(Route::new(config.0.clone(), config.1.clone()), within).await,
+            Self::Lun(config) => prove(Lun::new(config.0.clone(), config.1.clone()), within).await,
         }
     }
 
@@ -95,6 +122,15 @@ impl Access {
             }
             Self::HaProxy(config) => {
                 palisade_devices::spawn(HaProxy::new(HaProxyConfig::clone(config)), reprove)
+            }
+            Self::Nft(config) => {
+                palisade_devices::spawn(Nft::new(config.0.clone(), config.1.clone()), reprove)
+            }
+            Self::Route(config) => {
+                palisade_devices::spawn(Route::new(config.0.clone(), config.1.clone()), reprove)
+            }
+            Self::Lun(config) => {
+                palisade_devices::spawn(Lun::new(config.0.clone(), config.1.clone()), reprove)
             }
         }
     }
@@ -187,5 +223,15 @@ fn haproxy_config(balancer: &palisade_core::config::HaProxy) -> Result<HaProxyCo
         HaProxySocket::Address(address) => Socket::Address(*address),
     };
     HaProxyConfig::new(socket, balancer.backend(), balancer.server(), balancer.server_address())
+        .map_err(|error| error.to_string())
+}
+
+/// The key stays where it is: the ssh client reads it by itself, and only if nobody else can.
+fn ssh_config(ssh: &palisade_core::config::Ssh) -> Result<SshConfig, String> {
+    load(ssh.identity()).map_err(|error| format!("identity: {error}"))?;
+    let SecretRef::File(identity) = ssh.identity() else {
+        return Err("identity: the ssh client reads a file".to_owned());
+    };
+    SshConfig::new(ssh.user(), ssh.address(), identity.clone(), ssh.known_hosts().to_owned())
         .map_err(|error| error.to_string())
 }

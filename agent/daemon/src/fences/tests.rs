@@ -11,6 +11,10 @@ use crate::testing::{TempDir, run};
 
 /// A cluster whose one device fences host 1 and lies at `bmc`.
 fn cluster(dir: &TempDir, bmc: &UdpSocket) -> Cluster {
+    cluster_with(dir, bmc, "")
+}
+
+fn cluster_with(dir: &TempDir, bmc: &UdpSocket, more: &str) -> Cluster {
     let password = dir.path().join("password");
     std::fs::write(&password, "secret\n").unwrap();
     std::fs::set_permissions(&password, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
@@ -19,7 +23,7 @@ fn cluster(dir: &TempDir, bmc: &UdpSocket) -> Cluster {
          [[host]]\nid = 0\nname = \"a\"\nmachine = \"00000001-0000-0000-0000-000000000001\"\nlinks = [\"127.0.0.1:7411\"]\n\
          [[host]]\nid = 1\nname = \"b\"\nmachine = \"00000002-0000-0000-0000-000000000001\"\nlinks = [\"127.0.0.1:7412\"]\n\
          [[device]]\nname = \"bmc-b\"\nkind = \"ipmi\"\nfences = \"b\"\naddress = \"{}\"\nuser = \"admin\"\n\
-         password = {{ file = \"{}\" }}\nguid = \"a123456789abcdefa123456789abcde1\"\ndeadline = \"200ms\"\n",
+         password = {{ file = \"{}\" }}\nguid = \"a123456789abcdefa123456789abcde1\"\ndeadline = \"200ms\"\n{more}",
         bmc.local_addr().unwrap(),
         password.display()
     );
@@ -111,4 +115,31 @@ fn a_missing_password_names_the_device_and_the_file() {
     std::fs::remove_file(dir.path().join("password")).unwrap();
     let said = known(&cluster, host(0)).unwrap_err();
     assert!(said.contains("device `bmc-b`") && said.contains("password"), "{said}");
+}
+
+#[test]
+fn safe_6_an_ssh_key_that_others_can_read_names_the_device_and_the_file() {
+    let dir = TempDir::new();
+    let key = dir.path().join("id");
+    std::fs::write(&key, "a key\n").unwrap();
+    let ssh = format!("ssh = \"p@10.77.1.9\"\nidentity = \"{}\"\nknown_hosts = \"/k\"\n", key.display());
+    let lun = "storage = [\"s\"]\ntarget = \"tgt\"\niqn = \"iqn.2026-01.example:s\"\ninitiator = \"iqn.2026-01.example:b\"";
+    for (kind, settings) in
+        [("nft", "addresses = [\"10.0.0.2\"]"), ("route", "addresses = [\"10.0.0.2\"]"), ("lun", lun)]
+    {
+        let bmc = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let more = format!(
+            "[[storage]]\nname = \"s\"\npath = \"/s\"\n[[device]]\nname = \"cut-b\"\nkind = \"{kind}\"\nfences = \"b\"\nlevel = 2\n\
+             {ssh}{settings}\n"
+        );
+        let cluster = cluster_with(&dir, &bmc, &more);
+        std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+        let said = known(&cluster, host(0)).unwrap_err();
+        assert!(
+            said.contains("device `cut-b`") && said.contains("identity") && said.contains("chmod 0600"),
+            "{said}"
+        );
+        std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        assert_eq!(known(&cluster, host(0)).unwrap().len(), 2, "{kind}");
+    }
 }
