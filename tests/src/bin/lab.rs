@@ -9,7 +9,7 @@ use palisade_tests::guests;
 use palisade_tests::lab::hardware::Hardware;
 use palisade_tests::lab::trouble::Result;
 use palisade_tests::lab::{Lab, bmc, cleanup, inside, port, power, wait, workload};
-use palisade_tests::measure::{bench, demo, quiet};
+use palisade_tests::measure::{bench, demo, quiet, scsi};
 use palisade_tests::scenario::{self, parse};
 
 /// A lab of real agents, BMCs, broker and witness on this machine.
@@ -28,6 +28,9 @@ enum Command {
         /// Deaths per row.
         #[arg(long, default_value_t = 10)]
         deaths: usize,
+        /// Only the fence devices, beside other tools.
+        #[arg(long)]
+        devices: bool,
     },
     /// Leaves a cluster alone with every core loaded and counts suspicions.
     Quiet {
@@ -119,10 +122,12 @@ fn run(command: Command) -> Result<ExitCode> {
             cleanup::on_interrupt()?;
             demo::run()?;
         }
-        Command::Bench { deaths } => {
+        Command::Bench { deaths, devices } => {
             cleanup::on_interrupt()?;
-            let within = [bench::run(deaths)?, bench::eight()?, bench::devices()?];
-            return Ok(code(within.into_iter().all(|within| within)));
+            let clusters = devices || (bench::run(deaths)? & bench::eight()?);
+            let within = clusters & bench::devices()?;
+            scsi::run()?;
+            return Ok(code(within));
         }
         Command::Quiet { time, profile } => {
             cleanup::on_interrupt()?;

@@ -46,6 +46,29 @@ impl Files {
         self.write(path, &content, mode & 0o777)
     }
 
+    /// A folder of this machine at the same place in the guest, but for these below it; shared objects with their libraries.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn tree(&mut self, folder: &Path, but: &[&str]) -> Result<&mut Self> {
+        for entry in fs::read_dir(folder).during(folder.display())? {
+            let entry = entry.during(folder.display())?;
+            let path = entry.path();
+            let text = path.display().to_string();
+            if but.iter().any(|but| entry.file_name().to_str() == Some(but)) {
+                continue;
+            }
+            if path.is_dir() {
+                self.tree(&path, but)?;
+            } else if path.extension().is_some_and(|extension| extension == "so") {
+                self.program(&path, &text)?;
+            } else {
+                self.copy(&path, &text)?;
+            }
+        }
+        Ok(self)
+    }
+
     /// A file with this content at `path` in the guest; the first one of several at one path stays.
     ///
     /// # Errors

@@ -5,6 +5,7 @@
 //! guest's time is its own: it stands still while QEMU is stopped, and a watchdog of a guest with it.
 
 pub mod bmc;
+pub mod built;
 pub mod checks;
 pub mod cluster;
 pub mod files;

@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod demo;
 pub mod quiet;
+pub mod scsi;
 
 use std::time::Duration;
 

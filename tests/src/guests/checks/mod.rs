@@ -2,7 +2,6 @@
 
 mod array;
 mod bmc;
-mod built;
 mod initiators;
 mod scsi;
 mod storage;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{built, expect};
-use crate::guests::{Lio, Lun, Rack};
+use super::expect;
+use crate::guests::{Lio, Lun, Rack, built};
 use crate::lab::trouble::Result;
 
 const LUNS: [Lun; 2] =

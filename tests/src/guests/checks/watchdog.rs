@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::{built, expect};
-use crate::guests::{Guest, Hardware, Rack};
+use super::expect;
+use crate::guests::{Guest, Hardware, Rack, built};
 use crate::lab::trouble::{Context, Result};
 
 /// Where the tests are in their executable.
