@@ -7,12 +7,14 @@
     reason = "clippy knows a test only inside #[test]"
 )]
 
+mod hypervisor_peers;
+
 use std::cell::Cell;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command as Process, Stdio};
+use std::path::Path;
 use std::time::Duration;
 
-use palisade_devices::hypervisor::{Hypervisor, HypervisorConfig, Way};
+use hypervisor_peers::{DEADLINE, HYPHENATED, UUID, at_libvirt, domain, libvirt, monitored, qemu, virsh};
+use palisade_devices::hypervisor::Hypervisor;
 use palisade_devices::{Device as _, Standing, Warrant};
 use palisade_ladder::{Command, Failure, Reading, Response};
 use tempfile::TempDir;
@@ -20,61 +22,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 use tokio::time::Instant;
 
-const UUID: &str = "4c4c4544005135108052b4c04f4d3130";
-const HYPHENATED: &str = "4c4c4544-0051-3510-8052-b4c04f4d3130";
 const OTHER: &str = "4c4c4544005135108052b4c04f4d3131";
-const DEADLINE: Duration = Duration::from_secs(20);
-
-/// Ended with the test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
-
-/// Waits for a socket that a program makes; its end before that fails the test.
-async fn appears(path: &Path, by: &mut Running, needs: &str) {
-    let until = Instant::now() + DEADLINE;
-    while UnixStream::connect(path).await.is_err() {
-        if let Some(status) = by.0.try_wait().unwrap() {
-            panic!("it ends with {status}; this test needs {needs}");
-        }
-        assert!(Instant::now() < until, "no {}", path.display());
-        tokio::task::yield_now().await;
-    }
-}
-
-/// A machine without a disk: its firmware runs for ever.
-async fn qemu(dir: &TempDir) -> (Running, PathBuf) {
-    let socket = dir.path().join("b.qmp");
-    let qmp = format!("unix:{},server=on,wait=off", socket.display());
-    let mut machine = Process::new("qemu-system-x86_64");
-    machine.args([
-        "-M",
-        "q35",
-        "-accel",
-        "tcg",
-        "-m",
-        "64",
-        "-nodefaults",
-        "-display",
-        "none",
-        "-uuid",
-        HYPHENATED,
-    ]);
-    let machine = machine.args(["-qmp", &qmp]).stdin(Stdio::null()).spawn();
-    let mut machine = Running(machine.expect("no qemu-system-x86_64: install the package qemu-system-x86"));
-    appears(&socket, &mut machine, "qemu-system-x86").await;
-    (machine, socket)
-}
-
-fn monitored(socket: &Path, uuid: &str) -> Hypervisor {
-    Hypervisor::new(HypervisorConfig::new(Way::QmpSocket(socket.to_owned()), uuid).unwrap())
-}
-
 async fn run(device: &mut Hypervisor, command: Command) -> Result<Response, Failure> {
     device.run(command, (Instant::now() + DEADLINE).into()).await
 }
@@ -183,47 +131,18 @@ async fn a_monitor_that_is_gone_or_busy_proves_nothing() {
     assert!(matches!(&failure, Failure::Unreachable { error } if error.contains("b.qmp")), "{failure}");
 }
 
-/// A libvirt daemon that sees no other's state, and a connection that keeps the test hypervisor's memory.
-async fn libvirt(dir: &TempDir) -> (Running, Running, String) {
-    let path = dir.path().display().to_string();
-    let config = format!("unix_sock_dir = \"{path}\"\nauth_unix_rw = \"none\"\nauth_unix_ro = \"none\"\n");
-    std::fs::write(dir.path().join("libvirtd.conf"), config).unwrap();
-    let script = "mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /var/lib/libvirt && \
-                  exec libvirtd --config \"$0/libvirtd.conf\" --pid-file \"$0/pid\"";
-    let mut daemon = Process::new("unshare");
-    daemon.args(["--mount", "sh", "-c", script, &path]).stdin(Stdio::null()).stderr(Stdio::null());
-    let mut daemon = Running(daemon.spawn().expect("no unshare program"));
-    appears(&dir.path().join("libvirt-sock"), &mut daemon, "libvirt-daemon-system and root").await;
-    let uri = format!("test+unix:///default?socket={path}/libvirt-sock");
-    let mut keeper = Process::new("virsh");
-    keeper.args(["-q", "-c", &uri]).stdin(Stdio::piped()).stdout(Stdio::null());
-    let keeper = Running(keeper.spawn().expect("no virsh: install the package libvirt-clients"));
-    (daemon, keeper, uri)
-}
-
-fn virsh(uri: &str, arguments: &[&str]) {
-    let mut virsh = Process::new("virsh");
-    let status = virsh.args(["-q", "-c", uri]).args(arguments).stdout(Stdio::null()).status();
-    assert!(status.unwrap().success(), "virsh {arguments:?}");
-}
-
 #[tokio::test]
 async fn a_domain_is_destroyed_read_off_and_started_by_libvirt() {
     let dir = TempDir::new().unwrap();
     let (_daemon, _keeper, uri) = libvirt(&dir).await;
-    let xml = dir.path().join("b.xml");
-    let text = format!(
-        "<domain type='test'><name>b</name><uuid>{HYPHENATED}</uuid><memory>1024</memory><os><type>hvm</type></os></domain>"
-    );
-    std::fs::write(&xml, text).unwrap();
-    let xml = xml.to_str().unwrap();
-    let mut device = Hypervisor::new(HypervisorConfig::new(Way::Libvirt(uri.clone()), UUID).unwrap());
+    let xml = domain(&dir);
+    let mut device = at_libvirt(&uri);
     let failure = run(&mut device, Command::Off).await.unwrap_err();
     assert!(
         matches!(&failure, Failure::Refused { code } if code.contains("failed to get domain")),
         "{failure}"
     );
-    virsh(&uri, &["define", xml]);
+    virsh(&uri, &["define", &xml]);
     assert_eq!(reads(&mut device).await, Reading::Off);
     assert_eq!(run(&mut device, Command::On).await, Ok(Response::Acknowledged));
     let Ok(Response::Proven(proven)) = run(&mut device, Command::Prove).await else { panic!("not proven") };
@@ -235,14 +154,13 @@ async fn a_domain_is_destroyed_read_off_and_started_by_libvirt() {
     assert_eq!(reads(&mut device).await, Reading::Off);
     assert_eq!(run(&mut device, Command::Off).await, Ok(Response::AlreadySo));
     virsh(&uri, &["undefine", "b"]);
-    virsh(&uri, &["create", xml]);
+    virsh(&uri, &["create", &xml]);
     for command in [Command::Prove, Command::Off] {
         let failure = run(&mut device, command).await.unwrap_err();
         assert!(failure.to_string().contains("transient"), "{failure}");
     }
     virsh(&uri, &["domstate", HYPHENATED]);
-    let nowhere = Way::Libvirt("test+unix:///default?socket=/nonexistent/libvirt-sock".to_owned());
-    let mut nowhere = Hypervisor::new(HypervisorConfig::new(nowhere, UUID).unwrap());
+    let mut nowhere = at_libvirt("test+unix:///default?socket=/nonexistent/libvirt-sock");
     let failure = run(&mut nowhere, Command::Read).await.unwrap_err();
     assert!(matches!(failure, Failure::Unreachable { .. }), "{failure}");
 }

@@ -13,47 +13,15 @@ mod enforcing;
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use enforcing::{DEADLINE, Lab, Running, connect, holds_for, reads, run};
+use enforcing::points::{ADM, B, C, STORE, lun, tgtd, tgtd_on};
+use enforcing::{DEADLINE, Lab, connect, holds_for, reads, run};
 use palisade_devices::Device as _;
-use palisade_devices::lun::{Lun, LunPoint, Target};
+use palisade_devices::lun::Target;
 use palisade_ladder::{Command, Failure, Reading, Response};
 
-const STORE: &str = "iqn.2026-01.example:store";
-const B: &str = "iqn.2026-01.example:b";
-const C: &str = "iqn.2026-01.example:c";
-const ADM: &str = "tgtadm --lld iscsi";
 const BLOCK: usize = 512;
-
-/// A tgtd that lets b and c write to its one LUN.
-fn tgtd(lab: &Lab) -> Running {
-    tgtd_on(lab, &lab.path("disk"))
-}
-
-fn tgtd_on(lab: &Lab, disk: &Path) -> Running {
-    fs::write(disk, vec![0; 1 << 20]).unwrap();
-    // Its children end with it.
-    let tgtd = ["--pid", "--fork", "--kill-child", "tgtd", "-f", "--iscsi", "portal=10.0.0.1:3260"];
-    let tgtd = lab.host.start("unshare", &tgtd);
-    let until = Instant::now() + DEADLINE;
-    while !lab.host.sh(&format!("{ADM} --op show --mode target >/dev/null 2>&1 || echo not yet")).is_empty() {
-        assert!(Instant::now() < until, "no tgtd: install the package tgt");
-    }
-    lab.host.sh(&format!(
-        "{ADM} --op new --mode target --tid 1 -T {STORE}
-         {ADM} --op new --mode logicalunit --tid 1 --lun 1 -b {}
-         {ADM} --op bind --mode target --tid 1 -Q {B}
-         {ADM} --op bind --mode target --tid 1 -Q {C}",
-        disk.display()
-    ));
-    tgtd
-}
-
-fn at(lab: &Lab, target: Target, initiator: &str) -> Lun {
-    Lun::new(lab.ssh(), LunPoint::new(target, STORE, initiator).unwrap())
-}
 
 /// One login of an initiator (RFC 3720), as far as it takes to write a block.
 struct Session {
@@ -156,7 +124,7 @@ fn stored(lab: &Lab, block: u8) -> u8 {
 async fn a_session_that_writes_is_ended_and_let_in_again_and_a_neighbours_goes_on() {
     let lab = Lab::new();
     let _tgtd = tgtd(&lab);
-    let mut device = at(&lab, Target::Tgt, B);
+    let mut device = lun(lab.ssh(), Target::Tgt, B);
     let Ok(Response::Proven(proven)) = run(&mut device, Command::Prove).await else { panic!("not proven") };
     assert_eq!(proven.identity.0, format!("root@10.9.0.2:2222 for {B} at {STORE}"));
     assert_eq!((proven.may_fence, proven.reads), (true, Reading::On));
@@ -173,7 +141,7 @@ async fn a_session_that_writes_is_ended_and_let_in_again_and_a_neighbours_goes_o
     assert_eq!([1, 2, 3].map(|block| stored(&lab, block)), [11, 12, 23]);
     assert!(Session::open(&lab, B, "10.0.0.2:0").is_none() && !inquires(&lab, B) && inquires(&lab, C));
     // Somebody else's cut stands beside it.
-    let mut other = at(&lab, Target::Tgt, C);
+    let mut other = lun(lab.ssh(), Target::Tgt, C);
     assert_eq!(run(&mut other, Command::Off).await, Ok(Response::Acknowledged));
     assert_eq!((reads(&mut other).await, reads(&mut device).await), (Reading::Off, Reading::Off));
     assert!(!neighbour.write(3, 33) && Session::open(&lab, C, "10.0.0.3:0").is_none());
@@ -192,7 +160,7 @@ async fn a_session_that_writes_is_ended_and_let_in_again_and_a_neighbours_goes_o
 async fn safe_4_a_target_that_lets_in_otherwise_is_not_off() {
     let lab = Lab::new();
     let tgtd = tgtd(&lab);
-    let mut device = at(&lab, Target::Tgt, B);
+    let mut device = lun(lab.ssh(), Target::Tgt, B);
     lab.host.sh(&format!("{ADM} --op bind --mode target --tid 1 -I ALL"));
     for command in [Command::Prove, Command::Off] {
         let failure = run(&mut device, command).await.unwrap_err();
@@ -216,7 +184,7 @@ async fn safe_4_a_target_that_lets_in_otherwise_is_not_off() {
     assert_eq!(reads(&mut device).await, Reading::Off);
     assert!(!session.write(1, 51));
     // One that the target never knew was never cut off.
-    let mut mistyped = at(&lab, Target::Tgt, "iqn.2026-01.example:bb");
+    let mut mistyped = lun(lab.ssh(), Target::Tgt, "iqn.2026-01.example:bb");
     assert_eq!(reads(&mut mistyped).await, Reading::Unknown);
     for command in [Command::Prove, Command::Off] {
         let failure = run(&mut mistyped, command).await.unwrap_err();
@@ -260,7 +228,7 @@ async fn safe_4_a_write_under_way_keeps_the_reading_from_off() {
     ));
     lab.host.sh(&format!("truncate -s 1M {path}/mount/disk"));
     let _tgtd = tgtd_on(&lab, &lab.path("mount/disk"));
-    let mut device = at(&lab, Target::Tgt, B);
+    let mut device = lun(lab.ssh(), Target::Tgt, B);
     let mut session = Session::open(&lab, B, "10.0.0.2:0").unwrap();
     assert!(session.write(1, 11));
     let frozen = Frozen::new(&lab, format!("{path}/mount"));
@@ -280,7 +248,7 @@ async fn safe_4_a_write_under_way_keeps_the_reading_from_off() {
 async fn safe_2_an_order_without_standing_changes_nothing() {
     let lab = Lab::new();
     let _tgtd = tgtd(&lab);
-    let mut device = at(&lab, Target::Tgt, B);
+    let mut device = lun(lab.ssh(), Target::Tgt, B);
     let mut session = Session::open(&lab, B, "10.0.0.2:0").unwrap();
     for looks in [0, 1] {
         assert_eq!(
@@ -340,7 +308,7 @@ async fn an_acl_of_lio_is_removed_kept_and_made_anew() {
     configfs(&lab);
     let (before, other) = (acl(&lab, B), acl(&lab, C));
     assert!(before.contains("secret-of-") && before.lines().count() == 5, "{before}");
-    let mut device = at(&lab, Target::Lio, B);
+    let mut device = lun(lab.ssh(), Target::Lio, B);
     let Ok(Response::Proven(proven)) = run(&mut device, Command::Prove).await else { panic!("not proven") };
     assert_eq!(proven.reads, Reading::On);
     assert_eq!(device.run(Command::Off, holds_for(1)).await, Err(Failure::Cancelled), "SAFE-2");
@@ -407,7 +375,8 @@ async fn an_acl_of_lio_is_removed_kept_and_made_anew() {
         assert!(matches!(&failure, Failure::Refused { code } if code.contains(words)), "{failure}");
         lab.host.sh(&undo);
     }
-    let failure = run(&mut at(&lab, Target::Lio, "iqn.2026-01.example:bb"), Command::On).await.unwrap_err();
+    let failure =
+        run(&mut lun(lab.ssh(), Target::Lio, "iqn.2026-01.example:bb"), Command::On).await.unwrap_err();
     assert!(
         matches!(&failure, Failure::Garbage { detail } if detail.contains("nothing was taken")),
         "{failure}"

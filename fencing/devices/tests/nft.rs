@@ -3,21 +3,14 @@
 
 mod enforcing;
 
-use std::net::IpAddr;
-
+use enforcing::points::nft;
 use enforcing::{FLOWS, Flow, Lab, STOPPED, datagram, datagram_by, holds_for, no_datagram, reads, run};
 use palisade_devices::Device as _;
-use palisade_devices::nft::{Nft, NftPoint};
-use palisade_devices::ssh::SshConfig;
+use palisade_devices::nft::Nft;
 use palisade_ladder::{Command, Failure, Reading, Response};
 
-fn cutting(ssh: SshConfig, addresses: &[&str]) -> Nft {
-    let addresses: Vec<IpAddr> = addresses.iter().map(|address| address.parse().unwrap()).collect();
-    Nft::new(ssh, NftPoint::new(&addresses).unwrap())
-}
-
 fn victims(lab: &Lab) -> Nft {
-    cutting(lab.ssh(), &["10.0.0.2", "fd00::2"])
+    nft(lab.ssh(), &["10.0.0.2", "fd00::2"])
 }
 
 #[tokio::test]
@@ -49,7 +42,7 @@ async fn packets_stop_and_flow_again_and_a_neighbour_is_left_alone() {
     assert!(no_datagram(&lab.behind, "10.1.0.2:900", &lab.victim, "10.0.0.2:900"), "and back");
 
     // Somebody else's cut comes and goes in the same table.
-    let mut other = cutting(lab.ssh(), &["10.0.0.3"]);
+    let mut other = nft(lab.ssh(), &["10.0.0.3"]);
     assert_eq!(reads(&mut other).await, Reading::On);
     assert_eq!(run(&mut other, Command::Off).await, Ok(Response::Acknowledged));
     assert_eq!(reads(&mut other).await, Reading::Off);

@@ -3,32 +3,16 @@
 
 mod enforcing;
 
-use std::net::IpAddr;
-
-use enforcing::{
-    FLOWS, Flow, Lab, STOPPED, datagram, datagram_of_service, holds_for, no_datagram, reads, run,
-};
+use enforcing::points::{checking, route};
+use enforcing::{FLOWS, Flow, STOPPED, datagram, datagram_of_service, holds_for, no_datagram, reads, run};
 use palisade_devices::Device as _;
-use palisade_devices::route::{Route, RoutePoint};
 use palisade_ladder::{Command, Failure, Reading, Response};
-
-fn cutting(lab: &Lab, addresses: &[&str]) -> Route {
-    let addresses: Vec<IpAddr> = addresses.iter().map(|address| address.parse().unwrap()).collect();
-    Route::new(lab.ssh(), RoutePoint::new(&addresses).unwrap())
-}
-
-/// One whose kernel checks sources, in the stricter or the looser way.
-fn checking(way: u8) -> Lab {
-    let lab = Lab::new();
-    lab.host.sh(&format!("for file in /proc/sys/net/ipv4/conf/*/rp_filter; do echo {way} >$file; done"));
-    lab
-}
 
 #[tokio::test]
 async fn packets_stop_and_flow_again_and_a_neighbour_is_left_alone() {
     for way in [1, 2] {
         let lab = checking(way);
-        let mut device = cutting(&lab, &["10.0.0.2"]);
+        let mut device = route(lab.ssh(), &["10.0.0.2"]);
         let Ok(Response::Proven(proven)) = run(&mut device, Command::Prove).await else {
             panic!("not proven")
         };
@@ -55,7 +39,7 @@ async fn packets_stop_and_flow_again_and_a_neighbour_is_left_alone() {
         }
 
         // Somebody else's cut comes and goes in the same table.
-        let mut other = cutting(&lab, &["10.0.0.3"]);
+        let mut other = route(lab.ssh(), &["10.0.0.3"]);
         assert_eq!(run(&mut other, Command::Off).await, Ok(Response::Acknowledged));
         assert_eq!(reads(&mut other).await, Reading::Off);
         assert!(neighbour.is_stopped());
@@ -73,7 +57,7 @@ async fn packets_stop_and_flow_again_and_a_neighbour_is_left_alone() {
 #[tokio::test]
 async fn safe_4_where_sources_are_not_checked_nothing_is_ordered_nor_off() {
     let lab = checking(1);
-    let mut device = cutting(&lab, &["10.0.0.2"]);
+    let mut device = route(lab.ssh(), &["10.0.0.2"]);
     assert!(datagram(&lab.victim, "10.0.0.2:900", &lab.host, "10.0.0.1:900"));
     assert_eq!(run(&mut device, Command::Off).await, Ok(Response::Acknowledged));
     assert!(no_datagram(&lab.victim, "10.0.0.2:900", &lab.host, "10.0.0.1:900"));
@@ -98,7 +82,7 @@ async fn safe_4_where_sources_are_not_checked_nothing_is_ordered_nor_off() {
 #[tokio::test]
 async fn safe_4_routes_that_were_changed_by_hand_are_not_off() {
     let lab = checking(1);
-    let mut device = cutting(&lab, &["10.0.0.2", "10.0.0.3"]);
+    let mut device = route(lab.ssh(), &["10.0.0.2", "10.0.0.3"]);
     assert_eq!(run(&mut device, Command::Off).await, Ok(Response::Acknowledged));
     for (change, left) in [
         ("ip route del 10.0.0.3/32 table 7700", Reading::Unknown),
@@ -127,7 +111,7 @@ async fn safe_4_routes_that_were_changed_by_hand_are_not_off() {
 async fn safe_4_a_rule_before_ours_for_some_packets_alone_is_no_off() {
     for priority in [5, 10] {
         let lab = checking(1);
-        let mut device = cutting(&lab, &["10.0.0.2"]);
+        let mut device = route(lab.ssh(), &["10.0.0.2"]);
         let comes =
             |within| datagram_of_service(&lab.victim, "10.0.0.2:900", &lab.host, "10.0.0.1:900", within);
         // Also so that the victim knows the host's address by ARP, which is not answered any more then.
@@ -160,7 +144,7 @@ async fn safe_4_a_rule_before_ours_for_some_packets_alone_is_no_off() {
 #[tokio::test]
 async fn safe_4_a_route_for_some_packets_alone_is_no_off() {
     let lab = checking(1);
-    let mut device = cutting(&lab, &["10.0.0.2"]);
+    let mut device = route(lab.ssh(), &["10.0.0.2"]);
     let comes = |within| datagram_of_service(&lab.victim, "10.0.0.2:900", &lab.host, "10.0.0.1:900", within);
     assert!(comes(FLOWS));
     assert_eq!(run(&mut device, Command::Off).await, Ok(Response::Acknowledged));
@@ -186,7 +170,7 @@ async fn safe_4_a_route_for_some_packets_alone_is_no_off() {
 #[tokio::test]
 async fn safe_2_an_order_without_standing_changes_nothing() {
     let lab = checking(1);
-    let mut device = cutting(&lab, &["10.0.0.2"]);
+    let mut device = route(lab.ssh(), &["10.0.0.2"]);
     for looks in [0, 1] {
         assert_eq!(
             device.run(Command::Off, holds_for(looks)).await,

@@ -14,50 +14,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use iscsi::{Host, Place, Tgt, name_of};
+use iscsi::{CLUSTER, DEADLINE, Host, Place, Tgt, device, life, name_of, open, reads, run};
 use palisade_devices::scsi::{Key, Me, Request, Scsi, ScsiConfig};
 use palisade_devices::{Device as _, Standing, Warrant};
 use palisade_ladder::{Command, Failure, Reading, Response};
-use palisade_proto::{HostId, Incarnation};
+use palisade_proto::HostId;
 use tokio::time::Instant;
 
-const CLUSTER: &str = "edge-7";
-const DEADLINE: Duration = Duration::from_secs(10);
 const TARGETS: &str = "PALISADE_ISCSI=PORTAL,IQN,LUN names a target that does PREEMPT AND ABORT";
-
-fn life(host: u8, life: u8) -> Incarnation {
-    Incarnation::new(HostId::new(host).unwrap(), [life; 8])
-}
-
-/// The device that cuts `host`, as `me` uses it over its own paths.
-fn device(paths: &Host, places: &[Place], host: u8, me: Incarnation) -> Scsi<Host> {
-    let luns: Vec<String> = places.iter().map(|place| place.name.clone()).collect();
-    let config = ScsiConfig::new(CLUSTER, &luns, HostId::new(host).unwrap()).unwrap();
-    Scsi::new(config, Some(Me { life: me, first_of_boot: true }), paths.clone())
-}
-
-async fn run(
-    device: &mut Scsi<Host>,
-    command: Command,
-    whom: Option<Incarnation>,
-) -> Result<Response, Failure> {
-    let deadline = Instant::now() + DEADLINE;
-    device.run(command, Warrant { deadline, standing: None, whom }).await
-}
-
-async fn reads(device: &mut Scsi<Host>) -> Reading {
-    match run(device, Command::Read, None).await {
-        Ok(Response::Reads(reading)) => reading,
-        other => panic!("{other:?}"),
-    }
-}
-
-/// Opens the paths of a life, as its agent does when it starts.
-async fn open(paths: &Host, places: &[Place], me: Incarnation) {
-    let mut own = device(paths, places, me.host.number(), me);
-    assert_eq!(run(&mut own, Command::On, Some(me)).await, Ok(Response::Acknowledged));
-    assert_eq!(reads(&mut own).await, Reading::On);
-}
 
 /// PERSISTENT RESERVE OUT, past the driver: until it is carried out.
 fn by_hand(host: &Host, path: usize, (action, kind): (u8, u8), key: [u8; 8], new: [u8; 8]) {

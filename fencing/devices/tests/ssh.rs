@@ -14,8 +14,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use enforcing::points::nft;
 use enforcing::{DEADLINE, Lab, known_at, reads, run};
-use palisade_devices::nft::{Nft, NftPoint};
+use palisade_devices::nft::Nft;
 use palisade_devices::ssh::SshConfig;
 use palisade_devices::{Device as _, Standing, Warrant};
 use palisade_ladder::{Command, Failure, Reading, Response};
@@ -25,7 +26,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 fn device(ssh: SshConfig) -> Nft {
-    Nft::new(ssh, NftPoint::new(&["10.0.0.2".parse().unwrap()]).unwrap())
+    nft(ssh, &["10.0.0.2"])
 }
 
 /// SAFE-4: whoever has another host key gets no order, and no login.

@@ -8,6 +8,8 @@
     reason = "clippy knows a test only inside #[test]"
 )]
 
+pub mod points;
+
 use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _, Write as _};

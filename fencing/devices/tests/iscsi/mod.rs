@@ -1,5 +1,5 @@
 //! A small iSCSI initiator (RFC 7143) as the driver's way to a real target: each session is an I_T nexus of its own, as each path of
-//! each host is. And Debian's `tgtd` as such a target, on loopback.
+//! each host is. And Debian's `tgtd` as such a target, on loopback, with the devices that use it.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part of this")]
 #![allow(
     clippy::unwrap_used,
@@ -15,8 +15,13 @@ use std::process::{Child, Command as Process, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use palisade_devices::scsi::{Fabric, Path, Reply, Request};
-use palisade_ladder::Failure;
+use palisade_devices::scsi::{Fabric, Me, Path, Reply, Request, Scsi, ScsiConfig};
+use palisade_devices::{Device as _, Warrant};
+use palisade_ladder::{Command, Failure, Reading, Response};
+use palisade_proto::{HostId, Incarnation};
+
+pub const CLUSTER: &str = "edge-7";
+pub const DEADLINE: Duration = Duration::from_secs(10);
 
 /// A logical unit of a target on the network.
 #[derive(Clone, Debug)]
@@ -345,4 +350,38 @@ pub fn name_of(place: &Place) -> String {
         rest = &rest[4 + length..];
     }
     panic!("no NAA name in {data:02x?}");
+}
+
+pub fn life(host: u8, life: u8) -> Incarnation {
+    Incarnation::new(HostId::new(host).unwrap(), [life; 8])
+}
+
+/// The device that cuts `host`, as `me` uses it over its own paths.
+pub fn device(paths: &Host, places: &[Place], host: u8, me: Incarnation) -> Scsi<Host> {
+    let luns: Vec<String> = places.iter().map(|place| place.name.clone()).collect();
+    let config = ScsiConfig::new(CLUSTER, &luns, HostId::new(host).unwrap()).unwrap();
+    Scsi::new(config, Some(Me { life: me, first_of_boot: true }), paths.clone())
+}
+
+pub async fn run(
+    device: &mut Scsi<Host>,
+    command: Command,
+    whom: Option<Incarnation>,
+) -> Result<Response, Failure> {
+    let deadline = tokio::time::Instant::now() + DEADLINE;
+    device.run(command, Warrant { deadline, standing: None, whom }).await
+}
+
+pub async fn reads(device: &mut Scsi<Host>) -> Reading {
+    match run(device, Command::Read, None).await {
+        Ok(Response::Reads(reading)) => reading,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Opens the paths of a life, as its agent does when it starts.
+pub async fn open(paths: &Host, places: &[Place], me: Incarnation) {
+    let mut own = device(paths, places, me.host.number(), me);
+    assert_eq!(run(&mut own, Command::On, Some(me)).await, Ok(Response::Acknowledged));
+    assert_eq!(reads(&mut own).await, Reading::On);
 }
