@@ -14,6 +14,7 @@ mod enforcing;
 mod haproxy_peers;
 mod hypervisor_peers;
 mod iscsi;
+mod outcome;
 mod redfish_peers;
 mod switch_peers;
 
@@ -24,6 +25,7 @@ use common::Bmc;
 use enforcing::Lab;
 use enforcing::points::{self, checking, tgtd};
 use iscsi::{Tgt, life};
+use outcome::{in_time, name};
 use palisade_devices::agent::{AgentConfig, Driver};
 use palisade_devices::fault::{Fault, Faulty};
 use palisade_devices::ipmi::Suite;
@@ -39,17 +41,6 @@ use tokio::time::Instant;
 const WAIT: Duration = Duration::from_secs(5);
 /// Less than any of the commands may take; what is slower than this is silence.
 const SHORT: Duration = Duration::from_millis(200);
-const SLACK: Duration = Duration::from_millis(200);
-
-fn name(answer: &Result<Response, Failure>) -> &'static str {
-    match answer {
-        Ok(_) => "an answer",
-        Err(Failure::NoAnswer { .. }) => "no answer",
-        Err(Failure::Garbage { .. }) => "garbage",
-        Err(Failure::Refused { .. }) => "refused",
-        Err(other) => panic!("{other:?}"),
-    }
-}
 
 /// A kind of device, and what its peer here does when nothing goes wrong.
 struct Kind {
@@ -89,9 +80,8 @@ impl Kind {
         within: Duration,
     ) -> Result<Response, Failure> {
         let deadline = Instant::now() + within;
-        let answer = device.run(command, Warrant { deadline, standing: None, whom: self.whom }).await;
-        assert!(deadline.elapsed() < SLACK, "{}: {command:?} overran its deadline", self.name);
-        answer
+        let warrant = Warrant { deadline, standing: None, whom: self.whom };
+        in_time(self.name, device, command, warrant).await
     }
 
     /// Whether that is how a command ends that has reached the peer.
@@ -124,7 +114,7 @@ impl Kind {
                 device = device.then(Some(fault.clone()));
                 let answer = self.run(&mut device, command, wait).await;
                 let as_expected = match expected {
-                    Some(expected) => name(&answer) == expected,
+                    Some(expected) => answer.as_ref().map_or_else(name, |_| "an answer") == expected,
                     None => self.is_its_own(command, &answer),
                 };
                 assert!(as_expected, "{}: {fault:?}, {command:?}: {answer:?}", self.name);

@@ -9,12 +9,14 @@
 )]
 
 mod iscsi;
+mod outcome;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use iscsi::{CLUSTER, DEADLINE, Host, Place, Tgt, device, life, name_of, open, reads, run};
+use outcome::in_time;
 use palisade_devices::scsi::{Key, Me, Request, Scsi, ScsiConfig};
 use palisade_devices::{Device as _, Standing, Warrant};
 use palisade_ladder::{Command, Failure, Reading, Response};
@@ -165,13 +167,15 @@ async fn a_reservation_of_another_kind_is_told_and_left_alone() {
 #[tokio::test]
 async fn silence_ends_by_the_deadline() {
     let (tgt, places) = Tgt::start(1);
-    let a = Host::new("a", &places, 1);
+    let (a, b) = (Host::new("a", &places, 1), Host::new("b", &places, 1));
     open(&a, &places, life(0, 1)).await;
-    let mut own = device(&a, &places, 0, life(0, 1));
+    open(&b, &places, life(1, 1)).await;
+    let mut of_a = device(&b, &places, 0, life(1, 1));
     tgt.freeze(true);
-    for _ in 0..3 {
+    for command in [Command::Read, Command::Prove, Command::Off, Command::Read] {
         let deadline = Instant::now() + Duration::from_millis(100);
-        let outcome = own.run(Command::Read, deadline.into()).await;
+        let warrant = Warrant { deadline, standing: None, whom: Some(life(0, 1)) };
+        let outcome = in_time("a frozen target", &mut of_a, command, warrant).await;
         assert!(
             matches!(outcome, Err(Failure::NoAnswer { .. } | Failure::Unreachable { .. })),
             "{outcome:?}"

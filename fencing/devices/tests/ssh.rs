@@ -1,4 +1,5 @@
-//! The way to a host that enforces: what a real sshd, a silent one, one that says rubbish and one that breaks off come to.
+//! The way to a host that enforces: what a real sshd comes to, and one that breaks off. Closed ports, silence and
+//! rubbish are in `wire_faults.rs`.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -7,6 +8,7 @@
 )]
 
 mod enforcing;
+mod wire;
 
 use std::fs;
 use std::net::SocketAddr;
@@ -15,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use enforcing::points::nft;
-use enforcing::{DEADLINE, Lab, known_at, reads, run};
+use enforcing::{Lab, SSHD, known_at, reads, run};
 use palisade_devices::nft::Nft;
 use palisade_devices::ssh::SshConfig;
 use palisade_devices::{Device as _, Standing, Warrant};
@@ -24,6 +26,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::Instant;
+use wire::{Fault, Link, Place};
 
 fn device(ssh: SshConfig) -> Nft {
     nft(ssh, &["10.0.0.2"])
@@ -83,29 +86,6 @@ async fn a_login_without_a_shell_or_without_rights_is_told() {
     assert_eq!(reads(&mut device(lab.ssh())).await, Reading::On);
 }
 
-#[tokio::test]
-async fn silence_a_closed_port_and_rubbish_prove_nothing_and_end_in_time() {
-    let lab = Lab::new();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let mut silent = device(lab.ssh_at(address, "id", "known_hosts"));
-    let soon = Instant::now() + Duration::from_millis(300);
-    let failure = silent.run(Command::Off, soon.into()).await.unwrap_err();
-    assert!(matches!(failure, Failure::NoAnswer { .. }) && soon.elapsed() < DEADLINE, "{failure}");
-    let rubbish = tokio::spawn(async move {
-        loop {
-            let (mut client, _) = listener.accept().await.unwrap();
-            drop(client.write_all(&[0xff; 300]).await);
-        }
-    });
-    let failure = run(&mut silent, Command::Off).await.unwrap_err();
-    assert!(matches!(failure, Failure::Garbage { .. } | Failure::Unreachable { .. }), "{failure}");
-    rubbish.abort();
-    drop(rubbish.await);
-    let failure = run(&mut silent, Command::Off).await.unwrap_err();
-    assert!(matches!(&failure, Failure::Unreachable { error } if error.contains("refused")), "{failure}");
-}
-
 /// Between the client and the host: passes everything on, and keeps back what the client says while `held`.
 struct Proxy {
     address: SocketAddr,
@@ -115,7 +95,7 @@ struct Proxy {
 }
 
 impl Proxy {
-    async fn new(most_answers: usize) -> Self {
+    async fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (held, holding) = watch::channel(false);
@@ -123,7 +103,7 @@ impl Proxy {
         tokio::spawn(async move {
             loop {
                 let (client, _) = listener.accept().await.unwrap();
-                let host = TcpStream::connect("10.9.0.2:2222").await.unwrap();
+                let host = TcpStream::connect(SSHD).await.unwrap();
                 let ((mut said, mut client), (mut answers, mut host)) =
                     (client.into_split(), host.into_split());
                 let (mut holding, end) = (holding.clone(), end.clone());
@@ -135,14 +115,7 @@ impl Proxy {
                     }
                 });
                 tokio::spawn(async move {
-                    let (mut buffer, mut left) = (vec![0; 65536], most_answers);
-                    while let Ok(read @ 1..) = answers.read(&mut buffer).await {
-                        drop(client.write_all(&buffer[..read.min(left)]).await);
-                        left = left.saturating_sub(read);
-                        if left == 0 {
-                            break;
-                        }
-                    }
+                    drop(tokio::io::copy(&mut answers, &mut client).await);
                     end.send_replace(true);
                 });
             }
@@ -156,7 +129,7 @@ impl Proxy {
 async fn safe_2_an_order_that_arrives_late_is_not_carried_out() {
     static HOLD: Mutex<Option<watch::Sender<bool>>> = Mutex::new(None);
     let lab = Lab::new();
-    let mut proxy = Proxy::new(usize::MAX).await;
+    let mut proxy = Proxy::new().await;
     known_at(&lab, "known_proxy", proxy.address);
     let mut device_late = device(lab.ssh_at(proxy.address, "id", "known_proxy"));
     *HOLD.lock().unwrap() = Some(proxy.held.clone());
@@ -185,9 +158,11 @@ async fn half_an_answer_is_none() {
     assert_eq!(run(&mut device(lab.ssh()), Command::Off).await, Ok(Response::Acknowledged));
     let mut whole = 0;
     for bytes in (0..).map(|step| 400 + 400 * step) {
-        let proxy = Proxy::new(bytes).await;
-        known_at(&lab, "known_proxy", proxy.address);
-        let answer = run(&mut device(lab.ssh_at(proxy.address, "id", "known_proxy")), Command::Read).await;
+        let mut link = Link::start(&Place::any(), &Place::Address(SSHD.parse().unwrap())).await;
+        link.goes(Fault::Ends(bytes)).await;
+        let address = link.place.address();
+        known_at(&lab, "known_wire", address);
+        let answer = run(&mut device(lab.ssh_at(address, "id", "known_wire")), Command::Read).await;
         match answer {
             Err(Failure::Unreachable { .. } | Failure::Garbage { .. }) => {}
             Ok(Response::Reads(Reading::Off)) => {

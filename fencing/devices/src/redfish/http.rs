@@ -279,7 +279,11 @@ where
 /// Nothing was said to whoever is there.
 fn tls_refused(error: std::io::Error) -> Failure {
     if error.kind() == ErrorKind::InvalidData {
-        Failure::Refused { code: format!("TLS: {}", clean(&error.to_string())) }
+        let words = clean(&error.to_string());
+        match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+            Some(rustls::Error::InvalidMessage(_)) => Failure::Garbage { detail: format!("no TLS: {words}") },
+            Some(_) | None => Failure::Refused { code: format!("TLS: {words}") },
+        }
     } else if error.kind() == ErrorKind::UnexpectedEof {
         Failure::Garbage { detail: "the connection ended during the TLS handshake".to_owned() }
     } else {

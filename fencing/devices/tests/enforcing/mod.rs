@@ -29,7 +29,7 @@ pub const DEADLINE: Duration = Duration::from_secs(20);
 pub const STOPPED: Duration = Duration::from_millis(300);
 /// A connection that was cut sends again by itself, ever later.
 pub const FLOWS: Duration = Duration::from_secs(20);
-const SSHD: &str = "10.9.0.2:2222";
+pub const SSHD: &str = "10.9.0.2:2222";
 
 /// Ended with the test.
 pub struct Running(pub Child);

@@ -1,5 +1,5 @@
-//! A small iSCSI initiator (RFC 7143) as the driver's way to a real target: each session is an I_T nexus of its own, as each path of
-//! each host is. And Debian's `tgtd` as such a target, on loopback, with the devices that use it.
+//! A small iSCSI initiator (RFC 7143) as the driver's way to a real target: each session is an I_T nexus of its own, as each path
+//! of each host is. And Debian's `tgtd` as such a target, on loopback, with the devices that use it.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part of this")]
 #![allow(
     clippy::unwrap_used,
