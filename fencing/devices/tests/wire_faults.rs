@@ -1,6 +1,6 @@
-//! Every kind of device whose peer is on a wire goes through one table of what a wire does: a closed port, silence, garbage, half an
-//! answer and slowness each end by the deadline with a failure of their name, never with a reading, and the device works again
-//! when they are over.
+//! Every kind of device whose peer is on a wire goes through one table of what a wire does: a closed port, silence, garbage, half
+//! an answer and slowness each end by the deadline with a failure of their name, never with a reading, and the device works
+//! again when they are over.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -118,6 +118,38 @@ async fn over_connections<D: Device>(
             assert_eq!(read, Ok(Response::Reads(Reading::On)), "{kind}, after {:?}", row.0);
         }
     }
+    an_order_whose_answer_breaks_off_is_in_doubt(kind, (near, peer), device).await;
+}
+
+/// Nor is it called by a name that says that nothing was done.
+async fn an_order_whose_answer_breaks_off_is_in_doubt<D: Device>(
+    kind: &str,
+    (near, peer): (&Place, &Place),
+    device: impl Fn(&Place) -> D,
+) {
+    let mut link = Link::start(near, peer).await;
+    let conversation = async |command| {
+        let before = link.condition.passed();
+        let answer = run(&mut device(&link.place), command).await;
+        assert!(answer.is_ok(), "{kind}, {command:?}: {answer:?}");
+        link.condition.passed() - before
+    };
+    // What the first order leaves behind makes later looks longer.
+    conversation(Command::Off).await;
+    conversation(Command::On).await;
+    let look = conversation(Command::Read).await;
+    let order = conversation(Command::Off).await;
+    conversation(Command::On).await;
+    let within_its_answer = usize::midpoint(look, order);
+    assert!(look < within_its_answer && within_its_answer < order, "{kind}: {look}, {order}");
+    let fault = Fault::Ends(within_its_answer);
+    link.goes(fault).await;
+    let answer = run(&mut device(&link.place), Command::Off).await;
+    let Err(failure) = answer else { panic!("{kind}: {fault:?} of {order}: {answer:?}") };
+    let is_in_doubt = ["no answer", "unreachable", "garbage"].contains(&name(&failure));
+    assert!(is_in_doubt, "{kind}: {fault:?} of {order}: {failure}");
+    link.goes(Fault::Passes).await;
+    assert!(run(&mut device(&link.place), Command::On).await.is_ok(), "{kind}");
 }
 
 /// A device over datagrams: what comes is no answer, so only the deadline ends it.
