@@ -12,6 +12,7 @@ use super::network::BROKER_ADDRESS;
 use super::packets::PEER_PORT;
 use super::port;
 use super::shell;
+use super::snmp;
 use super::trouble::{Context, Result};
 
 /// The cluster's name in every lab (labs do not see one another).
@@ -75,6 +76,11 @@ pub fn install(etc: &Path, file: &str, hardware: &Hardware, keys: &Keys) -> Resu
     shell::write(&etc.join("cluster.key"), &format!("{}\n", keys.cluster), 0o600)?;
     if hardware.witness {
         shell::write(&etc.join("witness.key"), &format!("{}\n", keys.witness), 0o600)?;
+    }
+    if hardware.snmp.is_some() {
+        for (name, secret) in snmp::SECRETS {
+            shell::write(&etc.join(name), &format!("{secret}\n"), 0o600)?;
+        }
     }
     for (name, (private, _)) in &keys.operators {
         shell::write(&etc.join(name), private, 0o600)?;
@@ -147,6 +153,9 @@ pub fn render(hardware: &Hardware, known: &[String], machines: &[u8], keys: &Key
                  options = {{ plug = \"{host}\" }}\n{settings}",
                 port::AGENT
             );
+        }
+        if let Some(snmp) = &hardware.snmp {
+            file.push_str(&snmp::devices(snmp, host, hardware.links));
         }
     }
     for (name, (_, public)) in &keys.operators {

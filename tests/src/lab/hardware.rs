@@ -46,6 +46,8 @@ pub struct Hardware {
     pub bmc: BTreeMap<String, Bmc>,
     /// Present: each host's port on the switch is a second fence device, with these settings in its table.
     pub switch: Option<toml::Table>,
+    /// Present: the switch speaks SNMP, and each port of a host is a fence device of kind `switch`.
+    pub snmp: Option<Snmp>,
     /// Hosts whose /var/lib/palisade is a disk of its own.
     #[serde(default)]
     pub disk: BTreeMap<String, Disk>,
@@ -74,6 +76,18 @@ pub struct Bmc {
     /// The fence agent through which the hosts reach it, instead of speaking IPMI themselves.
     pub by: Option<String>,
     /// Copied into its device's table.
+    #[serde(default)]
+    pub settings: toml::Table,
+}
+
+/// The switch as SNMP shows it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Snmp {
+    /// Whose ports the cluster file takes for a host's, by host; its own unless said.
+    #[serde(default)]
+    pub takes_ports_of: BTreeMap<String, String>,
+    /// Copied into each port's device.
     #[serde(default)]
     pub settings: toml::Table,
 }
@@ -136,6 +150,7 @@ impl Hardware {
             fencing: toml::Table::new(),
             bmc: BTreeMap::new(),
             switch: None,
+            snmp: None,
             disk: BTreeMap::new(),
             operators: Vec::new(),
             workload: vec![workload],
@@ -147,7 +162,9 @@ impl Hardware {
             return Err(Trouble::new(format!("{} hosts; a lab has 1 to {HOSTS_LIMIT}", self.hosts.len())));
         }
         let named = self.off.iter().chain(&self.later).chain(self.bmc.keys()).chain(self.disk.keys());
-        let named = named.chain(self.workload.iter().flat_map(|workload| &workload.hosts));
+        let mistaken =
+            self.snmp.iter().flat_map(|snmp| &snmp.takes_ports_of).flat_map(|(one, other)| [one, other]);
+        let named = named.chain(mistaken).chain(self.workload.iter().flat_map(|workload| &workload.hosts));
         for name in named {
             if !self.hosts.contains(name) {
                 return Err(Trouble::new(format!("{name}: no such host in `hosts`")));

@@ -16,6 +16,7 @@ pub mod port;
 pub mod power;
 pub mod services;
 pub mod shell;
+pub mod snmp;
 pub mod spy;
 pub mod trouble;
 pub mod wait;
@@ -95,6 +96,8 @@ pub struct Lab {
     pub broker: Option<Service>,
     /// The witness, when there is one.
     pub witness: Option<Service>,
+    /// The switch's own agent, when it speaks SNMP.
+    pub snmpd: Option<Service>,
     /// Who looks whether a host shows its secrets, once it does.
     pub spy: Option<Spy>,
     /// What the intruder has heard so far.
@@ -143,6 +146,7 @@ impl Lab {
             bmcs: BTreeMap::new(),
             broker: None,
             witness: None,
+            snmpd: None,
             spy: None,
             heard: Vec::new(),
             keys,
@@ -155,6 +159,9 @@ impl Lab {
         }
         if hardware.witness {
             lab.install_services(&cgroup)?;
+        }
+        if hardware.snmp.is_some() {
+            lab.install_snmpd(&cgroup)?;
         }
         Ok(lab)
     }
@@ -190,7 +197,7 @@ impl Lab {
             cgroup: cgroup.join(host),
             netns: self.network.netns(host),
             switch_netns: self.network.netns("switch"),
-            ports: self.network.ports(host),
+            links: self.hardware.links,
             shared: self.dir.join("shared"),
         };
         machine.save()?;
@@ -230,6 +237,18 @@ impl Lab {
         self.broker = Some(broker);
         self.witness = Some(witness);
         Ok(())
+    }
+
+    fn install_snmpd(&mut self, cgroup: &Path) -> Result<()> {
+        let netns = self.network.netns("switch");
+        // Who stands beside it, to name its ports, reaches its own address by the loopback.
+        let batch = format!("link set lo up\naddress add {}/24 dev br1\n", snmp::ADDRESS);
+        shell::feed("ip", &["-n", &netns, "-batch", "-"], &batch)?;
+        let mut snmpd = Service::snmpd(netns, &cgroup.join("infra"), &self.dir.join("snmpd"))?;
+        snmpd.start()?;
+        snmpd.listening()?;
+        self.snmpd = Some(snmpd);
+        snmp::name_ports(&self.network, &self.hardware)
     }
 
     /// A host by name.
@@ -278,6 +297,9 @@ impl Lab {
             .iter()
             .map(|host| (format!("the password of bmc-{host}"), bmc::password(host)));
         secrets.extend(passwords);
+        if self.hardware.snmp.is_some() {
+            secrets.extend(snmp::SECRETS.map(|(name, secret)| (name.to_owned(), secret.to_owned())));
+        }
         let cgroups = self.machines.values().map(|machine| machine.cgroup.clone()).collect();
         self.spy = Some(Spy::start(cgroups, secrets)?);
         Ok(())

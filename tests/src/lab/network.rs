@@ -96,12 +96,6 @@ impl Network {
         format!("{}-{part}", self.id)
     }
 
-    /// The ports of a host on the bridges.
-    #[must_use]
-    pub fn ports(&self, host: &str) -> Vec<String> {
-        self.ends.get(host).map(|end| end.ports.clone()).unwrap_or_default()
-    }
-
     fn wire(&self, batch: &mut String, part: &str, link: usize) {
         let inner = self.netns(part);
         let _ = writeln!(

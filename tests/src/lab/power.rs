@@ -34,8 +34,8 @@ pub struct Machine {
     pub netns: String,
     /// The bridges' network namespace.
     pub switch_netns: String,
-    /// Its ports on the bridges.
-    pub ports: Vec<String>,
+    /// Its links.
+    pub links: usize,
     /// The directory that all hosts share.
     pub shared: PathBuf,
 }
@@ -151,9 +151,11 @@ impl Machine {
             .ok_or_else(|| Trouble::new(format!("{}: still runs after cgroup.kill", self.name)))
     }
 
+    /// At the host's own end: whether the port at the other end is open is the switch's.
     fn plug(&self, state: &str) -> Result<()> {
-        let batch: String = self.ports.iter().map(|port| format!("link set dev {port} {state}\n")).collect();
-        shell::feed("ip", &["-n", &self.switch_netns, "-batch", "-"], &batch).map(drop)
+        let batch: String =
+            (1..=self.links).map(|link| format!("link set dev eth{link} {state}\n")).collect();
+        shell::feed("ip", &["-n", &self.netns, "-batch", "-"], &batch).map(drop)
     }
 
     /// The host's first process as this machine sees it; its namespaces are the host's.

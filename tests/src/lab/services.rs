@@ -1,4 +1,5 @@
-//! What stands beside the hosts: the broker (mosquitto) and the real witness, each in a namespace of its own.
+//! What stands beside the hosts: the broker (mosquitto) and the real witness, each in a namespace of its own, and the switch's
+//! agent (snmpd) in that of the bridges.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,13 +8,21 @@ use std::time::{Duration, Instant};
 
 use super::network::BROKER_ADDRESS;
 use super::shell;
+use super::snmp;
 use super::trouble::{Context, Result, Trouble};
 use super::wait;
 
-/// mosquitto opens its port within 0.1 s.
+/// mosquitto and snmpd open their ports within 0.1 s.
 const START_LIMIT: Duration = Duration::from_secs(5);
 
-/// One program in a namespace of its own.
+/// An open socket in /proc/net: its table, and its line there (own address, peer's, state).
+type Socket = (&'static str, &'static str);
+/// Port 1883, listening.
+const BROKER_SOCKET: Socket = ("tcp", ":075B 00000000:0000 0A");
+/// 10.77.1.252, port 161, of any peer.
+const SNMPD_SOCKET: Socket = ("udp", "FC014D0A:00A1 00000000:0000 07");
+
+/// One program in a namespace.
 #[derive(Debug)]
 pub struct Service {
     name: String,
@@ -21,12 +30,21 @@ pub struct Service {
     cgroup: PathBuf,
     dir: PathBuf,
     command: String,
+    opens: Option<Socket>,
     process: Option<Child>,
 }
 
 impl Service {
     fn new(name: &str, netns: String, cgroup: &Path, dir: &Path, command: String) -> Self {
-        Self { name: name.into(), netns, cgroup: cgroup.into(), dir: dir.into(), command, process: None }
+        Self {
+            name: name.into(),
+            netns,
+            cgroup: cgroup.into(),
+            dir: dir.into(),
+            command,
+            opens: None,
+            process: None,
+        }
     }
 
     /// The broker, listening in its namespace.
@@ -38,7 +56,21 @@ impl Service {
         let conf =
             format!("listener 1883 {BROKER_ADDRESS}\nallow_anonymous true\npersistence false\nuser root\n");
         shell::write(&dir.join("mosquitto.conf"), &conf, 0o644)?;
-        Ok(Self::new("broker", netns, cgroup, dir, "mosquitto -c mosquitto.conf".into()))
+        let broker = Self::new("broker", netns, cgroup, dir, "mosquitto -c mosquitto.conf".into());
+        Ok(Self { opens: Some(BROKER_SOCKET), ..broker })
+    }
+
+    /// The switch's agent, in the bridges' namespace.
+    ///
+    /// # Errors
+    /// Its files cannot be written.
+    pub fn snmpd(netns: String, cgroup: &Path, dir: &Path) -> Result<Self> {
+        shell::make_dir(dir)?;
+        shell::write(&dir.join("snmpd.conf"), &snmp::config(), 0o600)?;
+        let command =
+            "env MIBS= SNMP_PERSISTENT_DIR=. /usr/sbin/snmpd -f -Lo -C -c snmpd.conf -p snmpd.pid".into();
+        let snmpd = Self::new("snmpd", netns, cgroup, dir, command);
+        Ok(Self { opens: Some(SNMPD_SOCKET), ..snmpd })
     }
 
     /// The witness of one cluster.
@@ -88,16 +120,15 @@ impl Service {
         Ok(())
     }
 
-    /// Waits until the broker's port is open.
+    /// Waits until its port is open.
     ///
     /// # Errors
     /// It did not open in time; the error carries the broker's own words.
     pub fn listening(&mut self) -> Result<()> {
-        let pid = self.pid().during("the broker's process")?;
-        // /proc/net/tcp: a listener on port 1883 (0x075B) in state 0A.
+        let pid = self.pid().during(format!("the process of {}", self.name))?;
+        let (table, socket) = self.opens.during(format!("{} opens no port", self.name))?;
         let open = || {
-            let table = fs::read_to_string(format!("/proc/{pid}/net/tcp")).unwrap_or_default();
-            table.lines().any(|line| line.contains(":075B ") && line.contains(" 0A "))
+            fs::read_to_string(format!("/proc/{pid}/net/{table}")).is_ok_and(|table| table.contains(socket))
         };
         if wait::until_quick(Instant::now() + START_LIMIT, open) {
             return Ok(());

@@ -9,7 +9,7 @@ use super::step::Condition;
 use crate::lab::journal::Line;
 use crate::lab::trouble::{Result, Trouble};
 use crate::lab::workload::Run;
-use crate::lab::{Lab, api};
+use crate::lab::{Lab, api, snmp};
 
 /// The proof that a BMC gives.
 const POWER_OFF: &str = "power_off";
@@ -122,6 +122,10 @@ pub fn check(lab: &Lab, mark: &Mark, condition: &Condition) -> Result<()> {
                 format!("{host} was fenced ({shots} orders to its BMC)")
             })
         }),
+        Condition::Port(port, wanted) => {
+            let open = snmp::is_open(&lab.network, port)?;
+            demand(open == *wanted, || format!("port {port} is {}", if open { "open" } else { "closed" }))
+        }
         Condition::OneFenced(hosts) => {
             let mut shot = Vec::new();
             for host in hosts {
@@ -232,9 +236,11 @@ fn armed(lab: &Lab, fencer: &str, victim: &str) -> Result<()> {
     let missing: Vec<_> = missing.iter().filter(|reason| !reason.contains("out-of-memory")).collect();
     demand(missing.is_empty(), || format!("{fencer} is not armed: {missing:?}"))?;
     let paths = status.get("fence_paths").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let path = paths.iter().find(|path| text(path.get("fences")) == victim);
-    let proven = path.and_then(|path| path.get("proven_ms")).is_some_and(Value::is_number);
-    demand(proven, || format!("{fencer} has not proven how to fence {victim}: {path:?}"))
+    let paths: Vec<_> = paths.iter().filter(|path| text(path.get("fences")) == victim).collect();
+    let proven = |path: &&Value| path.get("proven_ms").is_some_and(Value::is_number);
+    demand(!paths.is_empty() && paths.iter().all(proven), || {
+        format!("{fencer} has not proven how to fence {victim}: {paths:?}")
+    })
 }
 
 fn secrets(lab: &Lab, but: Option<&str>) -> Result<()> {

@@ -162,6 +162,8 @@ fn condition(words: &[&str]) -> Result<Condition> {
         [workload, "untouched"] => Condition::Untouched(name(workload)),
         ["one", "of", hosts @ .., "fenced"] => Condition::OneFenced(names(hosts)),
         [hosts @ .., "not", "fenced"] if !hosts.is_empty() => Condition::NotFenced(names(hosts)),
+        ["port", port, "open"] => Condition::Port(name(port), true),
+        ["port", port, "closed"] => Condition::Port(name(port), false),
         [host, "fenced"] => Condition::Fenced(name(host)),
         [host, "dead", "by", proof] => Condition::Dead(name(host), name(proof)),
         [host, "not", "dead"] => Condition::NotDead(name(host)),
@@ -225,6 +227,7 @@ mod tests {
         assert_eq!(one("expect a c not fenced"), Kind::Expect(not_fenced));
         let why = Condition::Why("a".into(), "b".into(), "wrong password".into());
         assert_eq!(one("expect why a on b contains \"wrong password\""), Kind::Expect(why));
+        assert_eq!(one("expect port a-1 closed"), Kind::Expect(Condition::Port("a-1".into(), false)));
         let said = Condition::Says("b".into(), "alarm".into(), String::new());
         assert_eq!(one("always b says alarm for 2min"), Kind::Always(said, Duration::from_secs(120)));
     }

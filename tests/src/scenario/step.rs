@@ -189,6 +189,8 @@ pub enum Condition {
     Fenced(String),
     /// No BMC was told to switch these off, and nobody holds a proof from their BMC.
     NotFenced(Vec<String>),
+    /// This port of the switch is open, or closed, whatever its agent says.
+    Port(String, bool),
     /// Exactly one of these was fenced.
     OneFenced(Vec<String>),
     /// A journal holds this proof about a host.
