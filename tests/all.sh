@@ -64,7 +64,8 @@ check "simulation: 20000 histories" "$target/sim/sim" --seeds 0..20000
 count "exploration" "$target/sim/explore"
 check "mutants: build" cargo build --quiet --locked --profile sim -p palisade-tests --features mutants --bin mutants
 count "mutants" "$target/sim/mutants"
-count "unit, simulation and device tests" cargo nextest run --locked --workspace --no-fail-fast --status-level fail --final-status-level fail
+# Most of them wait for a peer, or for what a fault takes.
+count "unit, simulation and device tests" cargo nextest run --locked --workspace --no-fail-fast --test-threads "$(($(nproc) * 2))" --status-level fail --final-status-level fail
 count "fuzzing" sh tests/fuzz.sh 5
 check "documentation's examples" cargo test --quiet --locked --workspace --doc
 count "guests" "$target/release/lab" guests
