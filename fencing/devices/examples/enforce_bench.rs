@@ -1,4 +1,5 @@
-//! Side by side on the same host over ssh: a cut by nftables and by routes and its proof, by this driver and by hand.
+//! Side by side on the same host over ssh: a cut by nftables, by routes and at an iSCSI target (tgt) and its proof, by this driver and by
+//! hand.
 //!
 //! `cargo run --release -p palisade-devices --example enforce_bench [RUNS]`, as root. By hand: one login that sets the rules, another
 //! that prints them, by the same ssh client with the same key; nobody judges there what is printed.
@@ -11,16 +12,17 @@
 
 #[path = "../tests/enforcing/mod.rs"]
 mod enforcing;
+mod side_by_side;
 
-use std::net::IpAddr;
 use std::process::{Command as Process, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use enforcing::points::{self, ADM, B, checking, tgtd};
 use enforcing::{Lab, run};
-use palisade_devices::nft::{Nft, NftPoint};
-use palisade_devices::route::{Route, RoutePoint};
+use palisade_devices::lun::Target;
 use palisade_devices::ssh::{Enforcing, Point};
 use palisade_ladder::{Command, Reading, Response};
+use side_by_side::tell;
 
 const RUNS: usize = 10;
 
@@ -55,28 +57,26 @@ async fn compare<P: Point>(lab: &Lab, runs: usize, kind: &str, mut device: Enfor
     tell(&format!("{kind} by hand over ssh"), theirs);
 }
 
-fn tell(name: &str, mut times: Vec<Duration>) {
-    times.sort();
-    let ms = |time: &Duration| time.as_secs_f64() * 1000.0;
-    let (median, last) = (times[times.len() / 2], times[times.len() - 1]);
-    println!("  {name:<32} {:>9.1} ({:.1}-{:.1}) ms", ms(&median), ms(&times[0]), ms(&last));
-}
-
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let runs = std::env::args().nth(1).map_or(RUNS, |runs| runs.parse().unwrap());
-    let lab = Lab::new();
-    let addresses: [IpAddr; 1] = ["10.0.0.2".parse().unwrap()];
+    // What checks the source of packets, as routes need it.
+    let lab = checking(1);
+    let _tgtd = tgtd(&lab);
     println!("\na host's network cut over ssh and read back, {runs} runs, median (least-most)");
-    let nft = Nft::new(lab.ssh(), NftPoint::new(&addresses).unwrap());
+    let nft = points::nft(lab.ssh(), &["10.0.0.2"]);
     let cut = "nft 'add table inet hand; add chain inet hand in { type filter hook prerouting priority -500; }; \
                add rule inet hand in ip saddr 10.0.0.2 drop; add chain inet hand out { type filter hook output priority -500; }; \
                add rule inet hand out ip daddr 10.0.0.2 drop'";
     compare(&lab, runs, "nft", nft, [cut, "nft list table inet hand", "nft delete table inet hand"]).await;
-    // What checks the source of packets, on every interface and those to come.
-    lab.host.sh("for check in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 1 >$check; done");
-    let route = Route::new(lab.ssh(), RoutePoint::new(&addresses).unwrap());
+    let route = points::route(lab.ssh(), &["10.0.0.2"]);
     let hand =
         ["ip route add unreachable 10.0.0.2", "! ip route get 10.0.0.2", "ip route del unreachable 10.0.0.2"];
     compare(&lab, runs, "route", route, hand).await;
+    let lun = points::lun(lab.ssh(), Target::Tgt, B);
+    let (cut, undo) = (
+        format!("{ADM} --op unbind --mode target --tid 1 -Q {B}"),
+        format!("{ADM} --op bind --mode target --tid 1 -Q {B}"),
+    );
+    compare(&lab, runs, "lun", lun, [&cut, &format!("{ADM} --op show --mode target"), &undo]).await;
 }

@@ -12,6 +12,7 @@
 
 #[path = "../tests/redfish_peers/mod.rs"]
 mod redfish_peers;
+mod side_by_side;
 
 use std::process::{Command as Process, Stdio};
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ use palisade_devices::Device as _;
 use palisade_devices::redfish::{Auth, Redfish};
 use palisade_ladder::{Command, Reading, Response};
 use redfish_peers::{Sushy, UUID, device};
+use side_by_side::tell;
 
 const RUNS: usize = 10;
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -42,18 +44,6 @@ async fn fence_redfish(port: u16) -> Option<i32> {
         .unwrap_or_else(|error| panic!("fence_redfish: {error}"));
     std::io::Write::write_all(&mut child.stdin.take().unwrap(), input.as_bytes()).unwrap();
     tokio::task::spawn_blocking(move || child.wait().unwrap().code()).await.unwrap()
-}
-
-fn tell(name: &str, mut times: Vec<Duration>) {
-    times.sort();
-    let ms = |time: &Duration| time.as_secs_f64() * 1000.0;
-    let median = times[times.len() / 2];
-    println!(
-        "  {name:<32} {:>9.1} ({:.1}-{:.1}) ms",
-        ms(&median),
-        ms(&times[0]),
-        ms(&times[times.len() - 1])
-    );
 }
 
 #[tokio::main(flavor = "current_thread")]

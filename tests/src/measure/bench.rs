@@ -87,7 +87,7 @@ pub fn devices() -> Result<bool> {
         return Ok(false);
     }
     let mut all_well = true;
-    for example in ["ipmi_bench", "redfish_bench", "enforce_bench"] {
+    for example in ["ipmi_bench", "redfish_bench", "enforce_bench", "network_bench"] {
         let mut compare = Command::new("cargo");
         compare.current_dir(&top).args([
             "run",
