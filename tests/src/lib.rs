@@ -11,4 +11,5 @@ pub mod guests;
 pub mod lab;
 pub mod measure;
 pub mod scenario;
+pub mod side_by_side;
 pub mod sim;

@@ -134,6 +134,17 @@ pub enum StorageHealth {
     Unknown,
 }
 
+/// An operator's statement. The shell has read it: it is about that host and its life, made just now, and the signature is good.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Statement {
+    /// Word by word, with the signature under it if there is one: for the record.
+    pub text: String,
+    /// What the operator looked at.
+    pub checked: String,
+    /// Which of the configured operators has signed it.
+    pub signer: Option<String>,
+}
+
 /// What an operator asks of this host's agent, on the local socket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
@@ -161,12 +172,12 @@ pub enum Request {
     Confirm {
         /// The host.
         host: HostId,
-        /// What was checked, and why it is stated.
+        /// Why it is stated.
         reason: String,
-        /// Who states it: an operator by name, if it is signed, and the local user.
+        /// Who asks: the local user.
         by: String,
-        /// The statement itself for the record, with the signature under it if there is one; or why it is not taken.
-        statement: Result<Option<String>, String>,
+        /// What is stated, if more than the reason is; or why that is not taken, as the clock and the signature tell.
+        statement: Result<Option<Statement>, String>,
     },
     /// Let a host return that is kept out: give it its power and paths back, and end its quarantine.
     Unfence {
@@ -197,6 +208,8 @@ pub enum RequestRefused {
     NoDevice,
     /// The statement is not taken: why.
     Statement(String),
+    /// The configuration names operators, and none of them has signed (SAFE-7).
+    Unsigned,
     /// The journal does not take the intent (SAFE-5).
     JournalFailing(String),
     /// A fence of that host is under way.
@@ -228,6 +241,9 @@ impl core::fmt::Display for RequestRefused {
                 write!(f, "the journal cannot be written ({error}); no order goes out unrecorded")
             }
             Self::Statement(why) => f.write_str(why),
+            Self::Unsigned => f.write_str(
+                "the configuration names operators ([[operator]]), so one of them has to sign this: add --key FILE",
+            ),
             Self::UnderWay => f.write_str("a fence of that host is already under way"),
             Self::NotCoordinator { coordinator } => {
                 write!(f, "{coordinator} coordinates, and decides who returns: ask there")

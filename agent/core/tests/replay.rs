@@ -230,7 +230,7 @@ fn every_input() -> Vec<Input> {
             host,
             reason: reason.clone(),
             by: by.clone(),
-            statement: Ok(Some("x".to_owned())),
+            statement: Ok(None),
         }),
         Input::Request(Request::Desire { workload: WorkloadId(0), run: false, reason, by }),
         Input::Leave("the agent is stopped".into()),

@@ -2,8 +2,8 @@
 //! over it that `ssh-keygen -Y sign` makes and `ssh-keygen -Y verify` checks (OpenSSH, PROTOCOL.sshsig), so that the journal still
 //! shows years later who said what.
 //!
-//! Decides: what the text says, and whose signature it is. Never: whether the host is dead; the engine refuses the word about a host
-//! that somebody hears.
+//! Reads what the text says, and whose signature it is. Never: whether a word counts; that is the engine's, which refuses one that
+//! nobody signed where operators are named, and one about a host that somebody hears.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -69,8 +69,6 @@ pub(crate) enum Refusal {
         /// What time it is here.
         now: SystemTime,
     },
-    /// The configuration names operators, and nobody has signed.
-    Unsigned,
     /// What came for a signature is none.
     NoSignature {
         /// What is wrong.
@@ -99,9 +97,6 @@ impl fmt::Display for Refusal {
                 "the statement was made at {}, and it is {} here: it is too old, or the clocks differ; make another, or set the clock",
                 humantime::format_rfc3339_seconds(*made),
                 humantime::format_rfc3339_seconds(*now)
-            ),
-            Self::Unsigned => f.write_str(
-                "the configuration names operators ([[operator]]), so one of them has to sign this: add --key FILE",
             ),
             Self::NoSignature { what } => write!(f, "the signature cannot be read: {what}"),
             Self::NoOperator => {
@@ -133,6 +128,8 @@ impl Statement {
         let mut next = |name: &str| {
             number += 1;
             let line = lines.next().unwrap_or_default();
+            // Nothing that a terminal would obey: it is shown to people.
+            let line = (!line.chars().any(char::is_control)).then_some(line)?;
             let value =
                 if name.is_empty() { Some(line) } else { line.strip_prefix(name)?.strip_prefix(": ") };
             value.filter(|value| !value.is_empty()).map(str::to_owned)
@@ -155,7 +152,7 @@ impl Statement {
         }
     }
 
-    /// Whether it is about this (the cluster, the host, its life as this agent knows it, and the reason), and made just now.
+    /// SAFE-7: whether it is about this (the cluster, the host, its life as this agent knows it, and the reason), and made just now.
     pub(crate) fn is_about(&self, this: [&str; 4], now: SystemTime) -> Result<(), Refusal> {
         let says = [
             ("cluster", &self.cluster),
@@ -176,7 +173,7 @@ impl Statement {
     }
 }
 
-/// The operator whose signature over `text` this is. `armoured` is what `ssh-keygen -Y sign -n palisade` writes.
+/// SAFE-7: the operator whose signature over `text` this is. `armoured` is what `ssh-keygen -Y sign -n palisade` writes.
 pub(crate) fn signer<'a>(
     operators: &'a [Operator],
     text: &str,
@@ -263,6 +260,7 @@ mod tests {
             ("cluster: edge-7\n", "", 2),
             ("host: b", "host: ", 3),
             ("dead", "fine", 5),
+            ("power cords", "\u{1b}[2J", 6),
             ("checked:", "checked", 6),
             ("2026-11-29", "yesterday", 8),
             ("00Z\n", "00.5Z\n", 9),
@@ -274,6 +272,7 @@ mod tests {
         }
     }
 
+    /// SAFE-7
     #[test]
     fn it_counts_for_what_it_names_and_for_ten_minutes() {
         let this = ["edge-7", "b", "b/0102030405060708", "its BMC burnt"];
@@ -342,6 +341,7 @@ mod tests {
         Cluster::parse(&file, "test").unwrap().operators().to_vec()
     }
 
+    /// SAFE-7
     #[test]
     fn a_signature_of_ssh_keygen_names_its_operator_and_no_other_does() {
         let dir = TempDir::new();
@@ -379,6 +379,7 @@ mod tests {
         assert!(verified.success());
     }
 
+    /// SAFE-7
     #[test]
     fn a_signature_cut_short_or_changed_anywhere_is_refused() {
         let dir = TempDir::new();

@@ -135,7 +135,7 @@ fn run(command: Command) -> Result<ExitCode> {
         }
         Command::Scenario { names, jobs } => {
             let names = if names.iter().any(|name| name == "all") { scenario::names()? } else { names };
-            return scenario::play_all(&names, jobs).map(code);
+            return Ok(code(scenario::play_all(&names, jobs)));
         }
         Command::Guests { names, jobs } => {
             cleanup::on_interrupt()?;

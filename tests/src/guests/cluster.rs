@@ -51,9 +51,9 @@ impl<'a> Cluster<'a> {
     /// A part does not come up.
     pub fn start(rack: &'a Rack, plan: Plan) -> Result<Self> {
         let array = Lio::start(rack, "array", &[LUN])?;
-        let bmcs = (0..HOSTS.len())
-            .map(|id| Bmc::start(rack, &format!("bmc-{}", host(id)), &guid(id)))
-            .collect::<Result<Vec<_>>>()?;
+        let bmcs = HOSTS.iter().enumerate();
+        let bmcs = bmcs.map(|(id, name)| Bmc::start(rack, &format!("bmc-{name}"), &guid(id)));
+        let bmcs = bmcs.collect::<Result<Vec<_>>>()?;
         let guests = HOSTS.iter().map(|_| None).collect();
         let mut cluster = Self { rack, array, plan, keys: Keys::fresh()?, bmcs, guests, started: 0 };
         for name in HOSTS {
@@ -193,10 +193,6 @@ impl<'a> Cluster<'a> {
 
 fn id(name: &str) -> Result<usize> {
     HOSTS.iter().position(|known| *known == name).during(format!("a host {name}"))
-}
-
-fn host(id: usize) -> &'static str {
-    HOSTS.get(id).copied().unwrap_or_default()
 }
 
 fn address(id: usize) -> String {

@@ -10,7 +10,6 @@ pub mod step;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use self::check::Mark;
@@ -18,6 +17,7 @@ use self::step::{Action, Kind, Step};
 use crate::lab::hardware::Hardware;
 use crate::lab::trouble::{Context, Result, Trouble};
 use crate::lab::{Lab, shell};
+use crate::side_by_side;
 
 /// A look may take that long on a busy machine.
 const ALWAYS_SLACK: Duration = Duration::from_secs(5);
@@ -95,27 +95,9 @@ fn play_step(lab: &mut Lab, dir: &Path, mark: &mut Mark, step: &Step) -> Result<
 
 /// Plays scenarios, each in a process of its own, `jobs` at a time; prints one line each and a closing line.
 /// Says whether all passed.
-///
-/// # Errors
-/// The lab's own binary cannot be run.
-pub fn play_all(names: &[String], jobs: usize) -> Result<bool> {
-    let queue = Mutex::new(names.iter());
-    let failed = Mutex::new(0_usize);
-    std::thread::scope(|scope| {
-        for _ in 0..jobs.max(1) {
-            scope.spawn(|| {
-                while let Some(name) = queue.lock().ok().and_then(|mut queue| queue.next()) {
-                    let passed = play_apart(name);
-                    if let Ok(mut failed) = failed.lock() {
-                        *failed += usize::from(!passed);
-                    }
-                }
-            });
-        }
-    });
-    let failed = failed.into_inner().unwrap_or(names.len());
-    println!("{} passed, {failed} failed", names.len().saturating_sub(failed));
-    Ok(failed == 0)
+#[must_use]
+pub fn play_all(names: &[String], jobs: usize) -> bool {
+    side_by_side::run(names, jobs, |name| play_apart(name))
 }
 
 fn play_apart(name: &str) -> bool {

@@ -37,12 +37,21 @@ impl Engine {
                 (by, asked, outcome)
             }
             Request::Confirm { host, reason, by, statement } => {
-                stated = statement.as_ref().ok().cloned().flatten();
-                let asked = format!("confirm that {} is dead ({reason})", self.name(host));
-                let outcome = statement
-                    .map_err(RequestRefused::Statement)
-                    .and_then(|_| self.confirm_by_hand(host, &reason, &by));
-                (by, asked, outcome)
+                let word = statement.as_ref().ok().and_then(Option::as_ref);
+                let signer = word.and_then(|word| word.signer.as_deref());
+                let reason =
+                    word.map_or(reason.clone(), |word| format!("{reason}; checked: {}", word.checked));
+                let by = signer.map_or(by.clone(), |signer| format!("{signer}, who signed, and {by}"));
+                let outcome = match &statement {
+                    Err(why) => Err(RequestRefused::Statement(why.clone())),
+                    // SAFE-7: where the configuration names operators, nobody else's word counts.
+                    Ok(_) if signer.is_none() && !self.cluster.operators().is_empty() => {
+                        Err(RequestRefused::Unsigned)
+                    }
+                    Ok(_) => self.confirm_by_hand(host, &reason, &by),
+                };
+                stated = word.map(|word| word.text.clone());
+                (by, format!("confirm that {} is dead ({reason})", self.name(host)), outcome)
             }
         };
         let told = match &outcome {

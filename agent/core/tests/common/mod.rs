@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use palisade_core::Engine;
 use palisade_core::action::{
-    Act, Action, DeviceOrder, ExitKind, Request, RequestRefused, Seen, Ticket, WorkloadReport,
+    Act, Action, DeviceOrder, ExitKind, Request, RequestRefused, Seen, Statement, Ticket, WorkloadReport,
 };
 use palisade_core::config::Cluster;
 use palisade_core::record::Event;
@@ -250,9 +250,16 @@ impl Bench {
     }
 
     pub(crate) fn confirm(&mut self, host: u8) -> Result<String, RequestRefused> {
+        self.confirm_with(host, Ok(None))
+    }
+
+    pub(crate) fn confirm_with(
+        &mut self,
+        host: u8,
+        statement: Result<Option<Statement>, String>,
+    ) -> Result<String, RequestRefused> {
         let host = HostId::new(host).unwrap();
-        let request =
-            Request::Confirm { host, reason: "seen".to_owned(), by: "root".to_owned(), statement: Ok(None) };
+        let request = Request::Confirm { host, reason: "seen".to_owned(), by: "root".to_owned(), statement };
         let outcome = self.engine.handle_request(request, Time(self.now));
         self.drain();
         outcome

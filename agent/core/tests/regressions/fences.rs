@@ -1,6 +1,6 @@
 //! Fences: their budget, and orders that the disk holds up.
 
-use palisade_core::action::{Request, RequestRefused, WorkloadReport};
+use palisade_core::action::{Request, RequestRefused, Statement, WorkloadReport};
 use palisade_core::record::Event;
 use palisade_core::standing::SavedState;
 use palisade_ladder::{Command, Reading, Response};
@@ -279,6 +279,38 @@ fn power_that_a_fence_cut_in_vain_comes_back() {
         assert_eq!(read.command, Command::Read);
         bench.live(5_000, &[b]);
         assert!(bench.orders.iter().filter(|order| order.command == Command::On).count() > 1);
+    }
+}
+
+/// SAFE-7: where the configuration names operators, nobody else's word is a proof; what was stated is on the record either way.
+#[test]
+fn an_unsigned_word_counts_only_where_no_operator_is_named() {
+    const ANNA: &str = "[[operator]]\nname = \"anna\"\nkey = \"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEbhDzOQfy0ZC42T0lRFxLcYUPqhEwjSQxMf9JperkpT\"\n";
+    let (b, c) = (life(1, 1), life(2, 1));
+    let word = |signer: Option<&str>| Statement {
+        text: "word by word".to_owned(),
+        checked: "the cords are out".to_owned(),
+        signer: signer.map(str::to_owned),
+    };
+    for (operators, statement, counts) in [
+        ("", Ok(None), true),
+        ("", Ok(Some(word(None))), true),
+        (ANNA, Ok(None), false),
+        (ANNA, Ok(Some(word(None))), false),
+        (ANNA, Ok(Some(word(Some("anna")))), true),
+        ("", Err("too old".to_owned()), false),
+    ] {
+        let mut bench = Bench::new(3, operators, &[b, c]);
+        bench.live(2_500, &[b, c]);
+        bench.live(1_300, &[b]);
+        let stated = matches!(statement, Ok(Some(_)));
+        let outcome = bench.confirm_with(2, statement);
+        assert_eq!((outcome.is_ok(), bench.is_dead(c)), (counts, counts), "{outcome:?}");
+        let recorded = bench.recorded(|event| {
+            matches!(event, Event::Operator { asked, statement, .. }
+                if statement.is_some() == stated && asked.contains("checked: the cords are out") == stated)
+        });
+        assert_eq!(recorded, 1);
     }
 }
 

@@ -169,6 +169,7 @@ async fn order_body<B>(request: Request<B>, caller: Caller) -> Result<OrderBody,
 where
     B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send,
 {
+    let confirms = request.uri().path() == "/v1/confirm";
     // SAFE-7: the kernel says who asks; only root may order.
     if caller.uid != 0 {
         let what = format!("only root may order, and this is {caller}");
@@ -183,6 +184,9 @@ where
     let bad = |what: String| Refusal(StatusCode::BAD_REQUEST, what);
     let body: OrderBody = serde_json::from_slice(&body.to_bytes())
         .map_err(|error| bad(format!("the body must be {{\"host\": ..., \"reason\": ...}}: {error}")))?;
+    if !confirms && (body.statement.is_some() || body.signature.is_some()) {
+        return Err(bad("only a confirmation takes a statement".to_owned()));
+    }
     if !is_name(&body.host) {
         return Err(bad(
             "the host's name must be 1 to 64 letters, digits, dots, underscores and hyphens".to_owned()

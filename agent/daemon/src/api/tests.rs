@@ -185,6 +185,12 @@ fn what_makes_no_sense_is_refused_before_the_run_loop() {
             (Method::POST, "/v1/fence", "[]", StatusCode::BAD_REQUEST),
             (Method::POST, "/v1/fence", r#"{"host":"b"}"#, StatusCode::BAD_REQUEST),
             (Method::POST, "/v1/fence", r#"{"host":"b","reason":"x","force":true}"#, StatusCode::BAD_REQUEST),
+            (
+                Method::POST,
+                "/v1/fence",
+                r#"{"host":"b","reason":"x","statement":"y"}"#,
+                StatusCode::BAD_REQUEST,
+            ),
             (Method::POST, "/v1/fence", r#"{"host":"b","reason":" "}"#, StatusCode::BAD_REQUEST),
             (Method::POST, "/v1/fence", r#"{"host":"b","reason":"a\nb"}"#, StatusCode::BAD_REQUEST),
             (Method::POST, "/v1/fence", r#"{"host":"../b","reason":"x"}"#, StatusCode::BAD_REQUEST),

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use palisade_core::action::Request;
+use palisade_core::action::{Request, Statement as Word};
 use palisade_core::config::{Host, Workload};
 use palisade_core::status::Status;
 use palisade_proto::{HostId, Time};
@@ -79,38 +79,28 @@ impl Agent {
                 self.order(order, now, |host, reason, by| Request::Unfence { host, reason, by });
             }
             ApiRequest::Confirm(order) => {
-                let statement = self.stated(&order, now);
-                let signer = statement.as_ref().ok().and_then(|(_, signer)| signer.clone());
-                let statement = statement.map(|(text, _)| text).map_err(|refusal| refusal.to_string());
-                self.order(order, now, |host, reason, by| {
-                    let by = signer.map_or(by.clone(), |signer| format!("{signer}, who signed, and {by}"));
-                    Request::Confirm { host, reason, by, statement }
-                });
+                let statement = self.stated(&order, now).map_err(|refusal| refusal.to_string());
+                self.order(order, now, |host, reason, by| Request::Confirm { host, reason, by, statement });
             }
         }
     }
 
-    /// What a confirmation is to have on the record, and who signed it. Where the configuration names operators, one of them must have.
-    fn stated(&self, order: &Order, now: Time) -> Result<(Option<String>, Option<String>), Refusal> {
-        let operators = self.cluster.operators();
-        let Some(Stated { text, signature }) = &order.stated else {
-            return if operators.is_empty() { Ok((None, None)) } else { Err(Refusal::Unsigned) };
-        };
+    /// What a confirmation states, read; and who signed it, of those whom the configuration names.
+    fn stated(&self, order: &Order, now: Time) -> Result<Option<Word>, Refusal> {
+        let Some(Stated { text, signature }) = &order.stated else { return Ok(None) };
         let status = self.engine.status(now);
         let life = status.hosts.iter().find(|host| host.name == order.host);
         let life = life.and_then(|host| host.incarnation.as_deref()).unwrap_or(NO_LIFE);
         let statement = Statement::parse(text)?;
         statement.is_about([self.cluster.name(), &order.host, life, &order.reason], SystemTime::now())?;
-        let signer = match signature {
-            Some(signature) if !operators.is_empty() => {
-                Some(signer(operators, text, signature)?.name().to_owned())
-            }
-            None if !operators.is_empty() => return Err(Refusal::Unsigned),
-            // Nobody here knows whose it is; it is kept.
-            Some(_) | None => None,
-        };
+        let operators = self.cluster.operators();
+        // Where none is named, nobody here knows whose a signature is; it is kept.
         let signature = signature.as_deref().unwrap_or_default();
-        Ok((Some(format!("{text}{signature}")), signer))
+        let signer = (!signature.is_empty() && !operators.is_empty())
+            .then(|| signer(operators, text, signature))
+            .transpose()?
+            .map(|operator| operator.name().to_owned());
+        Ok(Some(Word { text: format!("{text}{signature}"), checked: statement.checked, signer }))
     }
 
     fn desire(&mut self, order: Order, run: bool, now: Time) {

@@ -7,11 +7,11 @@ mod scsi;
 mod storage;
 mod watchdog;
 
-use std::sync::Mutex;
 use std::time::Instant;
 
 use super::Rack;
 use crate::lab::trouble::{Result, Trouble};
+use crate::side_by_side;
 
 /// A check: its name, what it shows, and how.
 type Check = (&'static str, &'static str, fn(&Rack) -> Result<()>);
@@ -74,23 +74,7 @@ pub fn run(names: &[String], jobs: usize) -> Result<bool> {
         .iter()
         .filter(|(name, ..)| names.is_empty() || names.iter().any(|wanted| wanted == name))
         .collect();
-    let queue = Mutex::new(wanted.iter());
-    let failed = Mutex::new(0_usize);
-    std::thread::scope(|scope| {
-        for _ in 0..jobs.max(1) {
-            scope.spawn(|| {
-                while let Some(check) = queue.lock().ok().and_then(|mut queue| queue.next()) {
-                    let passed = run_one(check);
-                    if let Ok(mut failed) = failed.lock() {
-                        *failed += usize::from(!passed);
-                    }
-                }
-            });
-        }
-    });
-    let failed = failed.into_inner().unwrap_or(wanted.len());
-    println!("{} passed, {failed} failed", wanted.len().saturating_sub(failed));
-    Ok(failed == 0)
+    Ok(side_by_side::run(&wanted, jobs, |check| run_one(check)))
 }
 
 fn run_one((name, shows, check): &Check) -> bool {
