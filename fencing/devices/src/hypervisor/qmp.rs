@@ -27,6 +27,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 /// A monitor that takes commands.
 pub(super) struct Monitor {
     stream: BufReader<Box<dyn Stream>>,
+    /// Begins anywhere: QEMU gives a client what is left of the answers to the one before it.
     next: u64,
 }
 
@@ -42,7 +43,7 @@ impl Monitor {
 
     /// A monitor that is busy with another client answers when that one has gone.
     async fn greet(stream: Box<dyn Stream>) -> Result<Self, Failure> {
-        let mut monitor = Self { stream: BufReader::new(stream), next: 0 };
+        let mut monitor = Self { stream: BufReader::new(stream), next: first_id()? };
         match monitor.line().await? {
             Message::Greeting => {}
             Message::Event | Message::Return { .. } | Message::Error { .. } => {
@@ -118,8 +119,10 @@ impl Monitor {
                 Message::Error { id, words } if id == Some(of) => {
                     return Err(Failure::Refused { code: clean(&words) });
                 }
-                Message::Event => {}
-                Message::Greeting | Message::Return { .. } | Message::Error { .. } => {
+                // SAFE-4: not what an earlier client had asked, which was so then.
+                Message::Event | Message::Return { id: Some(_), .. } | Message::Error { id: Some(_), .. } => {
+                }
+                Message::Greeting | Message::Return { id: None, .. } | Message::Error { id: None, .. } => {
                     return Err(Failure::Garbage { detail: "QMP: the answer to something else".to_owned() });
                 }
             }
@@ -139,6 +142,15 @@ impl Monitor {
             Ok(_) => Err(Failure::Garbage { detail: format!("QMP: a line of more than {LINE_MAX} bytes") }),
         }
     }
+}
+
+/// No client of before had its requests numbered near it.
+fn first_id() -> Result<u64, Failure> {
+    let random = ring::rand::generate::<[u8; 8]>(&ring::rand::SystemRandom::new());
+    let random =
+        random.map_err(|_| Failure::Unreachable { error: "no random numbers from the system".to_owned() })?;
+    // 48 bits: a number in JSON, with room to count on.
+    Ok(u64::from_ne_bytes(random.expose()) >> 16)
 }
 
 fn unreachable(error: &io::Error) -> Failure {
