@@ -28,6 +28,9 @@ pub struct Saved {
     /// Hosts that an operator must let return (SAFE-8).
     #[serde(default)]
     pub quarantined: Vec<HostId>,
+    /// The lives that this host's own firewall is to keep out.
+    #[serde(default)]
+    pub walls: Vec<Incarnation>,
     /// The cold-start lock.
     pub lock: Option<Founding>,
     /// Claims: workloads this host runs or may start.
@@ -73,6 +76,7 @@ impl Saved {
             cut: Vec::new(),
             cut_under: Vec::new(),
             quarantined: Vec::new(),
+            walls: Vec::new(),
             lock: None,
             claims: Vec::new(),
             unsettled: Vec::new(),

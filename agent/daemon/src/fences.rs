@@ -71,8 +71,8 @@ pub(crate) struct Known {
 /// Fails with the device's name and what is wrong with it.
 pub(crate) fn known(cluster: &Cluster, me: HostId) -> Result<Vec<Known>, String> {
     let one = |device: &Device| {
-        let access =
-            Access::to(device, cluster).map_err(|error| format!("device `{}`: {error}", device.name()))?;
+        let access = Access::to(device, cluster, Some(me))
+            .map_err(|error| format!("device `{}`: {error}", device.name()))?;
         Ok(Known { device: device.clone(), access, own: device.fences() == me })
     };
     cluster.devices().iter().map(one).collect()

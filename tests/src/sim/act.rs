@@ -68,6 +68,8 @@ impl World {
                 }
                 if matches!(*event, Record::Admitted { .. }) {
                     self.machines[host].journal_says_admitted = true;
+                    // One more firewall that has to keep out whoever is cut.
+                    (0..self.machines.len()).for_each(|other| self.check_opened(other));
                 }
                 if let (Some(ticket), Some(process)) = (ticket, &mut self.machines[host].process) {
                     let intent = match &*event {
@@ -220,6 +222,7 @@ impl World {
         };
         let mode = match self.is_path(&order) {
             false => self.machines[victim].bmc.mode,
+            true if self.is_wall(&order) => self.wall_mode(by),
             true => self.path_mode(victim, order.command),
         };
         self.trace(|| format!("{}: orders {:?} of {} ({mode:?})", NAMES[by], order.command, NAMES[victim]));
@@ -272,6 +275,46 @@ impl World {
         device.is_some_and(|device| device.effect() == Effect::Network)
     }
 
+    /// Whether it is about the firewall of the very host that sends it.
+    pub(super) fn is_wall(&self, order: &DeviceOrder) -> bool {
+        self.setup.walls && self.is_path(order)
+    }
+
+    /// What a host does on itself ends with its deadline, done or not.
+    fn wall_mode(&self, by: usize) -> BmcMode {
+        let most = ms(self.setup.deadline) * 9 / 10;
+        match self.machines[by].path.mode {
+            BmcMode::Fine(takes) => BmcMode::Fine(takes.min(most)),
+            BmcMode::Deaf(takes) | BmcMode::Late(takes) | BmcMode::Twice(takes) => {
+                BmcMode::Deaf(takes.min(most))
+            }
+            mode => mode,
+        }
+    }
+
+    /// What the firewall of `by` does about `victim`.
+    fn wall_acts(&mut self, by: usize, victim: usize, command: Command) -> Response {
+        match command {
+            Command::Off => {
+                self.trace(|| format!("{}: keeps {} out", NAMES[by], NAMES[victim]));
+                match self.machines[by].walls.insert(victim) {
+                    true => Response::Acknowledged,
+                    false => Response::AlreadySo,
+                }
+            }
+            Command::On => {
+                self.trace(|| format!("{}: lets {} through", NAMES[by], NAMES[victim]));
+                self.machines[by].walls.remove(&victim);
+                self.check_opened(victim);
+                Response::Acknowledged
+            }
+            Command::Read | Command::Prove => match self.machines[by].walls.contains(&victim) {
+                true => Response::Reads(Reading::Off),
+                false => Response::Reads(Reading::On),
+            },
+        }
+    }
+
     /// A device opens within its deadline or never: whoever sends an opening awaits its end before a host is taken in, and whoever
     /// coordinates after them as long (PROTOCOL, "Isolation"). A cut may come as late as it likes.
     fn path_mode(&self, host: usize, command: Command) -> BmcMode {
@@ -313,9 +356,14 @@ impl World {
         say_at: Micros,
     ) {
         let host = order.host.index();
+        // Its own firewall is gone with the boot that was told.
+        if self.is_wall(order) && self.machines[by].boot != given.by_boot {
+            return;
+        }
         let power = self.machines[host].power;
         let already = self.machines[host].bmc.says_already;
         let answer = match order.command {
+            command if self.is_wall(order) => self.wall_acts(by, host, command),
             command if self.is_path(order) => self.path_acts(host, command),
             Command::Off | Command::On if already && power == (order.command == Command::On) => {
                 Response::AlreadySo

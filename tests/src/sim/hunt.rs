@@ -57,8 +57,10 @@ fn place(mutant: Mutant) -> Option<(Option<Plot>, u64)> {
             (Some(Plot::Harmless), 100)
         }
         M::CutLifeGoesOn | M::CutOpenedAgain | M::CutFreesAll | M::ClaimUnawaited => {
-            (Some(Plot::CutOff), 300)
+            (Some(Plot::CutOff), 500)
         }
+        M::WallOfOneProves => (Some(Plot::CutOff), 100),
+        M::WallFallsWithOrder => (Some(Plot::LostProof), 3000),
         M::ProofNamesTheLiving | M::ClaimsUnwritten => (None, 2000),
         M::DeathsKeptInEOnly | M::WitnessSkipsSilence => (None, 6000),
         M::DeadLeaveAtOnce

@@ -111,6 +111,8 @@ pub(super) struct Machine {
     /// The device that cuts its network, where there is one.
     pub(super) path: Bmc,
     pub(super) path_open: bool,
+    /// Whom its own firewall keeps out.
+    pub(super) walls: BTreeSet<usize>,
 }
 
 impl Machine {
@@ -146,6 +148,7 @@ impl Machine {
             bmc: Bmc { mode: BmcMode::Fine(ms(10)), says_already: false },
             path: Bmc { mode: BmcMode::Fine(ms(10)), says_already: false },
             path_open: true,
+            walls: BTreeSet::new(),
         }
     }
 
@@ -163,6 +166,7 @@ impl Machine {
         self.comes_back = None;
         self.me = None;
         self.runs.clear();
+        self.walls.clear();
         self.dog = None;
         self.agent_wanted = true;
     }

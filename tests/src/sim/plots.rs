@@ -39,6 +39,8 @@ pub enum Plot {
     Strays,
     /// A BMC is lost with its host, which stands still or is cut off, and comes back as it was: only its network can be cut.
     CutOff,
+    /// Everybody keeps a host out, and whoever holds the proof of it is cut off himself before he could say so.
+    LostProof,
     /// Nothing that could cost a host its power: any cut is a failure.
     Harmless,
 }
@@ -73,7 +75,7 @@ impl Plot {
     ];
 
     /// All, with their names on the command line.
-    pub const NAMES: [(&str, Self); 17] = [
+    pub const NAMES: [(&str, Self); 18] = [
         ("mix", Self::Mix),
         ("flapping", Self::Flapping),
         ("witness-in-a-split", Self::WitnessInASplit),
@@ -90,6 +92,7 @@ impl Plot {
         ("join-beside-loss", Self::JoinBesideLoss),
         ("strays", Self::Strays),
         ("cut-off", Self::CutOff),
+        ("lost-proof", Self::LostProof),
         ("harmless", Self::Harmless),
     ];
 
@@ -108,6 +111,7 @@ impl Plot {
             Self::Seesaw => setup.watchdog.is_some() && setup.hosts == 3,
             // Whoever remains is a quorum of those who were, and none of those who would be with one more.
             Self::JoinBesideLoss => setup.hosts == 4 || (setup.hosts == 3 && setup.witness),
+            Self::LostProof => setup.isolation.is_some() && setup.walls && (3..=7).contains(&setup.hosts),
             Self::CutOff => setup.isolation.is_some() && (setup.hosts > 2 || setup.witness),
             // Beyond the bound a healthy host may look silent.
             Self::Harmless => !setup.wild,
@@ -156,6 +160,7 @@ impl Plot {
             Self::JoinBesideLoss => join_beside_loss,
             Self::Strays => strays,
             Self::CutOff => cut_off,
+            Self::LostProof => lost_proof,
         };
         plot(rng, setup, begin, length, line);
     }
@@ -406,6 +411,19 @@ fn cut_off(rng: &mut Rng, setup: &Setup, begin: Micros, length: Micros, line: &m
             draw_fault(rng, setup, later, kind, line);
         }
     }
+}
+
+fn lost_proof(rng: &mut Rng, setup: &Setup, begin: Micros, length: Micros, line: &mut Timeline) {
+    let at = begin + rng.below(length);
+    // The lowest one coordinates.
+    let victim = 1 + rng.index(setup.hosts - 1);
+    let mode = rng.pick(&[BmcMode::Dead, BmcMode::Refusing]);
+    line.push((at, Fault::Bmc { host: victim, mode }));
+    let suspected = at + ms(setup.suspect);
+    let stays = ms(setup.suspect + rng.below(setup.lease * 3));
+    line.push((at + 1, Fault::Freeze { host: victim, length: stays }));
+    let cut = suspected + rng.below(ms(setup.lease));
+    isolate(setup, cut, cut + ms(rng.range(setup.lease, setup.lease * 6)), 0, line);
 }
 
 /// A host is cut off and no BMC helps: its watchdog is all that there is, and everything delays its last feed.

@@ -74,6 +74,8 @@ pub struct Setup {
     pub workloads: usize,
     /// Beside its BMC each host has a device that cuts its network; every other workload has no other way to shared state.
     pub isolation: Option<Isolation>,
+    /// The network of a host is cut by every other one's own firewall, in place of a device.
+    pub walls: bool,
     /// Rate of each host's clock and of the witness's (last), in parts per million.
     pub clock_ppm: Vec<i64>,
     /// The clocks differ by more than the drift bound until everything is mended: then quorum promises nothing, but nobody is
@@ -107,6 +109,7 @@ impl Setup {
             deadline: 4000,
             workloads: 1,
             isolation: None,
+            walls: false,
             clock_ppm: vec![0; hosts + 1],
             wild: false,
         }
@@ -164,6 +167,7 @@ impl Setup {
             workloads: rng.range(1, 4) as usize,
             // Of a stream of its own: what a seed drew before there was isolation it draws now, too.
             isolation: rng.aside(1).chance(250).then(|| rng.aside(2).pick(&ISOLATIONS)),
+            walls: rng.aside(4).chance(500),
             clock_ppm,
             wild,
             hosts,
@@ -252,6 +256,16 @@ impl Setup {
                     &format!("name = \"bmc-{name}\"\nlevel = 2\n"),
                     1,
                 );
+            }
+            if self.walls {
+                let _ = writeln!(
+                    text,
+                    "[[device]]\nname = \"net-{name}\"\nkind = \"nft\"\non = \"survivors\"\nfences = \"{name}\"\n\
+                     addresses = [\"10.0.0.{}\"]\ndeadline = {}\nretries = 3\n{how}",
+                    id + 1,
+                    ms(self.deadline)
+                );
+                continue;
             }
             let _ = writeln!(
                 text,

@@ -309,8 +309,19 @@ impl World {
     /// Whether a workload runs on a machine that can reach its shared state (PROTOCOL, "Isolation").
     fn can_harm(&self, host: usize, id: WorkloadId) -> bool {
         let machine = &self.machines[host];
-        let reaches = machine.path_open || !self.setup.by_network(usize::from(id.0));
+        let reaches = self.reaches_network(host) || !self.setup.by_network(usize::from(id.0));
         reaches && machine.runs.get(&id).is_some_and(|run| !run.stray)
+    }
+
+    /// Whether the network is open to a host: by the device that cuts it, or by any other member that does not keep it out.
+    fn reaches_network(&self, host: usize) -> bool {
+        if !self.setup.walls {
+            return self.machines[host].path_open;
+        }
+        let mut members = self.machines.iter().enumerate().filter(|(other, machine)| {
+            *other != host && machine.living().is_some_and(|(_, saved)| saved.admitted)
+        });
+        members.any(|(_, machine)| !machine.walls.contains(&host))
     }
 
     /// I2: a network that is opened lets nothing loose that runs elsewhere.
@@ -332,7 +343,7 @@ impl World {
         let Some(host) = NAMES.iter().position(|name| *name == victim.host) else { return };
         let machine = &self.machines[host];
         let lives = machine.living().is_some_and(|(who, _)| who.life.to_string() == victim.life);
-        if !evidence.starts_with("the word of") && lives && machine.path_open {
+        if !evidence.starts_with("the word of") && lives && self.reaches_network(host) {
             self.fail(format!(
                 "P: {} holds a proof that {} is cut off, and it is not",
                 NAMES[by], NAMES[host]
@@ -427,7 +438,11 @@ impl World {
         let Some(process) = &self.machines[by].process else { return };
         let engine = &process.engine;
         let victim = order.host.index();
-        let allowed = if !engine.admitted() {
+        let allowed = if self.is_wall(order) {
+            // Whoever is not a member yet follows; a member takes the victim for lost, or knows it for cut.
+            let lost = engine.is_quorate(now) && engine.view().iter().all(|who| who.host != order.host);
+            !engine.admitted() || lost || engine.cut().any(|who| who.host == order.host)
+        } else if !engine.admitted() {
             self.truth.consents(engine.me(), self.now)
         } else if self.truth.by_operator.contains(&victim) {
             engine.is_quorate(now)

@@ -180,6 +180,11 @@ pub struct Heartbeat {
     pub fenced: Names,
     /// C: the incarnations whose paths to shared state are cut.
     pub cut: Names,
+    /// The incarnations that its own firewall keeps out, or is about to, or has not let through again yet. The coordinator's are an
+    /// order to every other host.
+    pub walls: Names,
+    /// The part of `walls` that it has read back from its own firewall.
+    pub walled: Names,
     /// V: the view it asks support for.
     pub view: Names,
     /// The incarnations it accepted a packet from within `suspect`.

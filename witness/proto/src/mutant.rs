@@ -158,6 +158,10 @@ mutants! {
     CutFreesAll,
     /// Paths are opened again for the life that they were closed to.
     CutOpenedAgain,
+    /// The coordinator's own firewall is enough of a wall.
+    WallOfOneProves,
+    /// A wall falls with the order for it, while the life that it is against goes on.
+    WallFallsWithOrder,
 }
 
 /// Whether `mutant` is the one that is broken now.

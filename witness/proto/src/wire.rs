@@ -1,4 +1,4 @@
-//! Bytes of the heartbeat, the ask and the answer, version 1: postcard bodies behind a version byte.
+//! Bytes of the heartbeat (versions 1 and 2), the ask and the answer (version 1): postcard bodies behind a version byte.
 //!
 //! Decides: what bytes mean, and that what they say is consistent in itself. Never: whether they are authentic
 //! ([`crate::seal`]), fresh or authorised (the caller). Sender and seq travel in the sealed header and are not repeated.
@@ -15,8 +15,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{HostId, Incarnation, LifeName, Names};
 
-/// The wire version that this build writes, and the only one it reads.
+/// The version of the sealed header, of asks and answers, and of a heartbeat that tells of no wall.
 pub const VERSION: u8 = 1;
+/// The version of a heartbeat that tells of walls; the highest that this build reads.
+pub const HEARTBEAT_VERSION: u8 = 2;
 /// The clear header of a sealed datagram (see [`crate::seal`]).
 pub const HEADER_LEN: usize = 20;
 /// The authentication tag at its end.
@@ -51,8 +53,12 @@ fn names_from_wire(list: &[WireName]) -> Result<Names, DecodeError> {
 
 /// The version byte, then `body`.
 fn write<T: Serialize>(body: &T, out: &mut [u8]) -> Result<usize, EncodeError> {
-    let (version, rest) = out.split_first_mut().ok_or(EncodeError::TooLarge)?;
-    *version = VERSION;
+    write_as(VERSION, body, out)
+}
+
+fn write_as<T: Serialize>(version: u8, body: &T, out: &mut [u8]) -> Result<usize, EncodeError> {
+    let (first, rest) = out.split_first_mut().ok_or(EncodeError::TooLarge)?;
+    *first = version;
     let body = postcard::to_slice(body, rest).map_err(|_| EncodeError::TooLarge)?;
     Ok(1 + body.len())
 }
@@ -63,7 +69,12 @@ fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, DecodeError> {
     if version != VERSION {
         return Err(DecodeError::OtherVersion { got: version });
     }
-    let (body, left) = postcard::take_from_bytes(rest).map_err(|error| {
+    whole(rest)
+}
+
+/// All of `bytes`.
+fn whole<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, DecodeError> {
+    let (body, left) = postcard::take_from_bytes(bytes).map_err(|error| {
         if error == postcard::Error::DeserializeUnexpectedEnd {
             DecodeError::Truncated
         } else {

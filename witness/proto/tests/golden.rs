@@ -1,4 +1,4 @@
-//! Golden bytes of wire version 1, one file a message. They are never edited: other bytes are another version.
+//! Golden bytes of each wire version, one file a message. They are never edited: other bytes are another version.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;
@@ -68,10 +68,13 @@ fn heartbeat() -> Heartbeat {
 #[test]
 fn heartbeats() {
     let (left, full) = (Heartbeat { presence: Presence::Left, ..bare(name(5, 0x50), 77) }, full(32, 32));
+    let walls = [name(1, 0xb1), name(2, 0xc1)].into_iter().collect();
+    let walls = Heartbeat { walls, walled: [name(1, 0xb1)].into_iter().collect(), ..heartbeat() };
     for (heartbeat, text) in [
         (heartbeat(), include_str!("golden/heartbeat.hex")),
         (left, include_str!("golden/heartbeat-left.hex")),
         (full, include_str!("golden/heartbeat-full.hex")),
+        (walls, include_str!("golden/heartbeat-walls.hex")),
     ] {
         let mut out = [0; MAX_DATAGRAM];
         let len = encode_heartbeat(&heartbeat, &mut out).unwrap();

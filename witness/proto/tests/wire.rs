@@ -24,10 +24,16 @@ fn sealed_len(heartbeat: &Heartbeat) -> usize {
     HEADER_LEN + bytes(heartbeat).len() + TAG_LEN
 }
 
+/// The same host, which keeps all others out.
+fn walled(heartbeat: Heartbeat) -> Heartbeat {
+    let walls = heartbeat.electorate.clone();
+    Heartbeat { walls: walls.clone(), walled: walls, ..heartbeat }
+}
+
 #[test]
 fn eight_hosts_with_all_to_say_fit_one_kib() {
     // 8 live, and for each host the 4 last dead lives (PROTOCOL, "D(h)").
-    let heartbeat = full(8, 32);
+    let heartbeat = walled(full(8, 32));
     assert_eq!(heartbeat.dead.len(), 40);
     let len = sealed_len(&heartbeat);
     println!("8 hosts, everything full: {len} bytes sealed");
@@ -37,7 +43,7 @@ fn eight_hosts_with_all_to_say_fit_one_kib() {
 
 #[test]
 fn thirty_two_hosts_with_all_to_say_fit_one_datagram() {
-    let heartbeat = full(32, 32);
+    let heartbeat = walled(full(32, 32));
     assert_eq!((heartbeat.dead.len(), heartbeat.place.len()), (64, 128));
     let len = sealed_len(&heartbeat);
     println!("32 hosts, everything full: {len} bytes sealed");
@@ -111,6 +117,18 @@ fn a_fenced_name_that_is_not_dead_is_not_said() {
     assert_eq!(read.fenced, heartbeat.dead);
 }
 
+/// Whoever reads version 1 alone hears of everything but walls; and a wall that does not stand is not read back.
+#[test]
+fn version_2_is_written_only_to_tell_of_walls() {
+    let mut heartbeat = bare(name(0, 1), 5);
+    heartbeat.walled.insert(name(1, 1));
+    assert_eq!(bytes(&heartbeat)[0], 1);
+    heartbeat.walls.insert(name(2, 1));
+    assert_eq!(bytes(&heartbeat)[0], 2);
+    let read = decode_heartbeat(heartbeat.from, heartbeat.seq, &bytes(&heartbeat)).unwrap();
+    assert_eq!((read.walls, read.walled), (heartbeat.walls, palisade_proto::Names::new()));
+}
+
 #[test]
 fn two_echoes_of_one_host_are_not_written() {
     let mut heartbeat = bare(name(0, 1), 5);
@@ -143,7 +161,19 @@ fn each_inconsistency_is_refused_by_name() {
         decode_heartbeat(heartbeat.from, heartbeat.seq, &bytes).unwrap_err()
     };
 
-    assert_eq!(broken(&|bytes| bytes[0] = 2), DecodeError::OtherVersion { got: 2 });
+    assert_eq!(broken(&|bytes| bytes[0] = 0), DecodeError::OtherVersion { got: 0 });
+    assert_eq!(broken(&|bytes| bytes[0] = 3), DecodeError::OtherVersion { got: 3 });
+    assert_eq!(broken(&|bytes| bytes[0] = 2), DecodeError::Truncated, "walls are said at the end");
+    let with_walls = |walls: u8, walled: u8| {
+        broken(&|bytes| {
+            bytes[0] = 2;
+            bytes.extend([walls, walled]);
+        })
+    };
+    assert_eq!(with_walls(0, 0), DecodeError::NoWalls);
+    assert_eq!(with_walls(0, 1), DecodeError::WalledWithoutWall);
+    assert_eq!(with_walls(1, 2), DecodeError::WalledWithoutWall);
+    assert_eq!(with_walls(4, 0), DecodeError::BeyondTable { field: Field::Walls });
     assert_eq!(
         broken(&|bytes| bytes[place::PRESENCE] = 4),
         DecodeError::UnknownCode { field: Field::Presence, code: 4 }

@@ -99,6 +99,8 @@ pub enum DeviceKind {
     HaProxy(HaProxy),
     /// The network of the host, cut by nftables on another one.
     Nft(Cut),
+    /// The same, cut by nftables on every other host of the cluster, each by itself.
+    Wall(Wall),
     /// The same, cut by the routes of another host.
     Route(Cut),
     /// Its LUNs, taken away at the iSCSI target that serves them.
@@ -118,6 +120,7 @@ impl DeviceKind {
             | Self::Switch(_)
             | Self::HaProxy(_)
             | Self::Nft(_)
+            | Self::Wall(_)
             | Self::Route(_)
             | Self::Lun(_) => None,
         }
@@ -127,6 +130,7 @@ impl DeviceKind {
     pub(super) fn cuts(&self) -> &[IpAddr] {
         match self {
             Self::Nft(cut) | Self::Route(cut) => &cut.addresses,
+            Self::Wall(wall) => &wall.addresses,
             Self::Ipmi(_)
             | Self::Redfish(_)
             | Self::Agent(_)
@@ -145,6 +149,7 @@ impl DeviceKind {
             Self::Nft(cut) | Self::Route(cut) => Some(&cut.ssh),
             Self::Lun(lun) => Some(&lun.ssh),
             Self::Ipmi(_)
+            | Self::Wall(_)
             | Self::Redfish(_)
             | Self::Agent(_)
             | Self::Hypervisor(_)
@@ -158,13 +163,24 @@ impl DeviceKind {
     #[must_use]
     pub fn reads_soon(&self) -> bool {
         match self {
-            Self::Ipmi(_) | Self::Redfish(_) | Self::Scsi(_) | Self::Switch(_) | Self::HaProxy(_) => true,
+            Self::Ipmi(_)
+            | Self::Redfish(_)
+            | Self::Scsi(_)
+            | Self::Switch(_)
+            | Self::HaProxy(_)
+            | Self::Wall(_) => true,
             Self::Agent(_) | Self::Nft(_) | Self::Route(_) | Self::Lun(_) => false,
             Self::Hypervisor(hypervisor) => match hypervisor.way {
                 HypervisorWay::QmpSocket(_) | HypervisorWay::QmpAddress(_) => true,
                 HypervisorWay::Libvirt(_) => false,
             },
         }
+    }
+
+    /// Whether every host has one of its own, which the coordinator switches through the heartbeats alone.
+    #[must_use]
+    pub fn is_wall(&self) -> bool {
+        matches!(self, Self::Wall(_))
     }
 
     /// Whether a host opens its own paths, once, before it is taken in (PROTOCOL, "Isolation"), where for other kinds the
@@ -180,6 +196,7 @@ impl DeviceKind {
             | Self::Agent(_)
             | Self::Hypervisor(_)
             | Self::Nft(_)
+            | Self::Wall(_)
             | Self::Route(_)
             | Self::Lun(_) => false,
         }
@@ -256,6 +273,20 @@ impl Cut {
     }
 
     /// What is cut off there: sorted, never empty, never of two hosts.
+    #[must_use]
+    pub fn addresses(&self) -> &[IpAddr] {
+        &self.addresses
+    }
+}
+
+/// What every other host of the cluster keeps out by its own firewall.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wall {
+    pub(super) addresses: Vec<IpAddr>,
+}
+
+impl Wall {
+    /// The addresses of the host: sorted, never empty, never of two hosts.
     #[must_use]
     pub fn addresses(&self) -> &[IpAddr] {
         &self.addresses

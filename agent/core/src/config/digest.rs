@@ -225,6 +225,10 @@ impl Canonical {
                 });
             }
             DeviceKind::Nft(super::Cut { ssh, addresses }) => self.cut("nft", ssh, addresses),
+            DeviceKind::Wall(super::Wall { addresses }) => {
+                self.text("wall");
+                self.list(addresses.iter(), |canonical, address| canonical.text(&address.to_string()));
+            }
             DeviceKind::Route(super::Cut { ssh, addresses }) => self.cut("route", ssh, addresses),
             DeviceKind::Lun(super::Lun { ssh, target, iqn, initiator }) => {
                 self.text("lun");

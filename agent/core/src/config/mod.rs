@@ -31,7 +31,7 @@ pub use contradiction::{Contradiction, KILL};
 pub use device::{
     CipherSuite, Cut, Device, DeviceKind, FenceAgent, HaProxy, HaProxySocket, Hypervisor, HypervisorWay,
     Ipmi, Lun, LunTarget, Privilege, Redfish, RedfishAuth, Scsi, SnmpAuth, SnmpLogin, Ssh, Switch,
-    SwitchPort, Tls,
+    SwitchPort, Tls, Wall,
 };
 pub use error::ConfigError;
 pub use names::{Broker, KeyRef, MachineId, SecretRef};

@@ -103,7 +103,7 @@ impl Source<'_> {
             Kind::HaProxy => DeviceKind::HaProxy(self.haproxy(raw)?),
             Kind::Agent => DeviceKind::Agent(self.fence_agent(raw)?),
             Kind::Scsi => DeviceKind::Scsi(self.reservations(raw, storages)?),
-            Kind::Nft => DeviceKind::Nft(self.cut(raw, host, hosts)?),
+            Kind::Nft => self.nft(raw, host, hosts)?,
             Kind::Route => DeviceKind::Route(self.cut_by_routes(raw, host, hosts)?),
             Kind::Lun => DeviceKind::Lun(self.taken_lun(raw)?),
         };
@@ -342,6 +342,7 @@ impl Source<'_> {
                 | DeviceKind::Agent(_)
                 | DeviceKind::Scsi(_)
                 | DeviceKind::Nft(_)
+                | DeviceKind::Wall(_)
                 | DeviceKind::Route(_)
                 | DeviceKind::Lun(_),
                 DeviceKind::Ipmi(_)
@@ -352,6 +353,7 @@ impl Source<'_> {
                 | DeviceKind::Agent(_)
                 | DeviceKind::Scsi(_)
                 | DeviceKind::Nft(_)
+                | DeviceKind::Wall(_)
                 | DeviceKind::Route(_)
                 | DeviceKind::Lun(_),
             ) => Ok(()),
@@ -432,7 +434,8 @@ impl Kind {
             Self::Agent => &["agent", "options", "secrets", "proof"],
             // What it takes away (`storage`) is every device's, and its logical units stand there.
             Self::Scsi => &[],
-            Self::Nft | Self::Route => &["ssh", "identity", "known_hosts", "addresses"],
+            Self::Nft => &["on", "ssh", "identity", "known_hosts", "addresses"],
+            Self::Route => &["ssh", "identity", "known_hosts", "addresses"],
             Self::Lun => &["ssh", "identity", "known_hosts", "target", "iqn", "initiator"],
         }
     }
@@ -474,6 +477,7 @@ fn written(raw: &RawDevice) -> Vec<(&'static str, Range<usize>)> {
         ("identity", place(&raw.identity)),
         ("known_hosts", place(&raw.known_hosts)),
         ("addresses", place(&raw.addresses)),
+        ("on", place(&raw.on)),
         ("target", place(&raw.target)),
         ("iqn", place(&raw.iqn)),
         ("initiator", place(&raw.initiator)),

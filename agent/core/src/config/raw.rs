@@ -168,6 +168,7 @@ pub(super) struct RawDevice {
     pub(super) identity: Option<Text>,
     pub(super) known_hosts: Option<Text>,
     pub(super) addresses: Option<Spanned<Vec<Text>>>,
+    pub(super) on: Option<Text>,
     pub(super) target: Option<Text>,
     pub(super) iqn: Option<Text>,
     pub(super) initiator: Option<Text>,

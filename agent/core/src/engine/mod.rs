@@ -287,6 +287,7 @@ impl Engine {
         if presence == Presence::Joining && !mutant::on(Mutant::NewLifeLooksAway) {
             engine.unseen = engine.cluster.workloads().iter().map(crate::config::Workload::id).collect();
         }
+        engine.remember_walls(&saved.walls);
         let (unsettled, saved_claims) = (saved.unsettled.clone(), saved.claims.clone());
         engine.actions.push_back(Action::Save(Box::new(saved)));
         let me = engine.who(me);
@@ -509,6 +510,11 @@ impl Engine {
     #[must_use]
     pub fn counted(&self) -> &BTreeSet<Incarnation> {
         self.electorate.counted()
+    }
+
+    /// C.
+    pub fn cut(&self) -> impl Iterator<Item = Incarnation> + '_ {
+        self.electorate.cut()
     }
 
     /// D, in the order learned.

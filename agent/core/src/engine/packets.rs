@@ -68,6 +68,7 @@ impl Engine {
         self.grant(&heartbeat);
         self.take_grant(&heartbeat);
         self.follow_coordinator(&heartbeat);
+        self.follow_walls(&heartbeat);
     }
 
     /// What goes back as the echo: the highest seq received. A packet that was not accepted needs an echo only so that a new

@@ -13,8 +13,8 @@ use crate::standing::Saved;
 
 /// PROTOCOL, "Witness": "Every quorate host sends a beacon each 5 s."
 const BEACON_INTERVAL: Duration = Duration::secs(5);
-/// The wire version that this build speaks and reads.
-const SPEAKS: u8 = 1;
+/// The highest wire version that this build reads.
+const SPEAKS: u8 = palisade_proto::wire::HEARTBEAT_VERSION;
 /// Asks to the witness whose answer is still looked for.
 const MAX_PENDING_ASKS: usize = 256;
 
@@ -83,6 +83,7 @@ impl Engine {
             .filter(|death| dead.contains(death.who))
             .map(|death| death.who)
             .collect();
+        let (walls, walled) = self.told_walls();
         let speaks_as_voter = self.is_admitted() || mutant::on(Mutant::UnadmittedVote);
         let grants = self.peers.values().filter_map(|peer| {
             let (grant, seen) = (peer.granted?, peer.last_seen?);
@@ -109,6 +110,8 @@ impl Engine {
                 .cut()
                 .filter(|who| self.electorate.is_cut_under(*who, self.digest))
                 .collect(),
+            walls,
+            walled,
             view: self.view.iter().copied().collect(),
             // Whoever is about to restart hears nobody any more: an un-admitted host has no other word for it. And whoever said
             // that it restarts is not heard before it speaks again: else it is back in a view by what was said of its last
@@ -160,6 +163,7 @@ impl Engine {
             cut: self.electorate.cut().collect(),
             cut_under: self.electorate.cut_under(),
             quarantined: self.quarantined.iter().copied().collect(),
+            walls: self.wanted_walls().collect(),
             lock: self.cold.lock(),
             claims: self.here.keys().copied().filter(|_| !mutant::on(Mutant::ClaimsUnwritten)).collect(),
             unsettled: self

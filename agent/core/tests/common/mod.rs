@@ -14,7 +14,8 @@ use palisade_core::standing::{Awakening, Birth, Saved, SavedState, awaken};
 use palisade_ladder::{Command, Reading, Response};
 use palisade_proto::message::{Desired, Echo, Grant, HealthClass, Presence, Verdict};
 use palisade_proto::{
-    Answer, Ask, Drift, Duration, Founding, Heartbeat, HostId, Incarnation, Time, WorkloadId, WorkloadSet,
+    Answer, Ask, Drift, Duration, Founding, Heartbeat, HostId, Incarnation, Names, Time, WorkloadId,
+    WorkloadSet,
 };
 
 pub(crate) const BEGIN: u64 = 1_000_000;
@@ -205,6 +206,8 @@ impl Bench {
             dead: Default::default(),
             fenced: Default::default(),
             cut: Default::default(),
+            walls: Names::new(),
+            walled: Names::new(),
             view: all.iter().copied().collect(),
             heard: all.iter().copied().collect(),
             echo: [Echo { of: self.me(), seq: self.last_seq() }].into_iter().collect(),

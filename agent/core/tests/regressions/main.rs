@@ -19,5 +19,6 @@ mod isolation;
 mod leaving;
 mod packets;
 mod standing;
+mod walls;
 mod witness;
 mod workloads;

@@ -141,7 +141,10 @@ fn secrets(cluster: &Cluster) -> (Vec<String>, Vec<String>) {
                 [("password", ipmi.password())].into_iter().chain(ipmi.kg().map(|kg| ("Kg", kg))).collect()
             }
             DeviceKind::Redfish(redfish) => vec![("password", redfish.password())],
-            DeviceKind::Hypervisor(_) | DeviceKind::HaProxy(_) | DeviceKind::Scsi(_) => Vec::new(),
+            DeviceKind::Hypervisor(_)
+            | DeviceKind::HaProxy(_)
+            | DeviceKind::Scsi(_)
+            | DeviceKind::Wall(_) => Vec::new(),
             DeviceKind::Switch(switch) => match switch.login() {
                 SnmpLogin::Community(community) => vec![("community", community)],
                 SnmpLogin::User { auth_password, priv_password, .. } => {

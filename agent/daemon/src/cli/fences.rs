@@ -4,11 +4,12 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use palisade_core::config::{Cluster, Device, DeviceKind};
+use palisade_core::config::{Cluster, Device, DeviceKind, Host, MachineId};
 use palisade_ladder::{Failure as DeviceFailure, Proven, Reading, Response};
 
 use super::{Ended, Failure, configuration, print, table};
 use crate::fences::Access;
+use crate::identity;
 
 /// What the check of one device came to.
 type Verdict = Result<Proven, String>;
@@ -41,10 +42,13 @@ pub(super) fn run(config: &Path) -> Ended {
 
 /// All devices at once: a slow BMC does not delay the others.
 async fn prove_all(cluster: &Cluster) -> Vec<Verdict> {
+    // Asked on a host of the cluster or on any other machine.
+    let machine = identity::machine_uuid().ok().and_then(|machine| MachineId::parse(&machine));
+    let me = machine.and_then(|machine| cluster.host_of_machine(machine)).map(Host::id);
     let tasks: Vec<_> = cluster
         .devices()
         .iter()
-        .map(|device| tokio::spawn(prove(device.clone(), Access::to(device, cluster))))
+        .map(|device| tokio::spawn(prove(device.clone(), Access::to(device, cluster, me))))
         .collect();
     let mut verdicts = Vec::with_capacity(tasks.len());
     for task in tasks {
@@ -96,6 +100,7 @@ fn service(kind: &DeviceKind) -> &'static str {
         DeviceKind::Nft(_) | DeviceKind::Route(_) | DeviceKind::Lun(_) => {
             "the address right, does sshd run there"
         }
+        DeviceKind::Wall(_) => "the system's shell there",
         DeviceKind::Agent(_) => "its setting for the address right",
         DeviceKind::Scsi(_) => "every path of this host to the logical units well",
     }
@@ -114,7 +119,7 @@ fn identity(kind: &DeviceKind) -> &'static str {
         DeviceKind::Nft(_) | DeviceKind::Route(_) | DeviceKind::Lun(_) => {
             "correct the address, or `known_hosts` if that host was replaced"
         }
-        DeviceKind::Agent(_) | DeviceKind::Scsi(_) => "correct its settings",
+        DeviceKind::Agent(_) | DeviceKind::Scsi(_) | DeviceKind::Wall(_) => "correct its settings",
     }
 }
 
@@ -133,6 +138,7 @@ fn right(kind: &DeviceKind) -> &'static str {
         DeviceKind::Nft(_) | DeviceKind::Route(_) | DeviceKind::Lun(_) => {
             "give the login the superuser's rights there (root, or `sudo -n`)"
         }
+        DeviceKind::Wall(_) => "ask as root, on each host of the cluster, and install nftables there",
         DeviceKind::Agent(_) => "see its settings, and that the agent offers an off",
         DeviceKind::Scsi(_) => {
             "see that the logical units are reserved for registered hosts, and that this host has registered"
@@ -174,6 +180,7 @@ fn place(kind: &DeviceKind) -> String {
         DeviceKind::Scsi(scsi) => scsi.luns().join(" "),
         DeviceKind::Nft(cut) | DeviceKind::Route(cut) => cut.ssh().to_string(),
         DeviceKind::Lun(lun) => lun.ssh().to_string(),
+        DeviceKind::Wall(_) => "this host, as every other".to_owned(),
     }
 }
 
@@ -186,6 +193,7 @@ fn what(kind: &DeviceKind) -> &'static str {
         DeviceKind::HaProxy(_) => "right to switch, the server's address",
         DeviceKind::Switch(_) => "login, right to write, the port's alias",
         DeviceKind::Nft(_) | DeviceKind::Route(_) | DeviceKind::Lun(_) => "host key, login, rights,",
+        DeviceKind::Wall(_) => "rights,",
         DeviceKind::Agent(_) => "it answers; bound to its host only by its settings,",
     }
 }

@@ -15,10 +15,11 @@ use palisade_devices::nft::{Nft, NftPoint};
 use palisade_devices::redfish::{self, RedfishConfig};
 use palisade_devices::route::{Route, RoutePoint};
 use palisade_devices::scsi::{Kernel, Me, Scsi, ScsiConfig};
-use palisade_devices::ssh::SshConfig;
+use palisade_devices::ssh::{Site, SshConfig};
 use palisade_devices::switch::{self, Switch, SwitchConfig};
 use palisade_devices::{DeviceHandle, Reprove, Secret};
 use palisade_ladder::{Command, Failure, Response};
+use palisade_proto::HostId;
 use tokio::time::Instant;
 
 use crate::secret;
@@ -36,14 +37,16 @@ pub(crate) enum Access {
     Scsi(Box<ScsiConfig>),
     Switch(Box<SwitchConfig>),
     HaProxy(Box<HaProxyConfig>),
-    Nft(Box<(SshConfig, NftPoint)>),
+    Nft(Box<(Site, NftPoint)>),
     Route(Box<(SshConfig, RoutePoint)>),
     Lun(Box<(SshConfig, LunPoint)>),
 }
 
 impl Access {
     /// Reads the secrets and certificates from where the configuration says. Fails with what is wrong, and where.
-    pub(crate) fn to(device: &Device, cluster: &Cluster) -> Result<Self, String> {
+    ///
+    /// `me`: the host that reads it, if it is one of the cluster's.
+    pub(crate) fn to(device: &Device, cluster: &Cluster, me: Option<HostId>) -> Result<Self, String> {
         match device.kind() {
             DeviceKind::Ipmi(ipmi) => ipmi_config(ipmi).map(|config| Self::Ipmi(Box::new(config))),
             DeviceKind::Redfish(redfish) => {
@@ -62,7 +65,14 @@ impl Access {
             }
             DeviceKind::Nft(cut) => {
                 let point = NftPoint::new(cut.addresses()).map_err(|error| error.to_string())?;
-                Ok(Self::Nft(Box::new((ssh_config(cut.ssh())?, point))))
+                Ok(Self::Nft(Box::new((ssh_config(cut.ssh())?.into(), point))))
+            }
+            DeviceKind::Wall(wall) => {
+                let point = NftPoint::new(wall.addresses()).map_err(|error| error.to_string())?;
+                let links = me.and_then(|me| cluster.host(me)).map(palisade_core::config::Host::links);
+                let ports: Vec<u16> =
+                    links.unwrap_or_default().iter().map(std::net::SocketAddr::port).collect();
+                Ok(Self::Nft(Box::new((Site::Here, point.sparing(&ports)))))
             }
             DeviceKind::Route(cut) => {
                 let point = RoutePoint::new(cut.addresses()).map_err(|error| error.to_string())?;

@@ -56,6 +56,8 @@ fn heartbeat(from: Incarnation, seq: Seq) -> Heartbeat {
         dead: Names::new(),
         fenced: Names::new(),
         cut: Names::new(),
+        walls: palisade_proto::Names::new(),
+        walled: palisade_proto::Names::new(),
         view: Names::new(),
         heard: Names::new(),
         echo: Default::default(),

@@ -143,6 +143,8 @@ impl Flight {
             dead: Default::default(),
             fenced: Default::default(),
             cut: Default::default(),
+            walls: palisade_proto::Names::new(),
+            walled: palisade_proto::Names::new(),
             view: all(),
             heard: all(),
             echo: [Echo { of: me, seq: self.seq }].into_iter().collect(),

@@ -14,7 +14,7 @@ pub fn nft_reply(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let (four, six) = ("10.0.0.2".parse(), "fd00::2".parse());
     let (Ok(four), Ok(six)) = (four, six) else { return };
-    if let Ok(table) = read(&text, NO_FLOWTABLES) {
+    if let Ok(table) = read(&text, NO_FLOWTABLES, &[]) {
         if table.reading(&[four]) == Reading::Off {
             assert!(text.contains("10.0.0.2") && names_every_hook(&text));
         }
@@ -23,7 +23,7 @@ pub fn nft_reply(bytes: &[u8]) {
         }
     }
     // Whatever it says of flowtables, it is not taken for a table that cuts.
-    if let Ok(table) = read("", &text) {
+    if let Ok(table) = read("", &text, &[]) {
         assert_eq!(table.reading(&[four]), Reading::On);
     }
 }

@@ -1,4 +1,4 @@
-//! A host's network cut by nftables on a storage host or a router, over ssh.
+//! A host's network cut by nftables: on a storage host or a router, over ssh, or by each of its peers on itself.
 //!
 //! Everything to and from the host's addresses is dropped there, in a table of our own (`inet palisade`) that comes before every
 //! other and knows no established flow. Its sets hold the addresses of all hosts that are cut; an order touches those of its own

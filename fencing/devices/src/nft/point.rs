@@ -20,6 +20,7 @@ const ADDRESSES_MAX: usize = 64;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NftPoint {
     addresses: Vec<IpAddr>,
+    spared: Vec<u16>,
 }
 
 /// Addresses that cannot be cut off.
@@ -48,7 +49,17 @@ impl NftPoint {
     /// # Errors
     /// The first thing that cannot be used.
     pub fn new(addresses: &[IpAddr]) -> Result<Self, AddressesError> {
-        Ok(Self { addresses: checked(addresses)? })
+        Ok(Self { addresses: checked(addresses)?, spared: Vec::new() })
+    }
+
+    /// The same on a host that is a peer of the one that is cut off. `ports`: its own UDP ports on which the two speak of that; one
+    /// of them at least, and each is one program's alone.
+    #[must_use]
+    pub fn sparing(mut self, ports: &[u16]) -> Self {
+        self.spared = ports.to_vec();
+        self.spared.sort_unstable();
+        self.spared.dedup();
+        self
     }
 }
 
@@ -87,7 +98,7 @@ impl Point for NftPoint {
 
     fn view(&self, answers: &[String]) -> Result<Table, String> {
         let [table, flowtables] = answers else { return Err("not two answers".to_owned()) };
-        table::read(table, flowtables)
+        table::read(table, flowtables, &self.spared)
     }
 
     fn reading(&self, view: &Table) -> Reading {
@@ -99,11 +110,11 @@ impl Point for NftPoint {
     }
 
     fn cut(&self, _view: &Table) -> String {
-        script(&table::cut(&self.addresses))
+        script(&table::cut(&self.addresses, &self.spared))
     }
 
     fn open(&self, _view: &Table) -> String {
-        script(&table::open(&self.addresses))
+        script(&table::open(&self.addresses, &self.spared))
     }
 
     fn subject(&self) -> String {

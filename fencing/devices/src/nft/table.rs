@@ -12,6 +12,8 @@ const PRIORITY: i64 = -450;
 /// Protocol, field and set of the four drops of each hook.
 const DROPS: [(&str, &str, &str); 4] =
     [("ip", "saddr", "cut4"), ("ip", "daddr", "cut4"), ("ip6", "saddr", "cut6"), ("ip6", "daddr", "cut6")];
+/// Without these no address of IPv6 is found any more (RFC 4861), and they carry nothing else.
+const NEIGHBOURS: [&str; 2] = ["nd-neighbor-solicit", "nd-neighbor-advert"];
 const SETS: [(&str, &str); 2] = [("cut4", "ipv4_addr"), ("cut6", "ipv6_addr")];
 
 /// What nft prints of one thing, after its kind.
@@ -49,8 +51,9 @@ pub(crate) fn flows_past(flowtables: &str) -> Result<bool, String> {
     Ok(objects(flowtables)?.iter().any(|(kind, _)| kind == "flowtable"))
 }
 
-/// Reads the table, if there is one, and which flowtables the host has. Fails with what is wrong.
-pub(super) fn read(table: &str, flowtables: &str) -> Result<Table, String> {
+/// Reads the table, if there is one, and which flowtables the host has. `spared`: the UDP ports of this host that the table must let
+/// everybody reach. Fails with what is wrong.
+pub(super) fn read(table: &str, flowtables: &str, spared: &[u16]) -> Result<Table, String> {
     let flowtable = flows_past(flowtables)?;
     if table.trim().is_empty() {
         return Ok(Table { drops: false, cut: Some(Vec::new()), flowtable });
@@ -60,9 +63,9 @@ pub(super) fn read(table: &str, flowtables: &str) -> Result<Table, String> {
     // One that sleeps has a flag, which nft 1.0.6 spells wrongly: none is expected.
     let awake = of("table").count() == 1 && of("table").all(|table| !table.contains_key("flags"));
     let drops = awake
-        && HOOKS
-            .iter()
-            .all(|hook| drops_in(hook, &of("chain").collect::<Vec<_>>(), &of("rule").collect::<Vec<_>>()));
+        && HOOKS.iter().all(|hook| {
+            drops_in(hook, &of("chain").collect::<Vec<_>>(), &of("rule").collect::<Vec<_>>(), spared)
+        });
     let mut cut = Some(Vec::new());
     for set in of("set") {
         let Some((name, kind)) = SETS.into_iter().find(|(name, _)| text(set, "name") == *name) else {
@@ -88,7 +91,7 @@ pub(super) fn read(table: &str, flowtables: &str) -> Result<Table, String> {
 }
 
 /// Whether the hook's chain is ours to the letter: an accept before a drop would let it through.
-fn drops_in(hook: &str, chains: &[&Object], rules: &[&Object]) -> bool {
+fn drops_in(hook: &str, chains: &[&Object], rules: &[&Object], spared: &[u16]) -> bool {
     let mut named = chains.iter().filter(|chain| text(chain, "name") == hook);
     let (Some(chain), None) = (named.next(), named.next()) else { return false };
     let placed = text(chain, "type") == "filter"
@@ -96,8 +99,8 @@ fn drops_in(hook: &str, chains: &[&Object], rules: &[&Object]) -> bool {
         && chain.get("prio").and_then(Value::as_i64) == Some(PRIORITY);
     let rules: Vec<Option<&Value>> =
         rules.iter().filter(|rule| text(rule, "chain") == hook).map(|rule| rule.get("expr")).collect();
-    let ours: Vec<Value> =
-        DROPS.iter().map(|(protocol, field, set)| drop_rule(protocol, field, set)).collect();
+    let drops = DROPS.iter().map(|(protocol, field, set)| drop_rule(protocol, field, set));
+    let ours: Vec<Value> = spares(hook, spared).iter().map(Spare::printed).chain(drops).collect();
     placed && rules.len() == ours.len() && rules.iter().zip(&ours).all(|(rule, ours)| *rule == Some(ours))
 }
 
@@ -110,6 +113,48 @@ fn drop_rule(protocol: &str, field: &str, set: &str) -> Value {
         } },
         { "drop": null }
     ])
+}
+
+/// What a chain lets through before its drops.
+struct Spare {
+    protocol: &'static str,
+    field: &'static str,
+    value: Value,
+}
+
+impl Spare {
+    fn printed(&self) -> Value {
+        let Self { protocol, field, value } = self;
+        json!([
+            { "match": {
+                "op": "==",
+                "left": { "payload": { "protocol": protocol, "field": field } },
+                "right": value
+            } },
+            { "accept": null }
+        ])
+    }
+
+    fn written(&self) -> String {
+        let value = self.value.as_str().map_or_else(|| self.value.to_string(), str::to_owned);
+        format!("{} {} {value} accept", self.protocol, self.field)
+    }
+}
+
+/// To and from a port of this host, which one program of it owns, and never what is forwarded.
+fn spares(hook: &str, spared: &[u16]) -> Vec<Spare> {
+    let field = match hook {
+        "prerouting" | "input" => "dport",
+        "output" | "postrouting" => "sport",
+        _ => return Vec::new(),
+    };
+    if spared.is_empty() {
+        return Vec::new();
+    }
+    let ports = spared.iter().map(|port| Spare { protocol: "udp", field, value: json!(port) });
+    let neighbours =
+        NEIGHBOURS.iter().map(|kind| Spare { protocol: "icmpv6", field: "type", value: json!(kind) });
+    ports.chain(neighbours).collect()
 }
 
 /// What stands in an answer, each with its kind.
@@ -138,15 +183,15 @@ fn text<'a>(object: &'a Object, key: &str) -> &'a str {
 }
 
 /// Makes what is missing, and cuts these addresses off.
-pub(super) fn cut(addresses: &[IpAddr]) -> String {
-    let mut text = skeleton();
+pub(super) fn cut(addresses: &[IpAddr], spared: &[u16]) -> String {
+    let mut text = skeleton(spared);
     elements(&mut text, "add", addresses);
     text
 }
 
 /// Makes what is missing, and lets these addresses through.
-pub(super) fn open(addresses: &[IpAddr]) -> String {
-    let mut text = skeleton();
+pub(super) fn open(addresses: &[IpAddr], spared: &[u16]) -> String {
+    let mut text = skeleton(spared);
     // What is not there cannot be removed, and would be an error.
     elements(&mut text, "add", addresses);
     elements(&mut text, "delete", addresses);
@@ -154,7 +199,7 @@ pub(super) fn open(addresses: &[IpAddr]) -> String {
 }
 
 /// The table without its addresses: those of other hosts stay.
-fn skeleton() -> String {
+fn skeleton(spared: &[u16]) -> String {
     let mut text = "add table inet palisade\n".to_owned();
     for (set, kind) in SETS {
         text += &format!("add set inet palisade {set} {{ type {kind}; }}\n");
@@ -164,6 +209,9 @@ fn skeleton() -> String {
             "add chain inet palisade {hook} {{ type filter hook {hook} priority {PRIORITY}; policy accept; }}\n\
              flush chain inet palisade {hook}\n"
         );
+        for spare in spares(hook, spared) {
+            text += &format!("add rule inet palisade {hook} {}\n", spare.written());
+        }
         for (protocol, field, set) in DROPS {
             text += &format!("add rule inet palisade {hook} {protocol} {field} @{set} drop\n");
         }
@@ -216,7 +264,7 @@ mod tests {
 
     fn reading(table: &Value, addresses: &[&str]) -> Reading {
         let addresses: Vec<IpAddr> = addresses.iter().map(|address| address.parse().unwrap()).collect();
-        read(&table.to_string(), NO_FLOWTABLES).unwrap().reading(&addresses)
+        read(&table.to_string(), NO_FLOWTABLES, &[]).unwrap().reading(&addresses)
     }
 
     /// SAFE-4
@@ -232,7 +280,8 @@ mod tests {
             let mut less = list.clone();
             less.remove(gone);
             let less = json!({ "nftables": less }).to_string();
-            let read = read(&less, NO_FLOWTABLES).map(|table| table.reading(&["10.0.0.2".parse().unwrap()]));
+            let read =
+                read(&less, NO_FLOWTABLES, &[]).map(|table| table.reading(&["10.0.0.2".parse().unwrap()]));
             assert_ne!(read, Ok(Reading::Off), "without {}", list[gone]);
         }
     }
@@ -255,7 +304,7 @@ mod tests {
         ] {
             let changed = whole.replacen(from, to, 1);
             assert_ne!(changed, whole, "{from}");
-            let table = read(&changed, NO_FLOWTABLES).unwrap();
+            let table = read(&changed, NO_FLOWTABLES, &[]).unwrap();
             assert_eq!(table.reading(&["10.0.0.2".parse().unwrap()]), Reading::Unknown, "{to}");
         }
         // Put before a drop, it lets through; after them, too, it is not ours.
@@ -273,14 +322,14 @@ mod tests {
     #[test]
     fn a_table_that_is_not_there_cuts_nobody_and_half_an_answer_is_none() {
         let address = ["10.0.0.2".parse().unwrap()];
-        assert_eq!(read("\n", NO_FLOWTABLES).unwrap().reading(&address), Reading::On);
+        assert_eq!(read("\n", NO_FLOWTABLES, &[]).unwrap().reading(&address), Reading::On);
         let whole = printed(&["10.0.0.2"]).to_string();
         for (table, flowtables) in [
-            (&whole[..whole.len() / 2], NO_FLOWTABLES),
+            (&whole[..whole.len() / 2], NO_FLOWTABLES, &[]),
             (&whole, ""),
-            ("{}", NO_FLOWTABLES),
-            (r#"{"nftables": []}"#, NO_FLOWTABLES),
-            (r#"{"nftables": [7]}"#, NO_FLOWTABLES),
+            ("{}", NO_FLOWTABLES, &[]),
+            (r#"{"nftables": []}"#, NO_FLOWTABLES, &[]),
+            (r#"{"nftables": [7]}"#, NO_FLOWTABLES, &[]),
         ] {
             assert!(read(table, flowtables).is_err(), "{table}");
         }

@@ -1,9 +1,9 @@
-//! The device: something that is switched for one host by another one, over ssh.
+//! The device: something that is switched for one host by another one, over ssh, or by this one.
 
 use palisade_ladder::{Command, Failure, Identity, Proven, Reading, Response};
 use tokio::time::Instant;
 
-use super::SshConfig;
+use super::Site;
 use super::shell::Shell;
 use crate::text::clean;
 use crate::{Device, Warrant};
@@ -40,7 +40,7 @@ pub trait Point: Send + Sync {
 
 /// A host that enforces a cut.
 pub struct Enforcing<P> {
-    config: SshConfig,
+    site: Site,
     point: P,
 }
 
@@ -57,8 +57,8 @@ impl<P: Point> Device for Enforcing<P> {
 impl<P: Point> Enforcing<P> {
     /// One that nothing has been asked of yet.
     #[must_use]
-    pub fn new(config: SshConfig, point: P) -> Self {
-        Self { config, point }
+    pub fn new(site: impl Into<Site>, point: P) -> Self {
+        Self { site: site.into(), point }
     }
 
     async fn carry_out(&self, command: Command, warrant: &Warrant) -> Result<Response, Failure> {
@@ -66,7 +66,7 @@ impl<P: Point> Enforcing<P> {
             // SAFE-2: not even a login for an order that may not be given any more.
             return Err(Failure::Cancelled);
         }
-        let mut shell = Shell::open(&self.config).await?;
+        let mut shell = Shell::open(&self.site).await?;
         let mut answers = Vec::new();
         for question in self.point.questions() {
             answers.push(shell.ask(&question).await?);
@@ -77,7 +77,7 @@ impl<P: Point> Enforcing<P> {
             (Command::Read, reads, _) => Ok(Response::Reads(reads)),
             (Command::Prove | Command::Off, _, Some(words)) => Err(Failure::Refused { code: clean(&words) }),
             (Command::Prove, reads, None) => {
-                let identity = Identity(clean(&format!("{} {}", self.config, self.point.subject())));
+                let identity = Identity(clean(&format!("{} {}", self.site, self.point.subject())));
                 Ok(Response::Proven(Proven { identity, may_fence: true, reads }))
             }
             (Command::Off, Reading::Off, None) | (Command::On, Reading::On, _) => Ok(Response::AlreadySo),

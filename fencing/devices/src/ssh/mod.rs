@@ -1,5 +1,5 @@
-//! Hosts that enforce a cut and are guarded by nobody here, such as a storage host or a router: spoken to over ssh, by the
-//! system's own OpenSSH client.
+//! Hosts that enforce a cut: mostly some that are guarded by nobody here, such as a storage host or a router, spoken to over ssh, by
+//! the system's own OpenSSH client; or this one.
 //!
 //! Decides what the client's words mean, and when an order may still be carried out. Never: what is cut, and what reads as cut;
 //! that is a [`Point`] of a kind of its own. A host is known by its host key, pinned in a file of ours; the client reads no other
@@ -29,6 +29,30 @@ pub struct SshConfig {
     address: SocketAddr,
     identity: PathBuf,
     known_hosts: PathBuf,
+}
+
+/// Which host enforces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Site {
+    /// Another one, over ssh.
+    There(SshConfig),
+    /// This one.
+    Here,
+}
+
+impl From<SshConfig> for Site {
+    fn from(config: SshConfig) -> Self {
+        Self::There(config)
+    }
+}
+
+impl fmt::Display for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::There(config) => config.fmt(f),
+            Self::Here => f.write_str("this host"),
+        }
+    }
 }
 
 /// Why a configuration cannot be used.

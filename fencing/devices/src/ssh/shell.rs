@@ -1,4 +1,4 @@
-//! One login: a shell on the host that takes one script after the other by its standard input.
+//! One login, or none where the host is this one: a shell on it that takes one script after the other by its standard input.
 
 use std::path::Path;
 
@@ -6,13 +6,14 @@ use palisade_ladder::Failure;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::Instant;
 
-use super::SshConfig;
 use super::words::{Answer, answer, framed, last_line, no_login};
+use super::{Site, SshConfig};
 use crate::Warrant;
 use crate::process::{self, OUTPUT_MAX, Running, how, text};
 use crate::text::clean;
 
 const SSH: &str = "/usr/bin/ssh";
+const SH: &str = "/bin/sh";
 /// For a connection, in s; the deadline of a command mostly comes sooner.
 const CONNECT_TIMEOUT: &str = "ConnectTimeout=10";
 /// How the client ends when something is wrong with the connection, and not with the command.
@@ -35,18 +36,22 @@ pub(super) struct Shell {
 
 impl Shell {
     /// Logs in. Nothing has been ordered if that fails.
-    pub(super) async fn open(config: &SshConfig) -> Result<Self, Failure> {
-        let running =
-            process::start(Path::new(SSH), &arguments(config).iter().map(String::as_str).collect::<Vec<_>>());
+    pub(super) async fn open(site: &Site) -> Result<Self, Failure> {
+        let (program, arguments, package) = match site {
+            Site::There(config) => (SSH, arguments(config), "openssh-client"),
+            Site::Here => (SH, Vec::new(), "dash"),
+        };
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let running = process::start(Path::new(program), &arguments);
         let running = running.map_err(|error| Failure::Unreachable {
-            error: format!("{SSH} cannot be run: {error}; it comes with the package openssh-client"),
+            error: format!("{program} cannot be run: {error}; it comes with the package {package}"),
         })?;
         let mut shell = Self { running, mark: mark()?, asked: 0, clock: (0, Instant::now()) };
         let mark = match shell.send(HELLO).await {
             Ok(mark) => mark,
-            Err(_) => return Err(shell.why_none(config).await),
+            Err(_) => return Err(shell.why_none(site).await),
         };
-        let Ok(answer) = shell.hear(&mark).await else { return Err(shell.why_none(config).await) };
+        let Ok(answer) = shell.hear(&mark).await else { return Err(shell.why_none(site).await) };
         let hello = answer.output.lines().last().and_then(|line| line.split_once(' '));
         let Some((user, uptime)) = hello.and_then(|(user, up)| Some((user, hundredths(up)?))) else {
             let detail = format!("ssh: no greeting of a shell: {} {}", answer.output.trim(), answer.errors);
@@ -54,7 +59,7 @@ impl Shell {
         };
         if user != "0" {
             let detail = format!(
-                "{config} is not the superuser there (uid {}): log in as root, or write command=\"sudo -n sh\" before the key",
+                "{site} is not the superuser there (uid {}): log in as root, or write command=\"sudo -n sh\" before the key",
                 clean(user)
             );
             return Err(Failure::PrivilegeTooLow { detail });
@@ -131,22 +136,22 @@ impl Shell {
     }
 
     /// Why there is no shell.
-    async fn why_none(mut self, config: &SshConfig) -> Failure {
+    async fn why_none(mut self, site: &Site) -> Failure {
         // A client that waits for more would never say.
         self.running.stdin = None;
         let (stdout, stderr) = (self.running.stdout.take(), self.running.stderr.take());
         let (_, words, status) = tokio::join!(text(stdout), text(stderr), self.running.ended());
-        match status {
-            Ok(status) if status.code() == Some(EXIT_NO_LOGIN) => {
+        match (status, site) {
+            (Ok(status), Site::There(config)) if status.code() == Some(EXIT_NO_LOGIN) => {
                 no_login(&words, &config.known_as(), &config.known_hosts.display().to_string())
             }
-            Ok(status) => {
+            (Ok(status), _) => {
                 let words = words.lines().map(str::trim).collect::<Vec<_>>().join("; ");
                 Failure::Refused {
-                    code: clean(&format!("ssh: no shell for {config}: {}: {words}", how(status))),
+                    code: clean(&format!("ssh: no shell for {site}: {}: {words}", how(status))),
                 }
             }
-            Err(error) => Failure::Unreachable { error: format!("ssh: {error}") },
+            (Err(error), _) => Failure::Unreachable { error: format!("ssh: {error}") },
         }
     }
 }

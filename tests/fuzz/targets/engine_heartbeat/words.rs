@@ -59,6 +59,8 @@ pub(super) fn heartbeat(bench: &Bench, bytes: &mut Bytes<'_>) -> Heartbeat {
         dead: Names::new(),
         fenced: Names::new(),
         cut: Names::new(),
+        walls: Names::new(),
+        walled: Names::new(),
         view: all.clone(),
         heard: all,
         echo: [Echo { of: me, seq: bench.last_seq }].into_iter().collect(),

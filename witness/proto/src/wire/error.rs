@@ -54,6 +54,8 @@ pub enum Field {
     To,
     Verdict,
     View,
+    Walled,
+    Walls,
 }
 
 impl fmt::Display for Field {
@@ -79,6 +81,8 @@ impl fmt::Display for Field {
             Self::To => "to",
             Self::Verdict => "verdict",
             Self::View => "view",
+            Self::Walled => "walled",
+            Self::Walls => "walls",
         })
     }
 }
@@ -88,7 +92,7 @@ impl fmt::Display for Field {
 pub enum DecodeError {
     /// They end too early.
     Truncated,
-    /// Their first byte is another version than [`super::VERSION`].
+    /// Their first byte is a version that is not read here: see [`super::VERSION`] and [`super::HEARTBEAT_VERSION`].
     OtherVersion {
         /// That byte.
         got: u8,
@@ -135,6 +139,10 @@ pub enum DecodeError {
     GrantBelowZero,
     /// Something is fenced but not dead.
     FencedNotDead,
+    /// A wall is read back that is not there.
+    WalledWithoutWall,
+    /// A version that tells of walls, and tells of none.
+    NoWalls,
 }
 
 impl fmt::Display for DecodeError {
@@ -142,7 +150,7 @@ impl fmt::Display for DecodeError {
         match self {
             Self::Truncated => f.write_str("the message ends too early"),
             Self::OtherVersion { got } => {
-                write!(f, "message of version {got}, this build reads {}", super::VERSION)
+                write!(f, "message of version {got}, this build reads 1 to {}", super::HEARTBEAT_VERSION)
             }
             Self::Malformed => f.write_str("a length or a number in the message is impossible"),
             Self::TrailingBytes { count } => write!(f, "{count} bytes follow the message"),
@@ -155,6 +163,8 @@ impl fmt::Display for DecodeError {
             Self::TwoEchoes { host } => write!(f, "two echoes of host {host}"),
             Self::GrantBelowZero => f.write_str("a grant lies below seq zero"),
             Self::FencedNotDead => f.write_str("an incarnation is fenced but not dead"),
+            Self::WalledWithoutWall => f.write_str("an incarnation is walled off without a wall"),
+            Self::NoWalls => f.write_str("the message is of the version with walls and has none"),
         }
     }
 }

@@ -6,7 +6,10 @@
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
-use super::{DecodeError, EncodeError, Field, WireName, names_from_wire, read, wire_name, write};
+use super::{
+    DecodeError, EncodeError, Field, HEARTBEAT_VERSION, VERSION, WireName, names_from_wire, whole, wire_name,
+    write_as,
+};
 use crate::message::{Desired, Echo, Grant, HealthClass, MAX_NAMES, MAX_PLACES, Place, Presence};
 use crate::{
     Drift, Duration, Founding, Heartbeat, Incarnation, MAX_HOSTS, MAX_WORKLOADS, Names, Seq, WorkloadId,
@@ -58,11 +61,19 @@ struct Body<'a> {
     watchdog_bound_ms: u64,
 }
 
+/// What version 2 says beyond version 1. It is written only when there is something to say: whoever reads version 1 alone goes on
+/// hearing of everything else.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Walls {
+    walls: Mask,
+    walled: Mask,
+}
+
 /// Writes `heartbeat` without its `from` and `seq`, which its sealed header carries; how many bytes it took.
 ///
 /// What does not fit into table or buffer is left out of `dead` as far as nothing else names it: those outside the
 /// electorate are gossip that may come later. A grant without an echo of the same incarnation and at least its seq
-/// is left out too, as is a `fenced` name that is not dead: less is said, never more.
+/// is left out too, as is a `fenced` name that is not dead, or a `walled` one that is not in `walls`: less is said, never more.
 ///
 /// # Errors
 /// Why it cannot be written; what `out` then holds is not to be sent.
@@ -80,7 +91,14 @@ pub fn encode_heartbeat(heartbeat: &Heartbeat, out: &mut [u8]) -> Result<usize, 
 
 /// Every name that cannot be left out.
 fn needed_names(heartbeat: &Heartbeat) -> Result<Names, EncodeError> {
-    let sets = [&heartbeat.electorate, &heartbeat.cut, &heartbeat.view, &heartbeat.heard, &heartbeat.awaits];
+    let sets = [
+        &heartbeat.electorate,
+        &heartbeat.cut,
+        &heartbeat.walls,
+        &heartbeat.view,
+        &heartbeat.heard,
+        &heartbeat.awaits,
+    ];
     let members = sets.into_iter().flat_map(Names::iter);
     let foundings = [heartbeat.found, heartbeat.lock].into_iter().flatten().map(|founding| founding.decider);
     let echoed = heartbeat.echo.iter().map(|echo| echo.of);
@@ -140,7 +158,11 @@ fn encode_with(
         load: heartbeat.load,
         watchdog_bound_ms: heartbeat.watchdog_bound.0,
     };
-    write(&body, out)
+    let walls = mask(&heartbeat.walls, &table);
+    match (Walls { walls, walled: mask(&heartbeat.walled, &table) & walls }) {
+        none if none == Walls::default() => write_as(VERSION, &body, out),
+        walls => write_as(HEARTBEAT_VERSION, &(body, walls), out),
+    }
 }
 
 /// Reads a heartbeat; `from` and `seq` are those of the sealed header.
@@ -148,7 +170,19 @@ fn encode_with(
 /// # Errors
 /// What is wrong with it. Everything in a decoded heartbeat is consistent in itself: see [`DecodeError`].
 pub fn decode_heartbeat(from: Incarnation, seq: Seq, bytes: &[u8]) -> Result<Heartbeat, DecodeError> {
-    let body: Body<'_> = read(bytes)?;
+    let (body, walls): (Body<'_>, Walls) = match bytes.split_first() {
+        Some((&VERSION, rest)) => (whole(rest)?, Walls::default()),
+        Some((&HEARTBEAT_VERSION, rest)) => whole(rest)?,
+        Some((&got, _)) => return Err(DecodeError::OtherVersion { got }),
+        None => return Err(DecodeError::Truncated),
+    };
+    // One message has one encoding.
+    if bytes.first() == Some(&HEARTBEAT_VERSION) && walls.walls == 0 {
+        return Err(if walls.walled == 0 { DecodeError::NoWalls } else { DecodeError::WalledWithoutWall });
+    }
+    if walls.walled & !walls.walls != 0 {
+        return Err(DecodeError::WalledWithoutWall);
+    }
     let table = names_from_wire(&body.table)?;
     let (echo, grants) = read_echoes(&body, &table)?;
     if body.fenced & !body.dead != 0 {
@@ -178,6 +212,8 @@ pub fn decode_heartbeat(from: Incarnation, seq: Seq, bytes: &[u8]) -> Result<Hea
         dead: unmask(body.dead, &table, Field::Dead)?,
         fenced: unmask(body.fenced, &table, Field::Fenced)?,
         cut: unmask(body.cut, &table, Field::Cut)?,
+        walls: unmask(walls.walls, &table, Field::Walls)?,
+        walled: unmask(walls.walled, &table, Field::Walled)?,
         view: unmask(body.view, &table, Field::View)?,
         heard: unmask(body.heard, &table, Field::Heard)?,
         echo,

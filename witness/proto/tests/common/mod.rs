@@ -31,6 +31,8 @@ pub(crate) fn bare(from: Incarnation, seq: u64) -> Heartbeat {
         dead: Names::new(),
         fenced: Names::new(),
         cut: Names::new(),
+        walls: Names::new(),
+        walled: Names::new(),
         view: Names::new(),
         heard: Names::new(),
         echo: heapless::Vec::new(),
@@ -91,8 +93,10 @@ pub(crate) fn any_heartbeat() -> impl Strategy<Value = Heartbeat> {
     let pool = prop::collection::btree_set((0_u8..32, any::<[u8; 8]>()), 1..=64);
     let incarnation = |(host, life): (u8, [u8; 8])| Incarnation::new(HostId::new(host).unwrap(), life);
     let pool = pool.prop_map(move |pool| pool.into_iter().map(incarnation).collect::<Vec<_>>());
-    pool.prop_flat_map(|pool| (Just(pool), any::<[u64; 7]>(), any::<[u8; 24]>(), any_numbers(), any_lists()))
-        .prop_map(|(pool, masks, bytes, numbers, lists)| assemble(&pool, masks, bytes, &numbers, &lists))
+    pool.prop_flat_map(|pool| {
+        (Just(pool), any::<([u64; 7], Option<[u64; 2]>)>(), any::<[u8; 24]>(), any_numbers(), any_lists())
+    })
+    .prop_map(|(pool, masks, bytes, numbers, lists)| assemble(&pool, masks, bytes, &numbers, &lists))
 }
 
 #[derive(Debug, Clone)]
@@ -143,7 +147,7 @@ fn any_lists() -> impl Strategy<Value = Lists> {
 
 fn assemble(
     pool: &[Incarnation],
-    masks: [u64; 7],
+    (masks, walls): ([u64; 7], Option<[u64; 2]>),
     bytes: [u8; 24],
     numbers: &Numbers,
     lists: &Lists,
@@ -180,6 +184,8 @@ fn assemble(
         dead: set(masks[1] | masks[2]),
         fenced: set(masks[2]),
         cut: set(masks[3]),
+        walls: walls.map_or(Names::new(), |[more, walled]| set(more | walled)),
+        walled: walls.map_or(Names::new(), |[_, walled]| set(walled)),
         view: set(masks[4]),
         heard: set(masks[5]),
         echo: echo.collect(),

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use toml::Spanned;
 
 use super::super::{
-    Cut, Device, DeviceKind, Host, Lun, LunTarget, SecretRef, Ssh,
+    Cut, Device, DeviceKind, Host, Lun, LunTarget, SecretRef, Ssh, Wall,
     error::ConfigError,
     raw::{RawDevice, Text},
     source::{Source, shown},
@@ -21,9 +21,31 @@ const NAME_MAX: usize = 223;
 const PORT: u16 = 22;
 
 impl Source<'_> {
+    /// On another host, by ssh, or on every host of the cluster.
+    pub(super) fn nft(
+        &self,
+        raw: &RawDevice,
+        host: &Host,
+        hosts: &[Host],
+    ) -> Result<DeviceKind, ConfigError> {
+        let Some(on) = &raw.on else { return Ok(DeviceKind::Nft(self.cut(raw, host, hosts)?)) };
+        self.choice(on, "place of an nftables device", &[("survivors", ())])?;
+        for login in [&raw.ssh, &raw.identity, &raw.known_hosts] {
+            if let Some(login) = login {
+                let what = "nobody is logged in to for what each host does by itself".to_owned();
+                return Err(self.error(
+                    login.span(),
+                    what,
+                    "leave it out, or leave `on` out for another host's firewall",
+                ));
+            }
+        }
+        Ok(DeviceKind::Wall(Wall { addresses: self.cut_addresses(raw, None, host, hosts)? }))
+    }
+
     pub(super) fn cut(&self, raw: &RawDevice, host: &Host, hosts: &[Host]) -> Result<Cut, ConfigError> {
         let ssh = self.ssh(raw)?;
-        let addresses = self.cut_addresses(raw, &ssh, host, hosts)?;
+        let addresses = self.cut_addresses(raw, Some(&ssh), host, hosts)?;
         Ok(Cut { ssh, addresses })
     }
 
@@ -123,7 +145,7 @@ impl Source<'_> {
     fn cut_addresses(
         &self,
         raw: &RawDevice,
-        ssh: &Ssh,
+        ssh: Option<&Ssh>,
         host: &Host,
         hosts: &[Host],
     ) -> Result<Vec<IpAddr>, ConfigError> {
@@ -151,7 +173,7 @@ impl Source<'_> {
                     "write the addresses of the host that this device fences",
                 ));
             }
-            if ssh.address.ip() == address {
+            if ssh.is_some_and(|ssh| ssh.address.ip() == address) {
                 let what = format!("{address} is the host that enforces the cut");
                 return Err(self.error(
                     text.span(),
@@ -189,6 +211,11 @@ impl Source<'_> {
     ) -> Result<(), ConfigError> {
         if let (DeviceKind::Lun(a), DeviceKind::Lun(b)) = (&earlier.kind, &device.kind) {
             return self.of_one_initiator((earlier, a), earlier_raw, (device, b), raw);
+        }
+        if earlier.fences == device.fences && earlier.kind.is_wall() && device.kind.is_wall() {
+            let what = format!("device `{}` is `{}` once more", device.name, earlier.name);
+            let place = raw.on.as_ref().map_or_else(|| raw.name.span(), Spanned::span);
+            return Err(self.error(place, what, "write all addresses of the host in one"));
         }
         let place = || raw.addresses.as_ref().map_or_else(|| raw.name.span(), Spanned::span);
         let shared = device.kind.cuts().iter().find(|address| earlier.kind.cuts().contains(address));

@@ -345,7 +345,7 @@ cluster.toml:47:20: invalid basic string, expected `"`
         "password = { credential = \"bmc-b\" }",
         "pasword = \"hunter2\"",
         r#"
-cluster.toml:57:1: unknown field `pasword`, expected one of `name`, `kind`, `fences`, `level`, `deadline`, `retries`, `race`, `storage`, `address`, `user`, `password`, `kg`, `cipher_suite`, `privilege`, `guid`, `auth`, `ca`, `tls_name`, `insecure_http`, `system`, `uuid`, `qmp`, `libvirt`, `port`, `alias`, `community`, `auth_protocol`, `auth_password`, `priv_protocol`, `priv_password`, `socket`, `backend`, `server`, `server_address`, `ssh`, `identity`, `known_hosts`, `addresses`, `target`, `iqn`, `initiator`, `agent`, `proof`, `options`, `secrets`
+cluster.toml:57:1: unknown field `pasword`, expected one of `name`, `kind`, `fences`, `level`, `deadline`, `retries`, `race`, `storage`, `address`, `user`, `password`, `kg`, `cipher_suite`, `privilege`, `guid`, `auth`, `ca`, `tls_name`, `insecure_http`, `system`, `uuid`, `qmp`, `libvirt`, `port`, `alias`, `community`, `auth_protocol`, `auth_password`, `priv_protocol`, `priv_password`, `socket`, `backend`, `server`, `server_address`, `ssh`, `identity`, `known_hosts`, `addresses`, `on`, `target`, `iqn`, `initiator`, `agent`, `proof`, `options`, `secrets`
 57 | pasword
    | ^^^^^^^
   way out: correct its spelling or remove it

@@ -5,6 +5,7 @@ mod isolation;
 mod orders;
 mod outcomes;
 mod restore;
+mod wall;
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +15,7 @@ use palisade_ladder::{
 };
 use palisade_proto::message::Presence;
 use palisade_proto::mutant::{self, Mutant};
-use palisade_proto::{HostId, Incarnation, Time};
+use palisade_proto::{HostId, Incarnation, Seq, Time};
 
 use super::Engine;
 use crate::action::{Action, OrderId, Ticket};
@@ -22,6 +23,7 @@ use crate::config::{AfterOff, Device, FencingMode};
 use crate::record::Event;
 
 use restore::Restore;
+use wall::Wall;
 
 /// The most victims fenced at once, most workloads first (DESIGN, "Proof").
 const MAX_AT_ONCE: usize = 4;
@@ -37,6 +39,10 @@ pub(crate) struct Fences {
     unsettled: BTreeMap<(HostId, Effect), Time>,
     /// Whose paths this host closed in a life that is dead, and has not opened since.
     closed: BTreeSet<HostId>,
+    /// What this host's own firewall does about the others.
+    walls: BTreeMap<HostId, Wall>,
+    /// The seq that whoever answers the last order about everybody's firewalls has heard.
+    wall_orders: BTreeMap<HostId, Seq>,
     intended: BTreeMap<Ticket, Intended>,
     flights: BTreeMap<OrderId, Flight>,
     next_order: u64,
@@ -88,12 +94,14 @@ enum Purpose {
     Fence(Incarnation),
     Restore(HostId, Effect),
     Cold(HostId),
+    /// To keep this life out by this host's own firewall, or to let its host through again.
+    Wall(Incarnation),
 }
 
 impl Purpose {
     fn host(self) -> HostId {
         match self {
-            Self::Fence(victim) => victim.host,
+            Self::Fence(victim) | Self::Wall(victim) => victim.host,
             Self::Restore(host, _) | Self::Cold(host) => host,
         }
     }
@@ -128,6 +136,7 @@ impl Engine {
         self.tell_quarantine();
         self.start_fences();
         self.drive_fences();
+        self.run_walls();
     }
 
     /// PROTOCOL, "Acting": "The coordinator of a quorate view fences every member of E\D not in V (except un-admitted ones it
@@ -483,6 +492,7 @@ impl Engine {
         self.fences.intended.clear();
         self.fences.flights.clear();
         self.fences.paths.clear();
+        self.look_at_walls_anew();
         self.cold.forget_devices();
     }
 }

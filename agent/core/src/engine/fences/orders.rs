@@ -39,7 +39,7 @@ impl Engine {
     /// Who stands in the records about an order.
     pub(super) fn whom(&self, purpose: Purpose) -> Incarnation {
         match purpose {
-            Purpose::Fence(victim) => victim,
+            Purpose::Fence(victim) | Purpose::Wall(victim) => victim,
             Purpose::Restore(host, effect) => {
                 let restore = self.fences.restores.get(&(host, effect));
                 restore.map_or(Incarnation::new(host, [0; 8]), |restore| restore.whom)
@@ -67,6 +67,7 @@ impl Engine {
             }
             (Purpose::Restore(host, effect), Command::On) => self.may_restore(host, effect),
             (Purpose::Cold(host), Command::Off) => self.holds_consent(host),
+            (Purpose::Wall(who), command) => self.may_switch_wall(who, command),
             (Purpose::Restore(..), Command::Off)
             | (Purpose::Cold(_), Command::On)
             | (_, Command::Read | Command::Prove) => false,
@@ -79,12 +80,15 @@ impl Engine {
             Purpose::Fence(victim) if mutant::on(Mutant::StaleStanding) => {
                 self.fences.running.contains_key(&victim)
             }
-            Purpose::Fence(_) | Purpose::Restore(..) | Purpose::Cold(_) => {
+            Purpose::Fence(_) | Purpose::Restore(..) | Purpose::Cold(_) | Purpose::Wall(_) => {
                 self.may_switch(purpose, order.command)
             }
         };
         if allowed && self.now < order.deadline {
             return self.dispatch(purpose, order);
+        }
+        if let Purpose::Wall(who) = purpose {
+            self.withdraw_wall(who);
         }
         let now = self.now;
         // Past its deadline the fence has counted it as unanswered, and may have another one in flight by now.
@@ -103,18 +107,25 @@ impl Engine {
     }
 
     fn dispatch(&mut self, purpose: Purpose, order: Order) {
+        if self.is_wall(order.device) && !matches!(purpose, Purpose::Wall(_)) {
+            return self.order_walls(purpose, order);
+        }
         let stands = self.stands_until(purpose, order.command);
         let id = self.send_to_device(purpose.host(), order.device, order.command, order.deadline, stands);
         let Order { device, command, attempt, .. } = order;
         self.fences.flights.insert(id, Flight { purpose, device, command, attempt, sent: self.now });
     }
 
-    fn chain_of(&mut self, purpose: Purpose, device: DeviceId) -> Option<&mut palisade_ladder::Fence> {
+    pub(super) fn chain_of(
+        &mut self,
+        purpose: Purpose,
+        device: DeviceId,
+    ) -> Option<&mut palisade_ladder::Fence> {
         let effect = self.effect_of(device);
         match purpose {
             Purpose::Fence(victim) => self.fences.running.get_mut(&victim)?.chain(effect),
             Purpose::Restore(host, effect) => self.fences.restores.get_mut(&(host, effect))?.fence.as_mut(),
-            Purpose::Cold(_) => None,
+            Purpose::Cold(_) | Purpose::Wall(_) => None,
         }
     }
 
@@ -157,7 +168,9 @@ impl Engine {
     fn stands_until(&self, purpose: Purpose, command: Command) -> Option<Time> {
         let opens_own = matches!(purpose, Purpose::Restore(host, Effect::Storage | Effect::Network)
             if host == self.me.host && self.opens_itself(host));
-        if opens_own {
+        if let Purpose::Wall(who) = purpose {
+            self.wall_stands_until(who, command)
+        } else if opens_own {
             Some(Time(u64::MAX))
         } else if command == Command::Off && !self.is_admitted() {
             self.cold.consent_until()
@@ -180,7 +193,13 @@ impl Engine {
                 answer: answer_in_words(&answer),
                 took_ms: self.now.since(sent).0,
             };
-            self.record(event);
+            let told = match purpose {
+                Purpose::Wall(who) => self.take_wall_answer(who, command, &answer),
+                Purpose::Fence(_) | Purpose::Restore(..) | Purpose::Cold(_) => true,
+            };
+            if told {
+                self.record(event);
+            }
             let now = self.now;
             if let Some(chain) = self.chain_of(purpose, device) {
                 chain.handle_answer(device, command, attempt, answer, now);

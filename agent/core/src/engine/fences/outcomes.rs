@@ -70,7 +70,14 @@ impl Engine {
                 let what = format!("taking {name} for {} by fence level {level}", proven_as(effect));
                 let told: Vec<String> = setbacks
                     .iter()
-                    .map(|(device, setback)| format!("{}: {setback}", self.device_name(*device)))
+                    .map(|(device, setback)| match self.is_wall(*device) {
+                        true => {
+                            let lack = self.walls_lack(who).into_iter().map(|host| self.name(host));
+                            let lack = lack.collect::<Vec<_>>().join(", ");
+                            format!("{}: {setback}; not read back by {lack}", self.device_name(*device))
+                        }
+                        false => format!("{}: {setback}", self.device_name(*device)),
+                    })
                     .collect();
                 let why = if told.is_empty() { "it has no device".to_owned() } else { told.join("; ") };
                 if let Some(running) = self.fences.running.get_mut(&who) {
