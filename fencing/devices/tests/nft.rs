@@ -6,7 +6,8 @@ mod enforcing;
 use enforcing::points::nft;
 use enforcing::{FLOWS, Flow, Lab, STOPPED, datagram, datagram_by, holds_for, no_datagram, reads, run};
 use palisade_devices::Device as _;
-use palisade_devices::nft::Nft;
+use palisade_devices::nft::{Nft, NftPoint};
+use palisade_devices::ssh::Site;
 use palisade_ladder::{Command, Failure, Reading, Response};
 
 fn victims(lab: &Lab) -> Nft {
@@ -119,5 +120,67 @@ async fn safe_2_an_order_without_standing_changes_nothing() {
         }
         assert_eq!(device.run(command, holds_for(looks)).await, Err(Failure::Cancelled), "{looks} looks");
         assert_eq!(reads(&mut device).await, before);
+    }
+}
+
+/// What the host itself does about a peer of its own, which is spoken with on port 7411.
+fn at_home(lab: &Lab, command: Command) -> Result<Response, Failure> {
+    let addresses = ["10.0.0.2", "fd00::2"].map(|address| address.parse().unwrap());
+    lab.host.within(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let point = NftPoint::new(&addresses).unwrap().sparing(&[7411]);
+        runtime.block_on(async { run(&mut Nft::new(Site::Here, point), command).await })
+    })
+}
+
+/// Peers go on hearing each other, also where an address is to be found anew, and nothing else passes.
+#[test]
+fn a_host_keeps_its_peer_out_and_still_hears_it() {
+    let lab = Lab::new();
+    let Ok(Response::Proven(proven)) = at_home(&lab, Command::Prove) else { panic!("not proven") };
+    assert_eq!((proven.identity.0.as_str(), proven.reads), ("this host for 10.0.0.2, fd00::2", Reading::On));
+    let mut flows = [
+        Flow::new(&lab, "10.0.0.2:0", &lab.host, "10.0.0.1:700"),
+        Flow::new(&lab, "[fd00::2]:0", &lab.host, "[fd00::1]:700"),
+        Flow::new(&lab, "10.0.0.2:0", &lab.behind, "10.1.0.2:7411"),
+    ];
+    let mut neighbour = Flow::new(&lab, "10.0.0.3:0", &lab.host, "10.0.0.1:701");
+    assert!(flows.iter_mut().all(Flow::arrives) && neighbour.arrives());
+
+    assert_eq!(at_home(&lab, Command::Off), Ok(Response::Acknowledged));
+    assert_eq!(at_home(&lab, Command::Read), Ok(Response::Reads(Reading::Off)));
+    assert_eq!(at_home(&lab, Command::Off), Ok(Response::AlreadySo));
+    assert!(flows.iter_mut().all(Flow::is_stopped) && neighbour.arrives());
+    for space in [&lab.host, &lab.victim] {
+        space.sh("ip neigh flush all; ip -6 neigh flush all");
+    }
+    for (victim, host) in [("10.0.0.2", "10.0.0.1"), ("[fd00::2]", "[fd00::1]")] {
+        let at = |host: &str, port: u16| format!("{host}:{port}");
+        assert!(datagram(&lab.victim, &at(victim, 7411), &lab.host, &at(host, 7411)), "{victim} is heard");
+        assert!(datagram(&lab.host, &at(host, 7411), &lab.victim, &at(victim, 7411)), "{victim} hears");
+        assert!(no_datagram(&lab.victim, &at(victim, 7411), &lab.host, &at(host, 7412)), "another port");
+        assert!(no_datagram(&lab.host, &at(host, 7412), &lab.victim, &at(victim, 7411)), "from another port");
+    }
+    assert!(no_datagram(&lab.victim, "10.0.0.2:7411", &lab.behind, "10.1.0.2:7411"), "through");
+
+    // SAFE-4: a table with any other exception is not off, and neither is one without.
+    for change in [
+        "nft insert rule inet palisade input udp dport 2049 accept",
+        "nft insert rule inet palisade forward udp dport 7411 accept",
+        "nft flush chain inet palisade output",
+    ] {
+        lab.host.sh(change);
+        assert_eq!(at_home(&lab, Command::Read), Ok(Response::Reads(Reading::Unknown)), "{change}");
+        assert_eq!(at_home(&lab, Command::Off), Ok(Response::Acknowledged), "{change}");
+        assert_eq!(at_home(&lab, Command::Read), Ok(Response::Reads(Reading::Off)), "{change}");
+    }
+    lab.host.sh("nft flush ruleset");
+    assert_eq!(at_home(&lab, Command::Read), Ok(Response::Reads(Reading::On)));
+    assert_eq!(at_home(&lab, Command::Off), Ok(Response::Acknowledged));
+    assert_eq!(at_home(&lab, Command::On), Ok(Response::Acknowledged));
+    assert_eq!(at_home(&lab, Command::Read), Ok(Response::Reads(Reading::On)));
+    assert!(neighbour.arrives());
+    for (victim, host) in [("10.0.0.2:900", "10.0.0.1:900"), ("[fd00::2]:900", "[fd00::1]:900")] {
+        assert!(datagram(&lab.victim, victim, &lab.host, host));
     }
 }

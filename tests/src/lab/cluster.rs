@@ -154,6 +154,16 @@ pub fn render(hardware: &Hardware, known: &[String], machines: &[u8], keys: &Key
                 port::AGENT
             );
         }
+        if let Some(settings) = &hardware.firewall {
+            let addresses =
+                (1..=hardware.links).map(|link| format!("\"{}\"", hardware::host_address(link, id)));
+            let _ = writeln!(
+                file,
+                "[[device]]\nname = \"wall-{host}\"\nkind = \"nft\"\non = \"survivors\"\nfences = \"{host}\"\n\
+                 addresses = [{}]\n{settings}",
+                addresses.collect::<Vec<_>>().join(", ")
+            );
+        }
         if let Some(snmp) = &hardware.snmp {
             file.push_str(&snmp::devices(snmp, host, hardware.links));
         }

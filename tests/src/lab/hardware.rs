@@ -48,6 +48,8 @@ pub struct Hardware {
     pub switch: Option<toml::Table>,
     /// Present: the switch speaks SNMP, and each port of a host is a fence device of kind `switch`.
     pub snmp: Option<Snmp>,
+    /// Present: each host is kept out by the others' firewalls, a fence device with these settings in its table.
+    pub firewall: Option<toml::Table>,
     /// Hosts whose /var/lib/palisade is a disk of its own.
     #[serde(default)]
     pub disk: BTreeMap<String, Disk>,
@@ -151,6 +153,7 @@ impl Hardware {
             bmc: BTreeMap::new(),
             switch: None,
             snmp: None,
+            firewall: None,
             disk: BTreeMap::new(),
             operators: Vec::new(),
             workload: vec![workload],

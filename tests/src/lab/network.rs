@@ -96,6 +96,28 @@ impl Network {
         format!("{}-{part}", self.id)
     }
 
+    /// Whether anything at all comes back from this address, to a program on that host which asks for a port where nobody listens.
+    ///
+    /// # Errors
+    /// The programs for that are not there.
+    pub fn reaches(&self, host: &str, address: &str) -> Result<bool> {
+        /// The end of a bash that was refused, and not of one that was killed in the silence.
+        const REFUSED: i32 = 1;
+        let netns = format!("--net=/run/netns/{}", self.netns(host));
+        let ask = format!("exec 3<>/dev/tcp/{address}/9");
+        let asked = shell::call("nsenter", &[&netns, "timeout", "-s", "KILL", "0.5", "bash", "-c", &ask])?;
+        Ok(asked.code == Some(REFUSED))
+    }
+
+    /// Takes every rule of a host's own firewall away.
+    ///
+    /// # Errors
+    /// nft failed.
+    pub fn flush(&self, host: &str) -> Result<()> {
+        let netns = format!("--net=/run/netns/{}", self.netns(host));
+        shell::run("nsenter", &[&netns, "nft", "flush", "ruleset"]).map(drop)
+    }
+
     fn wire(&self, batch: &mut String, part: &str, link: usize) {
         let inner = self.netns(part);
         let _ = writeln!(

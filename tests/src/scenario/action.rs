@@ -26,6 +26,7 @@ pub fn perform(lab: &mut Lab, scenario: &Path, action: &Action) -> Result<()> {
         Action::Freeze(host) => lab.machine(host)?.freeze(true),
         Action::Thaw(host) => lab.machine(host)?.freeze(false),
         Action::Cut(one, others) => lab.network.part(std::slice::from_ref(one), others),
+        Action::Flush(host) => lab.network.flush(host),
         Action::CutOneWay(one, other) => lab.network.cut(one, other),
         Action::Lose(percent, one, other) => lab.network.lose(one, other, *percent),
         Action::Heal(end) => lab.network.heal(end.as_deref()),

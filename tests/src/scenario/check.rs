@@ -6,6 +6,7 @@ use std::fs;
 use serde_json::Value;
 
 use super::step::Condition;
+use crate::lab::hardware::host_address;
 use crate::lab::journal::Line;
 use crate::lab::trouble::{Result, Trouble};
 use crate::lab::workload::Run;
@@ -122,6 +123,13 @@ pub fn check(lab: &Lab, mark: &Mark, condition: &Condition) -> Result<()> {
                 format!("{host} was fenced ({shots} orders to its BMC)")
             })
         }),
+        Condition::Reaches(one, other, wanted) => {
+            let address = host_address(1, lab.hardware.id(other)?);
+            let reached = lab.network.reaches(one, &address)?;
+            demand(reached == *wanted, || {
+                format!("{one} {} {other}", if reached { "reaches" } else { "does not reach" })
+            })
+        }
         Condition::Port(port, wanted) => {
             let open = snmp::is_open(&lab.network, port)?;
             demand(open == *wanted, || format!("port {port} is {}", if open { "open" } else { "closed" }))

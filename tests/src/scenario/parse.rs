@@ -68,6 +68,7 @@ fn action(words: &[&str]) -> Result<Action> {
         ["boot", hosts @ ..] if !hosts.is_empty() => Action::Boot(names(hosts)),
         ["freeze", host] => Action::Freeze(name(host)),
         ["thaw", host] => Action::Thaw(name(host)),
+        ["flush", host] => Action::Flush(name(host)),
         ["cut", one, "from", others @ ..] if !others.is_empty() => Action::Cut(name(one), names(others)),
         ["cut", one, "to", other] => Action::CutOneWay(name(one), name(other)),
         ["lose", share, "from", one, "to", other] => Action::Lose(percent(share)?, name(one), name(other)),
@@ -162,6 +163,8 @@ fn condition(words: &[&str]) -> Result<Condition> {
         [workload, "untouched"] => Condition::Untouched(name(workload)),
         ["one", "of", hosts @ .., "fenced"] => Condition::OneFenced(names(hosts)),
         [hosts @ .., "not", "fenced"] if !hosts.is_empty() => Condition::NotFenced(names(hosts)),
+        [one, "reaches", other] => Condition::Reaches(name(one), name(other), true),
+        [one, "cannot", "reach", other] => Condition::Reaches(name(one), name(other), false),
         ["port", port, "open"] => Condition::Port(name(port), true),
         ["port", port, "closed"] => Condition::Port(name(port), false),
         [host, "fenced"] => Condition::Fenced(name(host)),
@@ -227,6 +230,8 @@ mod tests {
         assert_eq!(one("expect a c not fenced"), Kind::Expect(not_fenced));
         let why = Condition::Why("a".into(), "b".into(), "wrong password".into());
         assert_eq!(one("expect why a on b contains \"wrong password\""), Kind::Expect(why));
+        let unreached = Condition::Reaches("a".into(), "b".into(), false);
+        assert_eq!(one("expect a cannot reach b"), Kind::Expect(unreached));
         assert_eq!(one("expect port a-1 closed"), Kind::Expect(Condition::Port("a-1".into(), false)));
         let said = Condition::Says("b".into(), "alarm".into(), String::new());
         assert_eq!(one("always b says alarm for 2min"), Kind::Always(said, Duration::from_secs(120)));

@@ -48,6 +48,8 @@ pub enum Action {
     Thaw(String),
     /// Both directions between one end and others.
     Cut(String, Vec<String>),
+    /// Takes every rule of a host's firewall away.
+    Flush(String),
     /// What one end sends to another no longer arrives.
     CutOneWay(String, String),
     /// Loses this share of what one end sends to another.
@@ -189,6 +191,8 @@ pub enum Condition {
     Fenced(String),
     /// No BMC was told to switch these off, and nobody holds a proof from their BMC.
     NotFenced(Vec<String>),
+    /// Something on the first host reaches the second one, or nothing does.
+    Reaches(String, String, bool),
     /// This port of the switch is open, or closed, whatever its agent says.
     Port(String, bool),
     /// Exactly one of these was fenced.

@@ -312,7 +312,7 @@ mod tests {
         list.push(json!({ "rule": { "chain": "forward", "expr": [{ "accept": null }] } }));
         assert_eq!(reading(&json!({ "nftables": list }), &["10.0.0.2"]), Reading::Unknown);
         let flowtable = r#"{"nftables": [{"metainfo": {}}, {"flowtable": {"family": "inet", "name": "ft", "dev": "eth0"}}]}"#;
-        let table = read(&whole, flowtable).unwrap();
+        let table = read(&whole, flowtable, &[]).unwrap();
         assert_eq!(
             (table.reading(&["10.0.0.2".parse().unwrap()]), table.has_flowtable()),
             (Reading::Unknown, true)
@@ -325,13 +325,13 @@ mod tests {
         assert_eq!(read("\n", NO_FLOWTABLES, &[]).unwrap().reading(&address), Reading::On);
         let whole = printed(&["10.0.0.2"]).to_string();
         for (table, flowtables) in [
-            (&whole[..whole.len() / 2], NO_FLOWTABLES, &[]),
+            (&whole[..whole.len() / 2], NO_FLOWTABLES),
             (&whole, ""),
-            ("{}", NO_FLOWTABLES, &[]),
-            (r#"{"nftables": []}"#, NO_FLOWTABLES, &[]),
-            (r#"{"nftables": [7]}"#, NO_FLOWTABLES, &[]),
+            ("{}", NO_FLOWTABLES),
+            (r#"{"nftables": []}"#, NO_FLOWTABLES),
+            (r#"{"nftables": [7]}"#, NO_FLOWTABLES),
         ] {
-            assert!(read(table, flowtables).is_err(), "{table}");
+            assert!(read(table, flowtables, &[]).is_err(), "{table}");
         }
     }
 }

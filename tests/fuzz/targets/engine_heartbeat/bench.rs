@@ -56,7 +56,9 @@ fn cluster() -> Arc<Cluster> {
                 "[[host]]\nid = {id}\nname = \"{name}\"\nmachine = \"4c4c4544-0051-3510-8052-0000000000{n:02x}\"\n\
                  links = [\"10.0.0.{n}:7411\"]\n[[device]]\nname = \"bmc-{name}\"\nkind = \"ipmi\"\nfences = \"{name}\"\n\
                  address = \"10.0.1.{n}:623\"\nuser = \"u\"\npassword = {{ file = \"/p\" }}\n\
-                 guid = \"a123456789abcdefa123456789abcd{n:02x}\"\n"
+                 guid = \"a123456789abcdefa123456789abcd{n:02x}\"\n\
+                 [[device]]\nname = \"net-{name}\"\nkind = \"nft\"\non = \"survivors\"\nfences = \"{name}\"\n\
+                 level = 2\nrace = true\naddresses = [\"10.0.0.{n}\"]\n"
             );
         }
         for (id, hosts) in [(0, "\"a\", \"b\""), (1, "\"a\", \"b\", \"c\"")] {

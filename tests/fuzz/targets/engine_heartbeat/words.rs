@@ -105,7 +105,11 @@ fn change(word: &mut Heartbeat, bench: &Bench, bytes: &mut Bytes<'_>) {
         11 => word.electorate = names(bench, bytes),
         12 => word.dead = names(bench, bytes),
         13 => word.fenced = word.dead.clone(),
-        14 => word.cut = names(bench, bytes),
+        14 => match bytes.byte() % 3 {
+            0 => word.cut = names(bench, bytes),
+            1 => word.walls = names(bench, bytes),
+            _ => word.walled = names(bench, bytes),
+        },
         15 => word.view = names(bench, bytes),
         16 => word.heard = names(bench, bytes),
         17 => word.echo = [Echo { of: life(bytes), seq: bytes.word() }].into_iter().collect(),

@@ -314,15 +314,16 @@ impl Engine {
             Err(Failure::Cancelled) => (None, now.after(heartbeat)),
             Err(_) => (None, now.after(PAUSE)),
         };
-        let (after, due) = ((wall.stands(), wall.reads), wall.due);
-        self.dirty |= before.0 != after.0;
+        let news = before.1 != wall.reads && (wall.is_named() || wall.reads != Some(Reading::On));
+        let (after, due) = (wall.stands(), wall.due);
+        self.dirty |= before.0 != after;
         self.wake_at(due);
         let what = answer.as_ref().err().filter(|failure| **failure != Failure::Cancelled);
         let what = what.map(|failure| {
             format!("the firewall of this host does not do what it is told about {name}: {failure}")
         });
         self.alarms.set(&mut self.actions, &wall_alarm(who.host), what);
-        command != Command::Read || (answer.is_ok() && before.1 != after.1)
+        command != Command::Read || (answer.is_ok() && news)
     }
 
     /// What the coordinator orders of a device that is everybody's firewall: its own is one of them.
