@@ -66,7 +66,8 @@ impl Array {
         let ssh = SshConfig::new("root", address.parse().unwrap(), identity.into(), known_hosts.into());
         let mut array = Self { place, ssh: ssh.unwrap(), shell, said };
         array.sh(&format!(
-            "for acl in acls/*; do
+            "fsfreeze --unfreeze /mnt 2>/dev/null || :
+             for acl in acls/*; do
                  [ -d $acl ] || continue
                  for lun in $acl/lun_*; do
                      [ -d $lun ] || continue
