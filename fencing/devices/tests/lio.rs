@@ -1,6 +1,6 @@
 //! A host's right to a LUN taken away at a real LIO, over a real ssh login, from sessions that write: `cargo lab guests lun` runs
 //! these tests at a guest whose kernel serves the LUNs, one after another. They are marked `ignore`, since they want such a target:
-//! `PALISADE_LIO=PORTAL,IQN,SSH,FOLDER` names it, where root's shell answers ssh, and a folder with `id` and `known_hosts` for that.
+//! `PALISADE_LIO=PORTAL,IQN,SSH,FOLDER` names it, where root's shell answers ssh, and a folder with `id` and `known_hosts`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
