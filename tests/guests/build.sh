@@ -10,7 +10,7 @@ cd "$dir"
 
 # What a guest may load; whatever these need comes along.
 modules="virtio_pci virtio_net virtio_scsi virtio_blk sd_mod sg
-    target_core_mod target_core_iblock target_core_file iscsi_target_mod crc32c_generic brd loop
+    target_core_mod target_core_iblock target_core_file iscsi_target_mod crc32c_generic brd loop ext4
     watchdog i6300esb softdog pretimeout_panic pretimeout_noop
     ipmi_msghandler ipmi_si ipmi_devintf"
 

@@ -1,5 +1,5 @@
 //! A host's right to a LUN taken away at its target, over a real ssh login: at a real tgtd with sessions that write, and at a tree
-//! of files that looks like LIO's, since configfs needs a kernel that has it.
+//! of files that looks like LIO's, for orders that break off anywhere; the real one is in `lio.rs`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -284,7 +284,7 @@ esac
 END
 chmod 755 /usr/local/sbin/*
 tpg=/sys/kernel/config/target/iscsi/{STORE}/tpgt_1
-/bin/mkdir -p $tpg/attrib $tpg/lun/lun_0 $tpg/lun/lun_1 $tpg/acls; echo 0 >$tpg/attrib/generate_node_acls; : >$tpg/dynamic_sessions
+/bin/mkdir -p $tpg/attrib $tpg/lun/lun_0 $tpg/lun/lun_1 $tpg/acls; echo 0 >$tpg/attrib/generate_node_acls; echo 0 >$tpg/attrib/cache_dynamic_acls; : >$tpg/dynamic_sessions
 for initiator in {B} {C}; do
     acl=$tpg/acls/$initiator
     mkdir $acl; echo secret-of-$initiator >$acl/auth/password; echo 5 >$acl/attrib/dataout_timeout
@@ -293,11 +293,11 @@ done"#
     ));
 }
 
-/// The ACL of an initiator, as far as it matters.
+/// The ACL of an initiator, as far as it matters; the kernel ends its lines by itself.
 fn acl(lab: &Lab, initiator: &str) -> String {
     lab.host.sh(&format!(
         "cd /sys/kernel/config/target/iscsi/{STORE}/tpgt_1/acls; [ -d {initiator} ] || exit 0; cd {initiator}
-         cat cmdsn_depth attrib/dataout_timeout auth/password; for lun in lun_*; do echo $lun $(cat $lun/write_protect) $(readlink $lun/[!w]*); done"
+         for file in cmdsn_depth attrib/dataout_timeout auth/password; do echo $(cat $file); done; for lun in lun_*; do echo $lun $(cat $lun/write_protect) $(readlink $lun/[!w]*); done"
     ))
 }
 
@@ -359,6 +359,11 @@ async fn an_acl_of_lio_is_removed_kept_and_made_anew() {
             format!("echo 1 >{group}/attrib/generate_node_acls"),
             "demo mode",
             format!("echo 0 >{group}/attrib/generate_node_acls"),
+        ),
+        (
+            format!("echo 1 >{group}/attrib/cache_dynamic_acls"),
+            "demo mode",
+            format!("echo 0 >{group}/attrib/cache_dynamic_acls"),
         ),
         (format!("echo {B} >{group}/dynamic_sessions"), "demo mode", format!(": >{group}/dynamic_sessions")),
         (format!("cp -r {group} {group}1"), "2 portal groups", format!("rm -r {group}1")),

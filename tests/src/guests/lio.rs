@@ -38,6 +38,14 @@ impl Lio {
     /// # Errors
     /// The guest does not come up, or its kernel refuses the disks.
     pub fn start(rack: &Rack, name: &str, luns: &[Lun]) -> Result<Self> {
+        Self::start_with(rack, name, luns, Hardware::default())
+    }
+
+    /// As [`Lio::start`], on a machine that has more.
+    ///
+    /// # Errors
+    /// The guest does not come up, or its kernel refuses the disks.
+    pub fn start_with(rack: &Rack, name: &str, luns: &[Lun], mut hardware: Hardware) -> Result<Self> {
         for lun in luns {
             let digits = lun.serial.len();
             let hexadecimal = lun.serial.chars().all(|digit| matches!(digit, '0'..='9' | 'a'..='f'));
@@ -46,7 +54,6 @@ impl Lio {
                 return Err(Trouble::new(what));
             }
         }
-        let mut hardware = Hardware::default();
         hardware.forward = Some(ISCSI_PORT);
         let mut guest = Guest::start(rack, name, hardware)?;
         let serials: Vec<&str> = luns.iter().map(|lun| lun.serial).collect();

@@ -13,6 +13,7 @@ pub mod guest;
 pub mod lio;
 mod process;
 pub mod qmp;
+pub mod sshd;
 mod wire;
 
 use std::path::{Path, PathBuf};
@@ -27,6 +28,7 @@ pub use self::bmc::Bmc;
 pub use self::files::Files;
 pub use self::guest::{Guest, Hardware};
 pub use self::lio::{Lio, Lun};
+pub use self::sshd::Sshd;
 
 /// Building the image downloads some 70 MB when it is done for the first time.
 const BUILD_LIMIT: Duration = Duration::from_secs(300);

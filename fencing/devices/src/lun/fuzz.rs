@@ -32,6 +32,6 @@ pub fn lun_reply(bytes: &[u8]) {
         && rights.reading() == Reading::Off
     {
         let has = |line: &str| text.lines().any(|other| other == line);
-        assert!(has("kept") && has("group 0") && !has("acl") && rights.hindrance(&names).is_none());
+        assert!(has("kept") && has("group 0 0") && !has("acl") && rights.hindrance(&names).is_none());
     }
 }

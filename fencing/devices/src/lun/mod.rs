@@ -5,8 +5,8 @@
 //! mistyped one) is not taken for one that was cut off. Decides what counts as revoked: no right, no session, and no way for just
 //! anybody (SAFE-4).
 //!
-//! What it cannot see: another target that serves the same LUN, and a login that was begun before the cut and is finished after
-//! it.
+//! What it cannot see: another target that serves the same LUN; at tgt a login that was begun before the cut and is finished after
+//! it; at LIO whom it remembers of a demo mode that was on, and is off again, after the cut.
 //!
 //! From the bottom: `tgt` and `lio` know one target each (pure), `point` says what is done over ssh.
 

@@ -47,6 +47,11 @@ const HEADER: usize = 48;
 impl Session {
     /// Logs in as `initiator`, without authentication.
     pub fn open(place: &Place, initiator: &str, isid: u8) -> std::io::Result<Self> {
+        Self::begin(place, initiator, isid)?.finish(isid)
+    }
+
+    /// The first half of a login: who it is.
+    pub fn begin(place: &Place, initiator: &str, isid: u8) -> std::io::Result<Self> {
         let stream = TcpStream::connect(place.portal)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;
@@ -58,6 +63,11 @@ impl Session {
             "AuthMethod=None".into(),
         ];
         session.login(isid, 0, 1, &text)?;
+        Ok(session)
+    }
+
+    /// The second half: how it talks.
+    pub fn finish(mut self, isid: u8) -> std::io::Result<Self> {
         let text = [
             "HeaderDigest=None".into(),
             "DataDigest=None".into(),
@@ -72,8 +82,8 @@ impl Session {
             "DefaultTime2Retain=0".into(),
             "MaxRecvDataSegmentLength=262144".into(),
         ];
-        session.login(isid, 1, 3, &text)?;
-        Ok(session)
+        self.login(isid, 1, 3, &text)?;
+        Ok(self)
     }
 
     fn login(&mut self, isid: u8, stage: u8, next: u8, text: &[String]) -> std::io::Result<()> {
@@ -168,16 +178,25 @@ impl Session {
 
     /// WRITE(10) of one block; the SCSI status. What the unit has to tell first is passed over.
     pub fn write(&mut self, block: u8) -> u8 {
-        let cdb = vec![0x2a, 0, 0, 0, 0, block, 0, 0, 1, 0];
-        let request = Request { cdb, out: vec![0xa5; 512], expect: 0, within: Duration::from_secs(5) };
+        self.write_full_of(0xa5, block).unwrap()
+    }
+
+    /// The same, of a block that is full of `fill`; fails where the session does.
+    pub fn write_full_of(&mut self, fill: u8, block: u8) -> std::io::Result<u8> {
         loop {
-            let reply = self.command(&request).unwrap();
+            let reply = self.command(&writing(fill, block))?;
             let attention = reply.status == 2 && reply.sense.get(2).is_some_and(|key| key & 0x0f == 6);
             if !attention {
-                return reply.status;
+                return Ok(reply.status);
             }
         }
     }
+}
+
+/// WRITE(10) of one block.
+pub fn writing(fill: u8, block: u8) -> Request {
+    let cdb = vec![0x2a, 0, 0, 0, 0, block, 0, 0, 1, 0];
+    Request { cdb, out: vec![fill; 512], expect: 0, within: Duration::from_secs(5) }
 }
 
 /// Where it leads, its session, and what operators would call it.

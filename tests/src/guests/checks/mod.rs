@@ -3,6 +3,7 @@
 mod array;
 mod bmc;
 mod initiators;
+mod lun;
 mod scsi;
 mod storage;
 mod watchdog;
@@ -31,6 +32,11 @@ const CHECKS: &[Check] = &[
         "scsi",
         "the driver cuts a host on every path of every disk, and takes nothing less for a proof",
         scsi::check,
+    ),
+    (
+        "lun",
+        "an initiator that writes is cut off at its target over ssh, and nothing less than its end there is taken for one",
+        lun::check,
     ),
     (
         "storage-frozen",
