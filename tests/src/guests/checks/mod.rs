@@ -3,6 +3,7 @@
 mod array;
 mod bmc;
 mod initiators;
+mod nvme;
 mod scsi;
 mod storage;
 mod watchdog;
@@ -31,6 +32,11 @@ const CHECKS: &[Check] = &[
         "scsi",
         "the driver cuts a host on every path of every disk, and takes nothing less for a proof",
         scsi::check,
+    ),
+    (
+        "nvme",
+        "the driver cuts a host from a namespace of an NVMe target, on every path of it, and takes two hosts with one identifier for no cut",
+        nvme::check,
     ),
     (
         "storage-frozen",
