@@ -15,18 +15,10 @@ const FOUND_LIMIT: Duration = Duration::from_secs(20);
 /// A namespace.
 #[derive(Clone, Copy, Debug)]
 pub struct Space {
-    /// In lower case.
-    pub uuid: &'static str,
+    /// As sysfs tells it, in lower case: `uuid.` and a UUID, or `eui.` and the 32 digits of an NGUID.
+    pub wwid: &'static str,
     /// Whether it keeps reservations.
     pub reserves: bool,
-}
-
-impl Space {
-    /// Its name as sysfs tells it.
-    #[must_use]
-    pub fn wwid(&self) -> String {
-        format!("uuid.{}", self.uuid)
-    }
 }
 
 /// A running array.
@@ -51,9 +43,9 @@ impl Nvmet {
         hardware.forward = Some(NVME_PORT);
         let mut guest = Guest::start(rack, name, hardware)?;
         let nqn = format!("nqn.2026-11.lab:{name}");
-        let uuid = |space: &Space| format!("{}{}", if space.reserves { "" } else { "-" }, space.uuid);
-        let uuids: Vec<String> = spaces.iter().map(uuid).collect();
-        guest.run(&format!("sh /lib/guest/nvmet {nqn} 16 {}", uuids.join(" ")))?;
+        let name = |space: &Space| format!("{}{}", if space.reserves { "" } else { "-" }, space.wwid);
+        let names: Vec<String> = spaces.iter().map(name).collect();
+        guest.run(&format!("sh /lib/guest/nvmet {nqn} 16 {}", names.join(" ")))?;
         let port = guest.port().during("the array's port")?;
         Ok(Self { guest, nqn, port, first })
     }
@@ -86,7 +78,7 @@ impl Nvmet {
 
     /// A shell condition.
     fn found(&self) -> String {
-        format!("grep -qs {} /sys/block/nvme*/wwid", self.first.wwid())
+        format!("grep -qs {} /sys/block/nvme*/wwid", self.first.wwid)
     }
 
     /// The guest that it is.

@@ -9,11 +9,13 @@ use crate::guests::{Guest, Hardware, Kernel, Nvmet, Rack, Space, built};
 use crate::lab::shell::Finished;
 use crate::lab::trouble::{Context, Result};
 
-const DISK: Space = Space { uuid: "5a6b0001-0000-4000-8000-00000000000a", reserves: true };
-/// Serves no reservations, beside one that does.
-const PLAIN: Space = Space { uuid: "5a6b0002-0000-4000-8000-00000000000b", reserves: false };
+const DISK: Space = Space { wwid: "uuid.5a6b0001-0000-4000-8000-00000000000a", reserves: true };
+/// Known by an NGUID, and by no UUID.
+const OTHER: Space = Space { wwid: "eui.5a6b000400000000000000000000000d", reserves: true };
+/// Serves no reservations, beside two that do.
+const PLAIN: Space = Space { wwid: "uuid.5a6b0002-0000-4000-8000-00000000000b", reserves: false };
 /// Of an array whose controllers do none at all.
-const OLD: Space = Space { uuid: "5a6b0003-0000-4000-8000-00000000000c", reserves: false };
+const OLD: Space = Space { wwid: "uuid.5a6b0003-0000-4000-8000-00000000000c", reserves: false };
 /// Of the hosts, as `/etc/nvme/hostid` has them.
 const IDENTIFIERS: [&str; 3] = [
     "11111111-2222-4333-8444-555555555501",
@@ -25,7 +27,7 @@ const SOON: Duration = Duration::from_secs(20);
 
 pub(super) fn check(rack: &Rack) -> Result<()> {
     let program = built::example(rack, "palisade-devices", "reservations")?;
-    let array = Nvmet::start(rack, "array", Kernel::Backport, &[DISK, PLAIN])?;
+    let array = Nvmet::start(rack, "array", Kernel::Backport, &[DISK, PLAIN, OTHER])?;
     let [a, b, c] = IDENTIFIERS;
     let mut first = host(rack, "first", &program)?;
     let mut second = host(rack, "second", &program)?;
@@ -43,6 +45,9 @@ pub(super) fn check(rack: &Rack) -> Result<()> {
     array.disconnect(&mut third)?;
     array.connect(&mut third, a, 1)?;
     cloned(&mut first, &mut second, &mut third)?;
+    lives(&mut second, OTHER, 1, 2)?;
+    says(&mut second, "on", "acknowledged")?;
+    says(&mut second, "prove 1", "proven, reads on")?;
     refused_where_none_are_done(rack, &mut third)
 }
 
@@ -50,7 +55,7 @@ pub(super) fn check(rack: &Rack) -> Result<()> {
 fn registered_and_read_back(first: &mut Guest, second: &mut Guest) -> Result<()> {
     for (host, number) in [(&mut *first, 0), (&mut *second, 1)] {
         let wwid = host.run("cat /sys/block/nvme0n1/wwid")?;
-        expect(wwid.trim() == DISK.wwid(), || format!("/dev/nvme0n1 is {wwid}, want {}", DISK.wwid()))?;
+        expect(wwid.trim() == DISK.wwid, || format!("/dev/nvme0n1 is {wwid}, want {}", DISK.wwid))?;
         lives(host, DISK, number, 1)?;
     }
     says(second, "prove 0", "failed: refused: uuid.5a6b0001-0000-4000-8000-00000000000a is not reserved")?;
@@ -183,7 +188,7 @@ fn lives(guest: &mut Guest, disk: Space, host: u8, life: u8) -> Result<()> {
     guest.run(&format!(
         "[ ! -e /tmp/pid ] || kill $(cat /tmp/pid); : >/tmp/words; \
          reservations {} {host} {life} <>/tmp/orders >>/tmp/words 2>&1 & echo $! >/tmp/pid",
-        disk.wwid()
+        disk.wwid
     ))?;
     Ok(())
 }
