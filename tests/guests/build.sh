@@ -1,7 +1,8 @@
 #!/bin/sh
 # Builds what the guests boot: one of Debian's kernels as it is, and an initramfs with busybox, the modules below and init.
 #   build.sh [DIR [KERNEL]]    DIR defaults to tests/.lab/guests; makes DIR/KERNEL/vmlinux and DIR/KERNEL/initrd
-# KERNEL is `stable` (the default), that of this Debian 12, or `backport`, the newest one in Debian 13's backports, for what came later.
+# KERNEL is `stable` (the default), that of this Debian 12, or `backport`, the newest one in Debian 13's backports, for what came
+# later.
 # Packages are downloaded once and unpacked here, nothing of them is installed. Without a change it does nothing.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
@@ -39,7 +40,7 @@ unpack() {
     [ -d "$into" ] && return
     rm -rf fetch && mkdir fetch
     (cd fetch && apt-get download -qq "$@" >log 2>&1) ||
-        fail "apt-get download $*: $(grep '^E:' fetch/log | tail -n 1); without network or index (apt-get update)" \
+        fail "apt-get download $*: $(grep -m 1 '^E:' fetch/log); without network or index (apt-get update)" \
             "put the content of the .deb into $PWD/$into"
     for package in fetch/*.deb; do
         dpkg -x "$package" fetch/content
@@ -63,8 +64,8 @@ stable_kernel() {
     unpack content "$newest"
 }
 
-# The suite's index has a folder of its own here: sources and lists of this machine stay as they are. It is signed with Debian's keys
-# (package debian-archive-keyring), and names the digest of each package.
+# The suite's index has a folder of its own here: sources and lists of this machine stay as they are. It is signed with Debian's
+# keys (package debian-archive-keyring), and names the digest of each package.
 backport_kernel() {
     suite=trixie-backports
     mkdir -p apt/lists/partial apt/cache/archives/partial
@@ -79,7 +80,8 @@ END
     APT_CONFIG=$PWD/apt/apt.conf
     export APT_CONFIG
     apt-get update -qq --error-on=any >apt/log 2>&1 ||
-        fail "apt-get update for $suite: $(grep '^[EW]:' apt/log | tail -n 1); without network put a kernel's content into $PWD/content"
+        fail "apt-get update for $suite: $(grep -m 1 '^[EW]:' apt/log);" \
+            "without network put the content of a kernel's .deb into $PWD/content"
     newest=$(newest_of '^linux-image-[0-9.]+\+deb13-cloud-amd64$')
     [ -n "$newest" ] || fail "no package linux-image-*-cloud-amd64 in $suite"
     # It is made of several packages with its version in their names.

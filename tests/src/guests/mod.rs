@@ -1,5 +1,5 @@
-//! Guests: virtual machines with kernels of their own, for what no namespace has: watchdogs that bite, SCSI and NVMe targets that keep
-//! reservations, disks that several hosts write to. QEMU emulates their processors, so they run anywhere, some ten times slower.
+//! Guests: virtual machines with kernels of their own, for what no namespace has: watchdogs that bite, SCSI and NVMe targets that
+//! keep reservations, disks that several hosts write to. QEMU emulates their processors, so they run anywhere, some ten times slower.
 //!
 //! A rack has a network namespace with nothing in it but loopback: all that is in the rack meets there, and nothing leaves it. A
 //! guest's time is its own: it stands still while QEMU is stopped, and a watchdog of a guest with it.

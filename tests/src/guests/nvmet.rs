@@ -31,8 +31,8 @@ pub struct Nvmet {
 }
 
 impl Nvmet {
-    /// Starts an array with these namespaces of 16 MiB each, numbered from 1. Every host may connect, write and reserve. Linux 6.13 is
-    /// the first whose target keeps reservations.
+    /// Starts an array with these namespaces of 16 MiB each, numbered from 1. Every host may connect, write and reserve. Linux 6.13
+    /// is the first whose target keeps reservations.
     ///
     /// # Errors
     /// The guest does not come up, or its kernel refuses the disks.
@@ -50,8 +50,8 @@ impl Nvmet {
         Ok(Self { guest, nqn, port, first })
     }
 
-    /// Connects a host that reaches the rack ([`Hardware::reaches_rack`]) by its kernel's driver, `nvme-tcp`: so many controllers, under
-    /// one Host Identifier.
+    /// Connects a host that reaches the rack ([`Hardware::reaches_rack`]) by its kernel's driver, `nvme-tcp`: so many controllers,
+    /// under one Host Identifier.
     ///
     /// # Errors
     /// The host is not let in, or does not find the namespaces.
