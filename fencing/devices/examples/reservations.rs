@@ -1,8 +1,8 @@
-//! The device of kind `scsi` as one life of one host has it, ordered by hand, on a machine whose kernel has the disk: `cargo lab guests
-//! nvme` runs it in virtual machines.
+//! The device of kind `scsi` as one life of one host has it, ordered by hand, on a machine whose kernel has the disk: `cargo lab
+//! guests nvme` runs it in virtual machines.
 //!
-//! `reservations LUN HOST LIFE` takes orders on its standard input, one a line, and answers each with one line: `on` opens this host's own
-//! paths, `off HOST LIFE` cuts that life, `read HOST` and `prove HOST` change nothing. `key HOST LIFE` names a life's key.
+//! `reservations LUN HOST LIFE` takes orders on its standard input, one a line, and answers each with one line: `on` opens this
+//! host's own paths, `off HOST LIFE` cuts that life, `read HOST` and `prove HOST` change nothing. `key HOST LIFE` names a life's key.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what it is told by hand is right")]
 
 use std::collections::BTreeMap;

@@ -1,5 +1,5 @@
-//! Hosts cut from shared disks by persistent reservations, those of SCSI (SPC-4 5.13) or of NVMe (Base Specification 2.0, 8.19), kind
-//! Write Exclusive - Registrants Only: only a path (SCSI) or a host (NVMe) that is registered may write.
+//! Hosts cut from shared disks by persistent reservations, those of SCSI (SPC-4 5.13) or of NVMe (Base Specification 2.0, 8.19),
+//! kind Write Exclusive - Registrants Only: only a path (SCSI) or a host (NVMe) that is registered may write.
 //!
 //! Each life of a host registers a key of its own on each of its paths, before it is taken in ([`Command::On`], for a device of this
 //! host itself). The others take that very key away ([`Command::Off`]: PREEMPT AND ABORT), on every logical unit; what the host had
@@ -9,10 +9,10 @@
 //!
 //! Never: a key taken from a life other than the one that the order names; registering again for another host.
 //!
-//! To an NVMe namespace a host is its Host Identifier, whichever controller it comes by: one registration, one key. Two hosts with one
-//! identifier are one to it, so that a cut of either cuts none: the second one is refused when it registers; and a device that has
-//! seen its host under an identifier takes nothing for a cut while somebody else is registered by that. What no device has seen,
-//! none can tell.
+//! To an NVMe namespace a host is its Host Identifier, whichever controller it comes by: one registration, one key. Two hosts with
+//! one identifier are one to it, so that a cut of either cuts none: the second one is refused when it registers; and a device that
+//! has seen its host under an identifier takes nothing for a cut while somebody else is registered by that. What no device has
+//! seen, none can tell.
 //!
 //! From the bottom: `key` names lives, `meaning` is what is said and answered, `words` (SCSI) and `nvme` are its bytes (all of them
 //! pure), `sg` and `passthrough` are the ways to a disk, `kernel` finds them, `way` is either of them, `driver` is the device.

@@ -1,8 +1,8 @@
 //! What is said to an NVMe namespace and what it answers, as bytes. Pure.
 //!
-//! NVM Express Base Specification 2.0: 7.2 Reservation Acquire, 7.3 Reservation Register, 7.5 Reservation Report, 8.19 Reservations,
-//! 5.17 Identify, 5.15 Get Features, 5.27.1 (Host Identifier), 3.3.3.2 Status Field; NVM Command Set Specification 1.0: 4.1.5.1 Identify
-//! Namespace. Numbers are little-endian.
+//! NVM Express Base Specification 2.0: 7.2 Reservation Acquire, 7.3 Reservation Register, 7.5 Reservation Report, 8.19
+//! Reservations, 5.17 Identify, 5.15 Get Features, 5.27.1 (Host Identifier), 3.3.3.2 Status Field; NVM Command Set Specification
+//! 1.0: 4.1.5.1 Identify Namespace. Numbers are little-endian.
 //!
 //! A registration is a host's, known by its Host Identifier, and not a path's: by whichever controller it comes, it has one key.
 

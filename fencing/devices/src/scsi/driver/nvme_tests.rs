@@ -1,5 +1,5 @@
-//! What is different with NVMe: against **a fake of ours**, a namespace in memory that does reservations as far as the driver goes. The
-//! real target: `cargo lab guests nvme`.
+//! What is different with NVMe: against **a fake of ours**, a namespace in memory that does reservations as far as the driver goes.
+//! The real target: `cargo lab guests nvme`.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
