@@ -48,6 +48,7 @@ pub(super) fn check(rack: &Rack) -> Result<()> {
     lives(&mut second, OTHER, 1, 2)?;
     says(&mut second, "on", "acknowledged")?;
     says(&mut second, "prove 1", "proven, reads on")?;
+    told_what_right_it_lacks(&mut second)?;
     refused_where_none_are_done(rack, &mut third)
 }
 
@@ -145,6 +146,24 @@ fn cloned(first: &mut Guest, second: &mut Guest, third: &mut Guest) -> Result<()
     writes(first, false, "a host whose clone was cut could write")
 }
 
+/// With the rights that the agent's unit has (`systemd/palisade.service`), SCSI commands pass and NVMe commands do not.
+fn told_what_right_it_lacks(host: &mut Guest) -> Result<()> {
+    for (rights, want) in [
+        (
+            "-all,+dac_override,+sys_rawio",
+            "failed: privilege too low: /dev/nvme0n1: NVMe commands need CAP_SYS_ADMIN",
+        ),
+        ("-all,+dac_override,+sys_rawio,+sys_admin", "proven, reads off"),
+    ] {
+        let said = host.run(&format!(
+            "echo prove 0 | /opt/setpriv --bounding-set={rights} /opt/reservations {} 1 1",
+            DISK.wwid
+        ))?;
+        expect(said.starts_with(want), || format!("with {rights} it said {said:?}, want {want:?}"))?;
+    }
+    Ok(())
+}
+
 fn refused_where_none_are_done(rack: &Rack, host: &mut Guest) -> Result<()> {
     lives(host, PLAIN, 2, 1)?;
     says(
@@ -170,7 +189,7 @@ fn host(rack: &Rack, name: &str, program: &Path) -> Result<Guest> {
     let mut hardware = Hardware::default();
     hardware.reaches_rack();
     hardware.files.program(program, "/opt/reservations")?;
-    for program in ["/usr/sbin/nvme", "/bin/dd", "/usr/bin/cmp"] {
+    for program in ["/usr/sbin/nvme", "/bin/dd", "/usr/bin/cmp", "/usr/bin/setpriv"] {
         let name = Path::new(program).file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let added = hardware.files.program(Path::new(program), &format!("/opt/{name}"));
         added.during("`sh tests/setup.sh` installs what is missing")?;
