@@ -39,6 +39,8 @@ if [ "$what" = all ]; then
     need tgtd tgt
     # The guests: their kernel comes by guests/build.sh.
     need xz xz-utils
+    need zstd zstd
+    need nvme nvme-cli
     need iscsi-inq libiscsi-bin
     need sg_persist sg3-utils
     # A part of QEMU that is no command.

@@ -10,6 +10,6 @@ pub use crate::lun::fuzz::lun_reply;
 pub use crate::nft::fuzz::nft_reply;
 pub use crate::redfish::fuzz::redfish_reply;
 pub use crate::route::fuzz::route_reply;
-pub use crate::scsi::fuzz::scsi_reply;
+pub use crate::scsi::fuzz::{nvme_reply, scsi_reply};
 pub use crate::ssh::fuzz::ssh_words;
 pub use crate::switch::fuzz::switch_reply;

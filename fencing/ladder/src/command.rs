@@ -83,14 +83,23 @@ impl Identity {
 
 impl Identity {
     /// The name of a logical unit, in lower case: `naa.` or `eui.` and 8, 12 or 16 bytes in hexadecimal that say something, as VPD
-    /// page 83h (SPC-4 7.8.6) and `/sys/block/*/device/wwid` tell it. `None` for any other text.
+    /// page 83h (SPC-4 7.8.6) and `/sys/block/sd*/device/wwid` tell it; for an NVMe namespace `eui.`, or `uuid.` and a UUID, as its
+    /// Namespace Identification Descriptors (Base Specification 2.0, 5.17) and `/sys/block/nvme*/wwid` do. `None` for any other text.
     #[must_use]
     pub fn of_lun(text: &str) -> Option<Self> {
         let lun = text.to_ascii_lowercase();
-        let digits = lun.strip_prefix("naa.").or_else(|| lun.strip_prefix("eui."))?;
-        let sound = matches!(digits.len(), 16 | 24 | 32)
-            && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
-            && digits.bytes().any(|byte| byte != b'0');
+        let (kind, name) = lun.split_once('.')?;
+        let digits = match kind {
+            "naa" | "eui" => Some(name.to_owned()).filter(|digits| matches!(digits.len(), 16 | 24 | 32)),
+            "uuid" => {
+                let groups: Vec<&str> = name.split('-').collect();
+                let lengths = groups.iter().map(|group| group.len());
+                lengths.eq([8, 4, 4, 4, 12]).then(|| groups.concat())
+            }
+            _ => None,
+        }?;
+        let sound =
+            digits.bytes().all(|byte| byte.is_ascii_hexdigit()) && digits.bytes().any(|byte| byte != b'0');
         sound.then_some(Self(lun))
     }
 }
@@ -187,9 +196,23 @@ mod tests {
         let named = |text: &str| Identity::of_lun(text).map(|Identity(lun)| lun);
         assert_eq!(named("naa.6001405AAAAAAAAA").as_deref(), Some("naa.6001405aaaaaaaaa"));
         assert!(named("eui.0025385b71b00f00").is_some());
-        for text in
-            ["", "naa.", "sda", "/dev/sda", "naa.6001405", "naa.600140512345678g", "naa.0000000000000000"]
-        {
+        assert_eq!(
+            named("uuid.E63AD639-d398-4bb1-9cb4-8f7abb3e6910").as_deref(),
+            Some("uuid.e63ad639-d398-4bb1-9cb4-8f7abb3e6910")
+        );
+        for text in [
+            "",
+            "naa.",
+            "sda",
+            "/dev/sda",
+            "naa.6001405",
+            "naa.600140512345678g",
+            "naa.0000000000000000",
+            "uuid.e63ad639d3984bb19cb48f7abb3e6910",
+            "uuid.e63ad63-9d398-4bb1-9cb4-8f7abb3e6910",
+            "uuid.00000000-0000-0000-0000-000000000000",
+            "nvme.8086-414243-51454d55-00000001",
+        ] {
             assert_eq!(named(text), None, "{text}");
         }
     }

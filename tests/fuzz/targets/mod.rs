@@ -23,6 +23,7 @@ pub(crate) const ALL: &[Target] = &[
     ("nft_reply", devices::nft_reply),
     ("redfish_reply", devices::redfish_reply),
     ("scsi_reply", devices::scsi_reply),
+    ("nvme_reply", devices::nvme_reply),
     ("haproxy_reply", devices::haproxy_reply),
     ("switch_reply", devices::switch_reply),
     ("journal_file", palisade::fuzz::journal_file),

@@ -11,7 +11,7 @@ use super::files::Files;
 use super::process::Process;
 use super::qmp::Qmp;
 use super::wire::Wire;
-use super::{Lio, Rack};
+use super::{Kernel, Lio, Rack};
 use crate::lab::shell::{self, Finished};
 use crate::lab::trouble::{Context, Result, Trouble};
 use crate::lab::wait;
@@ -32,6 +32,8 @@ const CONSOLE_LINES: usize = 15;
 /// What a guest is made of.
 #[derive(Debug)]
 pub struct Hardware {
+    /// What it boots.
+    pub boots: Kernel,
     /// Memory in MiB.
     pub memory_mib: u32,
     /// More words for the kernel's command line.
@@ -48,6 +50,7 @@ pub struct Hardware {
 impl Default for Hardware {
     fn default() -> Self {
         Self {
+            boots: Kernel::Stable,
             memory_mib: 256,
             kernel: String::new(),
             devices: Vec::new(),
@@ -135,8 +138,9 @@ impl Guest {
             return Err(Trouble::new(format!("guest {name}: there is one of this name, or was one")));
         }
         shell::make_dir(&dir)?;
+        let image = Rack::image(hardware.boots)?;
         let initrd = dir.join("initrd");
-        fs::copy(rack.image.join("initrd"), &initrd).during("copying the image")?;
+        fs::copy(image.join("initrd"), &initrd).during("copying the image")?;
         let mut appended = File::options().append(true).open(&initrd).during(initrd.display())?;
         appended.write_all(&hardware.files.finish()?).during(initrd.display())?;
         let words = format!(
@@ -156,7 +160,7 @@ impl Guest {
             ("-chardev", &format!("socket,id=monitor,path={}", dir.join("monitor").display())),
             ("-mon", "chardev=monitor,mode=control"),
             ("-m", &hardware.memory_mib.to_string()),
-            ("-kernel", &rack.image.join("vmlinux").display().to_string()),
+            ("-kernel", &image.join("vmlinux").display().to_string()),
             ("-initrd", &initrd.display().to_string()),
             ("-append", &words),
         ]

@@ -91,7 +91,7 @@ pub enum DeviceKind {
     Agent(FenceAgent),
     /// What runs the host, which is a virtual machine.
     Hypervisor(Hypervisor),
-    /// SCSI-3 persistent reservations on shared logical units.
+    /// SCSI-3 persistent reservations on shared logical units, or those of NVMe on namespaces.
     Scsi(Scsi),
     /// The switch that connects the host, by SNMP.
     Switch(Switch),

@@ -186,8 +186,7 @@ impl Source<'_> {
             let storage = self.reference(text, "storage", storages, Storage::name)?;
             if storage.luns().is_empty() {
                 let what = format!("storage `{}` names no `luns`", storage.name());
-                let help =
-                    "write `luns = [\"naa...\"]` in its [[storage]]: the logical units that it is made of";
+                let help = "write `luns = [\"naa...\"]` (NVMe: \"uuid...\") in its [[storage]]: the logical units that it is made of";
                 return Err(self.error(text.span(), what, help));
             }
             let new = storage.luns().iter().filter(|lun| !luns.contains(lun));

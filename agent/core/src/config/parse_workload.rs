@@ -58,7 +58,8 @@ impl Source<'_> {
             return Ok(lun);
         }
         let what = format!("`{}` is no name of a logical unit", shown(text.get_ref()));
-        let help = "write it as `cat /sys/block/sdX/device/wwid` tells it, such as \"naa.6001405123456789\"";
+        let help = "write it as `cat /sys/block/sdX/device/wwid` tells it, such as \"naa.6001405123456789\", or for NVMe `cat \
+                    /sys/block/nvmeXnY/wwid`";
         Err(self.error(text.span(), what, help))
     }
 

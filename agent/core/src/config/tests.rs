@@ -544,14 +544,21 @@ fn with_reservations(luns: &str, device: &str) -> Result<Cluster, super::ConfigE
 
 const SCSI: &str =
     "[[device]]\nname = \"san-b\"\nkind = \"scsi\"\nfences = \"b\"\nlevel = 2\nstorage = [\"san\"]";
-const LUNS: &str = "luns = [\"naa.6001405AAAAAAAAAAAAAAAAAAAAAAAA1\", \"eui.0025385b71b00f00\"]";
+const LUNS: &str = "luns = [\"naa.6001405AAAAAAAAAAAAAAAAAAAAAAAA1\", \"eui.0025385b71b00f00\", \"uuid.E63AD639-d398-4bb1-9cb4-8f7abb3e6910\"]";
 
 #[test]
 fn reservations_take_the_logical_units_of_their_storage() {
     let cluster = with_reservations(LUNS, SCSI).unwrap_or_else(|error| panic!("{error}"));
     let device = cluster.devices().iter().find(|device| device.name() == "san-b").unwrap();
     let DeviceKind::Scsi(scsi) = device.kind() else { panic!("reservations") };
-    assert_eq!(scsi.luns(), ["naa.6001405aaaaaaaaaaaaaaaaaaaaaaaa1", "eui.0025385b71b00f00"]);
+    assert_eq!(
+        scsi.luns(),
+        [
+            "naa.6001405aaaaaaaaaaaaaaaaaaaaaaaa1",
+            "eui.0025385b71b00f00",
+            "uuid.e63ad639-d398-4bb1-9cb4-8f7abb3e6910"
+        ]
+    );
     assert_eq!(device.effect(), palisade_ladder::Effect::Storage);
     assert!(device.kind().opened_by_its_host() && device.kind().reads_soon());
     let other = with_reservations("luns = [\"naa.6001405aaaaaaaaaaaaaaaaaaaaaaaa2\"]", SCSI).unwrap();

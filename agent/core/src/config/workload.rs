@@ -26,8 +26,8 @@ impl Storage {
         &self.path
     }
 
-    /// The logical units that it is made of, for reservations: `naa.` or `eui.` and lower-case hexadecimal digits, as VPD page 83h
-    /// (SPC-4 7.8.6) and `/sys/block/*/device/wwid` tell them.
+    /// The logical units that it is made of, for reservations: `naa.`, `eui.` or `uuid.` and lower-case hexadecimal digits, as VPD page
+    /// 83h (SPC-4 7.8.6) and `/sys/block/sd*/device/wwid` tell them, or `/sys/block/nvme*/wwid`.
     #[must_use]
     pub fn luns(&self) -> &[String] {
         &self.luns

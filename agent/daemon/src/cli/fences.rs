@@ -141,7 +141,7 @@ fn right(kind: &DeviceKind) -> &'static str {
         DeviceKind::Wall(_) => "ask as root, on each host of the cluster, and install nftables there",
         DeviceKind::Agent(_) => "see its settings, and that the agent offers an off",
         DeviceKind::Scsi(_) => {
-            "see that the logical units are reserved for registered hosts, and that this host has registered"
+            "run it as root, and give the agent's unit CAP_SYS_ADMIN (see README.md, NVMe)"
         }
     }
 }

@@ -1,8 +1,7 @@
 //! The device: the paths of one host to its logical units, as their registrations say.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use palisade_ladder::{Command, Failure, Identity, Proven, Reading, Response};
 use palisade_proto::Incarnation;
@@ -11,16 +10,15 @@ use tokio::time::Instant;
 
 use super::ScsiConfig;
 use super::key::Key;
-use super::words::{
-    In, Out, Reply, Request, Reservation, Verdict, capabilities, garbage, keys, names, reservation, verdict,
-};
+use super::meaning::{Capabilities, HostIdentifier, Look, Out, Registrant, Reservation, garbage};
+use super::way::{Ordered, Talk, Way};
 use crate::text::clean;
 use crate::{Device, Warrant};
 
-/// A logical unit has a few things to tell first (a reset, registrations preempted): each costs one try.
-const TRIES: u32 = 8;
 /// For a thread that waits in the kernel; all of it is resident where memory is locked.
 const STACK_BYTES: usize = 128 * 1024;
+/// By so many Host Identifiers a host is remembered, the latest ones. It has one, or a new one with each installation.
+const IDENTIFIERS_MAX: usize = 16;
 
 /// Who gives the orders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,25 +30,13 @@ pub struct Me {
     pub first_of_boot: bool,
 }
 
-/// One way to a logical unit. Blocks.
-pub trait Path: Send {
-    /// What operators call it.
-    fn name(&self) -> &str;
-
-    /// Carries out one command, and returns when it has ended, whichever way.
-    ///
-    /// # Errors
-    /// [`Failure::Unreachable`] where no answer came from the logical unit; it may have carried out the command.
-    fn command(&mut self, request: &Request) -> Result<Reply, Failure>;
-}
-
 /// Where the paths are.
 pub trait Fabric: Send + Sync + 'static {
     /// Every path that this host has now to the logical unit of that name; none is no failure.
     ///
     /// # Errors
     /// What keeps this host from looking.
-    fn paths(&self, lun: &str) -> Result<Vec<Box<dyn Path>>, Failure>;
+    fn paths(&self, lun: &str) -> Result<Vec<Way>, Failure>;
 }
 
 /// The paths of one host to shared disks.
@@ -60,6 +46,7 @@ pub struct Scsi<F> {
     fabric: Arc<F>,
     /// A command may hang in the kernel for as long as the disk likes: no second one joins it.
     one: Arc<Semaphore>,
+    known_by: Arc<Mutex<VecDeque<HostIdentifier>>>,
 }
 
 impl<F: Fabric> Device for Scsi<F> {
@@ -76,7 +63,13 @@ impl<F: Fabric> Scsi<F> {
     /// A device that nothing has been asked of yet. `me`: the life with whose key orders are given; none for a look by hand.
     #[must_use]
     pub fn new(config: ScsiConfig, me: Option<Me>, fabric: F) -> Self {
-        Self { config: Arc::new(config), me, fabric: Arc::new(fabric), one: Arc::new(Semaphore::new(1)) }
+        Self {
+            config: Arc::new(config),
+            me,
+            fabric: Arc::new(fabric),
+            one: Arc::new(Semaphore::new(1)),
+            known_by: Arc::default(),
+        }
     }
 
     async fn carry_out(&self, command: Command, warrant: &Warrant) -> Result<Response, Failure> {
@@ -84,8 +77,10 @@ impl<F: Fabric> Scsi<F> {
         let turn = Arc::clone(&self.one).acquire_owned().await.map_err(|_| Failure::Cancelled)?;
         let (me, (reply, answer)) = (self.me, oneshot::channel());
         let (config, fabric, warrant) = (Arc::clone(&self.config), Arc::clone(&self.fabric), warrant.clone());
+        let known_by = Arc::clone(&self.known_by);
         let work = move || {
-            let job = Job { config: &config, me, fabric: &*fabric, warrant: &warrant, reply: &reply };
+            let talk = Talk { warrant: &warrant, reply: &reply };
+            let job = Job { config: &config, me, fabric: &*fabric, talk, known_by: &known_by };
             let outcome = job.carry_out(command);
             drop(turn);
             // Whoever asked may have gone.
@@ -105,23 +100,18 @@ struct Job<'a> {
     config: &'a ScsiConfig,
     me: Option<Me>,
     fabric: &'a dyn Fabric,
-    warrant: &'a Warrant,
-    reply: &'a oneshot::Sender<Result<Response, Failure>>,
+    talk: Talk<'a>,
+    /// By which Host Identifiers this host was seen registered (NVMe), since this device is there.
+    known_by: &'a Mutex<VecDeque<HostIdentifier>>,
 }
 
 /// One logical unit and the paths to it.
 struct Lun<'a> {
     name: &'a str,
     /// Those that have shown whose they are.
-    paths: Vec<Box<dyn Path>>,
+    paths: Vec<Way>,
     /// Why another one has not.
     silent: Option<Failure>,
-}
-
-/// What the registrations of one logical unit say, by one path.
-struct Look {
-    keys: Vec<Key>,
-    reservation: Reservation,
 }
 
 impl Job<'_> {
@@ -158,9 +148,9 @@ impl Job<'_> {
     }
 
     /// Takes the key of the life that the order names. By one path: the list of registrations is the logical unit's, not the path's
-    /// (SPC-4 5.13.1).
+    /// (SPC-4 5.13.1; NVMe 8.19).
     fn off(&self) -> Result<Response, Failure> {
-        let Some(victim) = self.warrant.whom else { return Err(unnamed()) };
+        let Some(victim) = self.talk.warrant.whom else { return Err(unnamed()) };
         let Some(me) = self.me else { return Err(unnamed()) };
         if victim.host != self.config.host || self.is_own() {
             return Err(Failure::Refused { code: format!("{victim} is not whom this device cuts") });
@@ -168,7 +158,7 @@ impl Job<'_> {
         let (mine, theirs) = (self.config.key_of(me.life), self.config.key_of(victim));
         let (mut took, mut failed) = (false, None);
         for mut lun in self.luns()? {
-            if !lun.look(self)?.keys.contains(&theirs) {
+            if !lun.look(self)?.has(theirs) {
                 continue;
             }
             match self.take(&mut lun, Out::PreemptAndAbort { key: mine, victim: theirs }) {
@@ -194,7 +184,7 @@ impl Job<'_> {
     fn take(&self, lun: &mut Lun<'_>, out: Out) -> Result<(), Failure> {
         let (mut silent, mut conflict) = (None, None);
         for path in &mut lun.paths {
-            match self.order(path.as_mut(), out) {
+            match path.order(out, self.talk) {
                 Ok(Ordered::Done) => return Ok(()),
                 Ok(Ordered::Conflict) => conflict = Some(path.name().to_owned()),
                 Err(failure @ Failure::Unreachable { .. }) => silent = Some(failure),
@@ -228,18 +218,13 @@ impl Job<'_> {
                 // It would stay unregistered, and its disk would fail whenever the kernel chooses that path.
                 return Err(failure);
             }
-            self.is_clean(me, &mut lun)?;
             let can = lun.capabilities(self)?;
-            if can.wero == Some(false) {
-                let code = format!("{} does not do Write Exclusive - Registrants Only", lun.name);
-                return Err(Failure::Refused { code });
-            }
+            self.is_clean(me, &mut lun)?;
             for path in &mut lun.paths {
-                let out = Out::Register { key: mine, persist: can.persists };
-                if self.order(path.as_mut(), out)? == Ordered::Conflict {
-                    return Err(Failure::Refused {
-                        code: format!("{}: another's reservation forbids to register", lun.name),
-                    });
+                let instead_of = self.left_there(lun.name, path, mine)?;
+                let out = Out::Register { key: mine, instead_of, persist: can.persists };
+                if path.order(out, self.talk)? == Ordered::Conflict {
+                    return Err(may_not_register(lun.name, path));
                 }
             }
             self.reserve(&mut lun, mine)?;
@@ -248,11 +233,24 @@ impl Job<'_> {
         Ok(Response::Acknowledged)
     }
 
+    /// The key of an earlier life, where registrations are the host's (NVMe): it is replaced, and only while it is that one. A key
+    /// of anybody else there means that two hosts have one Host Identifier: to the namespace they are one, and whoever cuts one of
+    /// them lets it write on by the other's registration.
+    fn left_there(&self, lun: &str, path: &mut Way, mine: Key) -> Result<Option<Key>, Failure> {
+        let Some(host) = path.host_identifier(self.talk)? else { return Ok(None) };
+        let look = path.look(self.talk)?;
+        let there = look.registrants.iter().find(|there| there.host == Some(host) && there.key != mine);
+        match there.map(|there| there.key) {
+            Some(other) if !self.config.keys().contains(other) => Err(shared(lun, host, other)),
+            left => Ok(left),
+        }
+    }
+
     /// A host that was cut in this boot may have writes in its memory that were refused and are tried again: they are older than
     /// what its survivors have written since. With a key of an earlier life still there nothing was ever refused.
     fn is_clean(&self, me: Me, lun: &mut Lun<'_>) -> Result<(), Failure> {
         let of_host = self.config.keys();
-        if me.first_of_boot || lun.look(self)?.keys.iter().any(|key| of_host.contains(*key)) {
+        if me.first_of_boot || lun.look(self)?.keys().any(|key| of_host.contains(key)) {
             return Ok(());
         }
         let code = format!(
@@ -269,7 +267,7 @@ impl Job<'_> {
             Reservation::None => {}
         }
         let Some(path) = lun.paths.first_mut() else { return Ok(()) };
-        match self.order(path.as_mut(), Out::Reserve { key: mine })? {
+        match path.order(Out::Reserve { key: mine }, self.talk)? {
             Ordered::Done => Ok(()),
             // Another host was faster: what stands now is what counts.
             Ordered::Conflict => match lun.look(self)?.reservation {
@@ -286,10 +284,10 @@ impl Job<'_> {
     fn clear_earlier_lives(&self, lun: &mut Lun<'_>, mine: Key) -> Result<(), Failure> {
         let of_host = self.config.keys();
         let stale: BTreeSet<Key> =
-            lun.look(self)?.keys.into_iter().filter(|key| of_host.contains(*key) && *key != mine).collect();
+            lun.look(self)?.keys().filter(|key| of_host.contains(*key) && *key != mine).collect();
         let Some(path) = lun.paths.first_mut() else { return Ok(()) };
         for victim in stale {
-            if self.order(path.as_mut(), Out::PreemptAndAbort { key: mine, victim })? == Ordered::Conflict {
+            if path.order(Out::PreemptAndAbort { key: mine, victim }, self.talk)? == Ordered::Conflict {
                 // Gone by itself meanwhile, or our own registration is: the reading tells.
                 break;
             }
@@ -300,6 +298,7 @@ impl Job<'_> {
     fn prove(&self) -> Result<Response, Failure> {
         let mut reads = Reading::Off;
         for mut lun in self.luns()? {
+            lun.capabilities(self)?;
             let look = lun.look(self)?;
             match look.reservation {
                 Reservation::Ours { .. } => {}
@@ -310,12 +309,7 @@ impl Job<'_> {
                     return Err(Failure::Refused { code });
                 }
             }
-            let can = lun.capabilities(self)?;
-            if can.wero == Some(false) {
-                let code = format!("{} does not do Write Exclusive - Registrants Only", lun.name);
-                return Err(Failure::Refused { code });
-            }
-            self.is_registered(&lun, &look)?;
+            self.is_registered(&mut lun, &look)?;
             reads = more_open(reads, self.reading(&mut lun)?);
         }
         let identity = Identity(self.config.luns.join(" "));
@@ -323,9 +317,13 @@ impl Job<'_> {
     }
 
     /// Of another host it takes one path to give the order; of its own a host needs each. A look by hand has no key.
-    fn is_registered(&self, lun: &Lun<'_>, look: &Look) -> Result<(), Failure> {
+    fn is_registered(&self, lun: &mut Lun<'_>, look: &Look) -> Result<(), Failure> {
         let Some(mine) = self.me.map(|me| self.config.key_of(me.life)) else { return Ok(()) };
-        let registered = look.keys.iter().filter(|key| **key == mine).count();
+        let registered = if self.is_own() {
+            lun.registered(self, look, mine)?
+        } else {
+            look.keys().filter(|key| *key == mine).count()
+        };
         let paths = lun.paths.len();
         if registered >= if self.is_own() { paths } else { 1 } {
             return Ok(());
@@ -341,19 +339,49 @@ impl Job<'_> {
     /// What one logical unit reads, by every path of ours that answers: a target whose ports keep lists of their own shows it here.
     fn reading(&self, lun: &mut Lun<'_>) -> Result<Reading, Failure> {
         let looks = lun.looks(self)?;
+        for look in &looks {
+            self.is_known_by_nobody_else(lun.name, look)?;
+        }
         Ok(looks.iter().map(|look| self.read(look)).fold(Reading::Off, more_open))
+    }
+
+    /// SAFE-4: a host that lost its key writes on where another one has its Host Identifier and is registered.
+    fn is_known_by_nobody_else(&self, lun: &str, look: &Look) -> Result<(), Failure> {
+        let of_host = self.config.keys();
+        let known_by = self.known_by.lock().unwrap_or_else(PoisonError::into_inner);
+        let other = look.registrants.iter().filter(|there| !of_host.contains(there.key));
+        let mut other = other.filter_map(|there| there.host.map(|host| (host, there.key)));
+        match other.find(|(host, _)| known_by.contains(host)) {
+            Some((host, key)) => Err(shared(lun, host, key)),
+            None => Ok(()),
+        }
+    }
+
+    fn remember(&self, look: &Look) {
+        let of_host = self.config.keys();
+        let mut known_by = self.known_by.lock().unwrap_or_else(PoisonError::into_inner);
+        let its = look.registrants.iter().filter(|there| of_host.contains(there.key));
+        for host in its.filter_map(|there| there.host) {
+            if known_by.contains(&host) {
+                continue;
+            }
+            if known_by.len() == IDENTIFIERS_MAX {
+                known_by.pop_front();
+            }
+            known_by.push_back(host);
+        }
     }
 
     fn read(&self, look: &Look) -> Reading {
         let of_host = self.config.keys();
         let has = |key: &Key| of_host.contains(*key);
         let (some, reserved) =
-            (look.keys.iter().any(has), matches!(look.reservation, Reservation::Ours { .. }));
+            (look.keys().any(|key| has(&key)), matches!(look.reservation, Reservation::Ours { .. }));
         let own = self.me.filter(|_| self.is_own()).map(|me| self.config.key_of(me.life));
         match own {
             // Open is: this life and no earlier one, and nobody else may write.
-            Some(mine) if look.keys.contains(&mine) => {
-                let alone = !look.keys.iter().any(|key| has(key) && *key != mine);
+            Some(mine) if look.has(mine) => {
+                let alone = !look.keys().any(|key| has(&key) && key != mine);
                 if alone && reserved { Reading::On } else { Reading::Unknown }
             }
             // SAFE-4: whichever life's it is, on whichever path.
@@ -363,45 +391,6 @@ impl Job<'_> {
             Some(_) | None => Reading::Off,
         }
     }
-
-    /// A command that changes something. Each copy of it is sent only while it may be (SAFE-2).
-    fn order(&self, path: &mut dyn Path, out: Out) -> Result<Ordered, Failure> {
-        for _ in 0..TRIES {
-            // SAFE-2: right before each copy; whoever asked and has gone wants none either.
-            if !self.warrant.holds() || self.reply.is_closed() {
-                return Err(Failure::Cancelled);
-            }
-            let reply = path.command(&out.request(self.left()?))?;
-            match verdict(&reply) {
-                Verdict::Done => return Ok(Ordered::Done),
-                Verdict::Conflict => return Ok(Ordered::Conflict),
-                Verdict::Again => {}
-                Verdict::Refused(why) => return Err(refused(path.name(), out.name(), &why)),
-            }
-        }
-        Err(refused(path.name(), out.name(), "it is busy, or has ever more to tell first"))
-    }
-
-    /// A command that changes nothing.
-    fn ask(&self, path: &mut dyn Path, question: In) -> Result<Reply, Failure> {
-        for _ in 0..TRIES {
-            let reply = path.command(&question.request(self.left()?))?;
-            match verdict(&reply) {
-                Verdict::Done => return Ok(reply),
-                Verdict::Again => {}
-                Verdict::Conflict => {
-                    return Err(refused(path.name(), question.name(), "reservation conflict"));
-                }
-                Verdict::Refused(why) => return Err(refused(path.name(), question.name(), &why)),
-            }
-        }
-        Err(refused(path.name(), question.name(), "it is busy, or has ever more to tell first"))
-    }
-
-    fn left(&self) -> Result<Duration, Failure> {
-        let left = self.warrant.deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() { Err(Failure::NoAnswer { waited_ms: 0 }) } else { Ok(left) }
-    }
 }
 
 impl Lun<'_> {
@@ -409,8 +398,8 @@ impl Lun<'_> {
     /// disk. A path that does not answer is not used for anything else either: at least one does.
     fn identify(&mut self, job: &Job<'_>) -> Result<(), Failure> {
         for mut path in std::mem::take(&mut self.paths) {
-            let found = match job.ask(path.as_mut(), In::Identification) {
-                Ok(reply) => names(&reply.data)?,
+            let found = match path.names(self.name, job.talk) {
+                Ok(found) => found,
                 Err(failure @ Failure::Unreachable { .. }) => {
                     self.silent = Some(failure);
                     continue;
@@ -432,9 +421,28 @@ impl Lun<'_> {
         }
     }
 
-    fn capabilities(&mut self, job: &Job<'_>) -> Result<super::words::Capabilities, Failure> {
-        let mut all = self.each(|path| capabilities(&job.ask(path, In::Capabilities)?.data))?;
-        all.pop().ok_or_else(|| garbage(format!("{} has no path left", self.name)))
+    /// What it can do; our kind of reservation is among it.
+    fn capabilities(&mut self, job: &Job<'_>) -> Result<Capabilities, Failure> {
+        let mut all = self.each(|path| path.capabilities(job.talk))?;
+        let can = all.pop().ok_or_else(|| garbage(format!("{} has no path left", self.name)))?;
+        if can.wero == Some(false) {
+            let code = format!("{} does not do Write Exclusive - Registrants Only", self.name);
+            return Err(Failure::Refused { code });
+        }
+        Ok(can)
+    }
+
+    /// How many of these paths are registered with a key: with SCSI as many as have it, with NVMe those that the registered host
+    /// comes by.
+    fn registered(&mut self, job: &Job<'_>, look: &Look, key: Key) -> Result<usize, Failure> {
+        let mut count = 0;
+        for path in &mut self.paths {
+            let Some(host) = path.host_identifier(job.talk)? else {
+                return Ok(look.keys().filter(|there| *there == key).count());
+            };
+            count += usize::from(look.registrants.contains(&Registrant { key, host: Some(host) }));
+        }
+        Ok(count)
     }
 
     /// By the first path that answers.
@@ -449,21 +457,16 @@ impl Lun<'_> {
 
     /// By each path that answers.
     fn looks(&mut self, job: &Job<'_>) -> Result<Vec<Look>, Failure> {
-        self.each(|path| {
-            let keys = keys(&job.ask(path, In::Keys)?.data)?;
-            let reservation = reservation(&job.ask(path, In::Reservation)?.data)?;
-            Ok(Look { keys, reservation })
-        })
+        let looks = self.each(|path| path.look(job.talk))?;
+        looks.iter().for_each(|look| job.remember(look));
+        Ok(looks)
     }
 
     /// What each path says; one that cannot be reached is left out as long as another one answers. Never empty.
-    fn each<T>(
-        &mut self,
-        mut what: impl FnMut(&mut dyn Path) -> Result<T, Failure>,
-    ) -> Result<Vec<T>, Failure> {
+    fn each<T>(&mut self, mut what: impl FnMut(&mut Way) -> Result<T, Failure>) -> Result<Vec<T>, Failure> {
         let (mut said, mut silent) = (Vec::new(), None);
         for path in &mut self.paths {
-            match what(path.as_mut()) {
+            match what(path) {
                 Ok(one) => said.push(one),
                 Err(failure @ Failure::Unreachable { .. }) => silent = Some(failure),
                 Err(failure) => return Err(failure),
@@ -476,12 +479,6 @@ impl Lun<'_> {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Ordered {
-    Done,
-    Conflict,
-}
-
 /// On beats unknown, and unknown beats off: one open path is enough to write.
 fn more_open(one: Reading, other: Reading) -> Reading {
     match (one, other) {
@@ -491,8 +488,24 @@ fn more_open(one: Reading, other: Reading) -> Reading {
     }
 }
 
-fn refused(path: &str, command: &str, why: &str) -> Failure {
-    Failure::Refused { code: clean(&format!("{path}: {command}: {why}")) }
+/// Two hosts with one Host Identifier: one registrant.
+fn shared(lun: &str, host: HostIdentifier, key: Key) -> Failure {
+    let code = format!(
+        "{lun}: the Host Identifier {host} is registered with a key that is not this host's ({key}): two hosts have it, and the \
+         disk takes them for one. Give each its own (/etc/nvme/hostid, then connect anew) and start the agents again; a key that \
+         was left behind goes with `nvme resv-register --rrega=1 --iekey` on its host"
+    );
+    Failure::Refused { code }
+}
+
+fn may_not_register(lun: &str, path: &Way) -> Failure {
+    let why = match path {
+        Way::Scsi(_) => "another's reservation forbids to register",
+        Way::Nvme(_) => {
+            "the Host Identifier of this host got another key just now: has another host the same?"
+        }
+    };
+    Failure::Refused { code: format!("{lun}: {why}") }
 }
 
 fn other_kind(lun: &str, kind: u8) -> Failure {
@@ -504,5 +517,7 @@ fn unnamed() -> Failure {
     Failure::Refused { code: "no life is named whose key is to be taken, or by whose key".into() }
 }
 
+#[cfg(test)]
+mod nvme_tests;
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,7 @@ use core::fmt;
 use palisade_proto::{HostId, Incarnation};
 use ring::digest::{Context, SHA256};
 
-/// A reservation key, as it stands in parameter data: big-endian.
+/// A reservation key, as it stands in SCSI's parameter data: big-endian.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(pub(crate) [u8; 8]);
 
@@ -31,6 +31,18 @@ impl Key {
         let mut life = digest.as_ref().iter().copied();
         let mut next = || life.next().unwrap_or_default();
         Self([a, b, c, d, next(), next(), next(), next()])
+    }
+
+    /// The same number as it stands in NVMe's data.
+    pub(super) fn to_le_bytes(self) -> [u8; 8] {
+        let mut bytes = self.0;
+        bytes.reverse();
+        bytes
+    }
+
+    pub(super) fn from_le_bytes(mut bytes: [u8; 8]) -> Self {
+        bytes.reverse();
+        Self(bytes)
     }
 }
 

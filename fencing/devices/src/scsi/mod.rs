@@ -1,5 +1,5 @@
-//! Hosts cut from shared disks by SCSI-3 persistent reservations (SPC-4 5.13), kind Write Exclusive - Registrants Only: only a path
-//! that is registered may write.
+//! Hosts cut from shared disks by persistent reservations, those of SCSI (SPC-4 5.13) or of NVMe (Base Specification 2.0, 8.19),
+//! kind Write Exclusive - Registrants Only: only a path (SCSI) or a host (NVMe) that is registered may write.
 //!
 //! Each life of a host registers a key of its own on each of its paths, before it is taken in ([`Command::On`], for a device of this
 //! host itself). The others take that very key away ([`Command::Off`]: PREEMPT AND ABORT), on every logical unit; what the host had
@@ -9,7 +9,13 @@
 //!
 //! Never: a key taken from a life other than the one that the order names; registering again for another host.
 //!
-//! From the bottom: `key` names lives, `words` are the commands' bytes (pure), `sg` is the way to them, `driver` is the device.
+//! To an NVMe namespace a host is its Host Identifier, whichever controller it comes by: one registration, one key. Two hosts with
+//! one identifier are one to it, so that a cut of either cuts none: the second one is refused when it registers; and a device that
+//! has seen its host under an identifier takes nothing for a cut while somebody else is registered by that. What no device has
+//! seen, none can tell.
+//!
+//! From the bottom: `key` names lives, `meaning` is what is said and answered, `words` (SCSI) and `nvme` are its bytes (all of them
+//! pure), `sg` and `passthrough` are the ways to a disk, `kernel` finds them, `way` is either of them, `driver` is the device.
 //!
 //! [`Command::On`]: palisade_ladder::Command::On
 //! [`Command::Off`]: palisade_ladder::Command::Off
@@ -17,9 +23,15 @@
 mod driver;
 #[cfg(feature = "fuzz")]
 pub(crate) mod fuzz;
+mod kernel;
 mod key;
+mod meaning;
+mod nvme;
+#[expect(unsafe_code, reason = "NVMe passthrough is an ioctl that takes pointers")]
+mod passthrough;
 #[expect(unsafe_code, reason = "SG_IO is an ioctl that takes pointers")]
 mod sg;
+mod way;
 mod words;
 
 use core::fmt;
@@ -27,9 +39,11 @@ use core::fmt;
 use palisade_ladder::Identity;
 use palisade_proto::{HostId, Incarnation};
 
-pub use driver::{Fabric, Me, Path, Scsi};
+pub use driver::{Fabric, Me, Scsi};
+pub use kernel::Kernel;
 pub use key::Key;
-pub use sg::Kernel;
+pub use nvme::{NvmeReply, NvmeRequest, Queue};
+pub use way::{NvmePath, Path, Way};
 pub use words::{Reply, Request};
 
 use key::Keys;
@@ -47,7 +61,7 @@ pub struct ScsiConfig {
 pub enum ScsiConfigError {
     /// There is no logical unit to cut from.
     NoLun,
-    /// Not a name as `/sys/block/*/device/wwid` tells it.
+    /// Not a name as `/sys/block/sd*/device/wwid` or `/sys/block/nvme*/wwid` tells it.
     Lun {
         /// As configured.
         lun: String,
@@ -59,7 +73,10 @@ impl fmt::Display for ScsiConfigError {
         match self {
             Self::NoLun => f.write_str("no logical unit is named"),
             Self::Lun { lun } => {
-                write!(f, "{lun:?} is no name of a logical unit, such as naa.6001405123456789")
+                write!(
+                    f,
+                    "{lun:?} is no name of a logical unit, such as naa.6001405123456789, nor of an NVMe namespace (eui. or uuid.)"
+                )
             }
         }
     }
@@ -68,7 +85,8 @@ impl fmt::Display for ScsiConfigError {
 impl std::error::Error for ScsiConfigError {}
 
 impl ScsiConfig {
-    /// The device that cuts `host` of `cluster` from `luns`, named as in VPD page 83h: `naa.` or `eui.` and hexadecimal digits.
+    /// The device that cuts `host` of `cluster` from `luns`, named as the kernel's `wwid` has it: `naa.` or `eui.` and hexadecimal
+    /// digits, or `uuid.` and a UUID.
     ///
     /// # Errors
     /// The first thing that cannot be used.

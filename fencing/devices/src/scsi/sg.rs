@@ -1,72 +1,26 @@
-//! Logical units of this host's kernel: found by their world-wide names in sysfs, spoken to by `SG_IO` (linux/include/scsi/sg.h).
+//! A path to a SCSI logical unit of this host's kernel, spoken to by `SG_IO` (linux/include/scsi/sg.h).
 
-use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::fs::File;
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path as FilePath, PathBuf};
 
 use palisade_ladder::Failure;
 
-use super::driver::{Fabric, Path};
+use super::way::Path;
 use super::words::{RESERVATION_CONFLICT, Reply, Request};
 
 /// Sense data are at most so long (SPC-4 4.5.1).
 const SENSE_MAX: usize = 252;
 
-/// The disks of this host.
-#[derive(Clone, Debug)]
-pub struct Kernel {
-    sysfs: PathBuf,
-    dev: PathBuf,
-}
-
-impl Default for Kernel {
-    fn default() -> Self {
-        Self { sysfs: "/sys/block".into(), dev: "/dev".into() }
-    }
-}
-
-impl Fabric for Kernel {
-    fn paths(&self, lun: &str) -> Result<Vec<Box<dyn Path>>, Failure> {
-        let unreadable =
-            |error: io::Error| Failure::Unreachable { error: format!("{}: {error}", self.sysfs.display()) };
-        let mut paths: Vec<Box<dyn Path>> = Vec::new();
-        let mut names: Vec<String> = Vec::new();
-        for entry in fs::read_dir(&self.sysfs).map_err(unreadable)? {
-            let entry = entry.map_err(unreadable)?;
-            // Only a SCSI device has one; a device mapper's disk is made of them.
-            let Some(name) = read(&entry.path().join("device/wwid")) else { continue };
-            // One that the kernel has given up (offline, transport-offline, blocked) is no path now.
-            let running = read(&entry.path().join("device/state")).is_none_or(|state| state == "running");
-            if name.eq_ignore_ascii_case(lun) && running {
-                names.push(entry.file_name().to_string_lossy().into_owned());
-            }
-        }
-        names.sort_unstable();
-        for name in names {
-            let node = self.dev.join(&name);
-            // Read-only is enough for SG_IO as root, and nobody is told of a writer that closes (udev would look at the disk anew).
-            let opened = OpenOptions::new()
-                .read(true)
-                .custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_CLOEXEC)
-                .open(&node);
-            let file = opened
-                .map_err(|error| Failure::Unreachable { error: format!("{}: {error}", node.display()) })?;
-            paths.push(Box::new(Disk { name: node.display().to_string(), file }));
-        }
-        Ok(paths)
-    }
-}
-
-fn read(path: &FilePath) -> Option<String> {
-    fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
-}
-
 /// One `/dev/sdX`.
-struct Disk {
+pub(super) struct Disk {
     name: String,
     file: File,
+}
+
+impl Disk {
+    pub(super) fn new(name: String, file: File) -> Self {
+        Self { name, file }
+    }
 }
 
 /// `struct sg_io_hdr`.
@@ -164,44 +118,5 @@ impl Path for Disk {
             data.clear();
         }
         Ok(Reply { status: header.status, sense, data })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_lun_is_found_by_its_name_on_every_path_that_runs() {
-        let dir = tempfile::tempdir().unwrap();
-        let (sysfs, dev) = (dir.path().join("block"), dir.path().join("dev"));
-        fs::create_dir_all(&dev).unwrap();
-        for (name, wwid, state) in [
-            ("sda", "naa.6001405aaaaaaaaaaaaaaaaaaaaaaaa1", "running"),
-            ("sdb", "naa.6001405AAAAAAAAAAAAAAAAAAAAAAAA1", "running"),
-            ("sdc", "naa.6001405aaaaaaaaaaaaaaaaaaaaaaaa1", "transport-offline"),
-            ("sdd", "naa.6001405bbbbbbbbbbbbbbbbbbbbbbbb2", "running"),
-        ] {
-            let device = sysfs.join(name).join("device");
-            fs::create_dir_all(&device).unwrap();
-            fs::write(device.join("wwid"), format!("{wwid}\n")).unwrap();
-            fs::write(device.join("state"), format!("{state}\n")).unwrap();
-            fs::write(dev.join(name), "").unwrap();
-        }
-        fs::create_dir_all(sysfs.join("dm-0")).unwrap();
-        let kernel = Kernel { sysfs, dev: dev.clone() };
-        let names = |lun: &str| -> Vec<String> {
-            let paths = kernel.paths(lun).unwrap();
-            paths.iter().map(|path| path.name().rsplit('/').next().unwrap_or_default().to_owned()).collect()
-        };
-        assert_eq!(names("naa.6001405aaaaaaaaaaaaaaaaaaaaaaaa1"), ["sda", "sdb"]);
-        assert_eq!(names("naa.6001405bbbbbbbbbbbbbbbbbbbbbbbb2"), ["sdd"]);
-        assert!(names("naa.6001405ccccccccccccccccccccccccc").is_empty());
-        // No SCSI device answers behind a plain file.
-        let mut paths = kernel.paths("naa.6001405bbbbbbbbbbbbbbbbbbbbbbbb2").unwrap();
-        let request =
-            Request { cdb: vec![0; 6], out: vec![], expect: 8, within: std::time::Duration::from_secs(1) };
-        let refused = paths.pop().unwrap().command(&request).unwrap_err();
-        assert!(matches!(refused, Failure::Unreachable { error } if error.contains("sdd: SG_IO")));
     }
 }

@@ -1,4 +1,4 @@
-//! What is said to a logical unit and what it answers, as bytes. Pure.
+//! What is said to a SCSI logical unit and what it answers, as bytes. Pure.
 //!
 //! Commands and parameter data: SPC-4 (INCITS 513), 6.15 PERSISTENT RESERVE IN, 6.16 PERSISTENT RESERVE OUT, 6.6 INQUIRY, 7.8.6 Device
 //! Identification VPD page, 4.5 sense data.
@@ -8,7 +8,7 @@ use std::time::Duration;
 use palisade_ladder::Failure;
 
 use super::key::Key;
-use crate::text::clean;
+use super::meaning::{Capabilities, Out, Reservation, Verdict, garbage, hex};
 
 /// More registrations than 32 hosts with 8 paths each have. A list that is longer is not read in part: it proves nothing.
 const KEYS_MAX: usize = 512;
@@ -42,21 +42,10 @@ pub struct Reply {
     pub data: Vec<u8>,
 }
 
-/// What a persistent reservation is asked to become.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Out {
-    /// REGISTER AND IGNORE EXISTING KEY: this path has this key from now on. With `persist`, also after the target lost its power.
-    Register { key: Key, persist: bool },
-    /// RESERVE: write exclusive for registrants.
-    Reserve { key: Key },
-    /// PREEMPT AND ABORT: every path with the victim's key loses it, and what it has under way is aborted.
-    PreemptAndAbort { key: Key, victim: Key },
-}
-
 impl Out {
     pub(super) fn request(self, within: Duration) -> Request {
         let (action, reservation, for_action, persist) = match self {
-            Self::Register { key, persist } => (0x06, [0; 8], key.0, persist),
+            Self::Register { key, instead_of: _, persist } => (0x06, [0; 8], key.0, persist),
             Self::Reserve { key } => (0x01, key.0, [0; 8], false),
             Self::PreemptAndAbort { key, victim } => (0x05, key.0, victim.0, false),
         };
@@ -113,19 +102,6 @@ impl In {
     }
 }
 
-/// How a command ended.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// It was carried out.
-    Done,
-    /// It was not carried out, since the logical unit has something to tell first (unit attention), or is busy: say it again.
-    Again,
-    /// Another key is needed, or another reservation stands.
-    Conflict,
-    /// It was not carried out, and why.
-    Refused(String),
-}
-
 pub(super) fn verdict(reply: &Reply) -> Verdict {
     match reply.status {
         GOOD => Verdict::Done,
@@ -176,17 +152,6 @@ pub(super) fn keys(data: &[u8]) -> Result<Vec<Key>, Failure> {
     Ok(keys.filter_map(|key| key.try_into().ok().map(Key)).collect())
 }
 
-/// The reservation that stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reservation {
-    /// None: whoever reaches the logical unit may write.
-    None,
-    /// Only registered paths may write.
-    Ours { holder: Key },
-    /// Of another kind (SPC-4 table 52).
-    Other { kind: u8 },
-}
-
 pub(super) fn reservation(data: &[u8]) -> Result<Reservation, Failure> {
     let rest = after_header(data, "READ RESERVATION")?;
     if rest.is_empty() {
@@ -213,14 +178,6 @@ fn after_header<'a>(data: &'a [u8], what: &str) -> Result<&'a [u8], Failure> {
         .ok()
         .and_then(|length| rest.get(..length))
         .ok_or_else(|| garbage(format!("{what}: {length} bytes announced, {} came", rest.len())))
-}
-
-/// Whether registrations outlast a loss of the target's power, and whether it can do our kind of reservation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Capabilities {
-    pub(super) persists: bool,
-    /// Unknown where the logical unit does not tell its kinds.
-    pub(super) wero: Option<bool>,
 }
 
 pub(super) fn capabilities(data: &[u8]) -> Result<Capabilities, Failure> {
@@ -253,16 +210,11 @@ pub(super) fn names(data: &[u8]) -> Result<Vec<String>, Failure> {
             _ => None,
         };
         if let Some(prefix) = prefix.filter(|_| binary && of_unit) {
-            let digits: String = name.iter().map(|byte| format!("{byte:02x}")).collect();
-            names.push(format!("{prefix}{digits}"));
+            names.push(format!("{prefix}{}", hex(name)));
         }
         rest = next;
     }
     Ok(names)
-}
-
-pub(super) fn garbage(detail: String) -> Failure {
-    Failure::Garbage { detail: clean(&detail) }
 }
 
 #[cfg(test)]
@@ -276,7 +228,7 @@ mod tests {
     fn golden_commands() {
         let (mine, theirs) = (Key([1, 2, 3, 4, 5, 6, 7, 8]), Key([9; 8]));
         let out = |out: Out| out.request(WITHIN);
-        let register = out(Out::Register { key: mine, persist: true });
+        let register = out(Out::Register { key: mine, instead_of: None, persist: true });
         assert_eq!(register.cdb, [0x5f, 0x06, 0x05, 0, 0, 0, 0, 0, 24, 0]);
         assert_eq!(register.out, [0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 0, 1, 0, 0, 0]);
         let reserve = out(Out::Reserve { key: mine });
@@ -335,7 +287,9 @@ mod tests {
         assert_eq!(checked(&[0x72, 6, 0x2a, 0x05]), Verdict::Again);
         let words = |verdict| match verdict {
             Verdict::Refused(words) => words,
-            other @ (Verdict::Done | Verdict::Again | Verdict::Conflict) => format!("{other:?}"),
+            other @ (Verdict::Done | Verdict::Again | Verdict::Conflict | Verdict::Lost(_)) => {
+                format!("{other:?}")
+            }
         };
         assert!(words(fixed(5, 0x20, 0)).contains("does not know this command"));
         assert!(words(fixed(5, 0x24, 0)).contains("does not know this service action"));

@@ -15,7 +15,7 @@ use std::process::{Child, Command as Process, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use palisade_devices::scsi::{Fabric, Me, Path, Reply, Request, Scsi, ScsiConfig};
+use palisade_devices::scsi::{Fabric, Me, Path, Reply, Request, Scsi, ScsiConfig, Way};
 use palisade_devices::{Device as _, Warrant};
 use palisade_ladder::{Command, Failure, Reading, Response};
 use palisade_proto::{HostId, Incarnation};
@@ -241,24 +241,23 @@ impl Host {
 }
 
 impl Fabric for Host {
-    fn paths(&self, lun: &str) -> Result<Vec<Box<dyn Path>>, Failure> {
+    fn paths(&self, lun: &str) -> Result<Vec<Way>, Failure> {
         let ours = self.paths.iter().filter(|(place, ..)| place.name == lun);
-        Ok(ours
-            .map(|(_, session, name)| -> Box<dyn Path> {
-                let before_order = Arc::clone(&self.before_order);
-                Box::new(Way { session: Arc::clone(session), name: name.clone(), before_order })
-            })
-            .collect())
+        let route = |session, name: &String| {
+            let before_order = Arc::clone(&self.before_order);
+            Way::Scsi(Box::new(Route { session: Arc::clone(session), name: name.clone(), before_order }))
+        };
+        Ok(ours.map(|(_, session, name)| route(session, name)).collect())
     }
 }
 
-struct Way {
+struct Route {
     session: Arc<Mutex<Session>>,
     name: String,
     before_order: Arc<dyn Fn() + Send + Sync>,
 }
 
-impl Path for Way {
+impl Path for Route {
     fn name(&self) -> &str {
         &self.name
     }

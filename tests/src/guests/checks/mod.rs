@@ -4,6 +4,7 @@ mod array;
 mod bmc;
 mod initiators;
 mod lun;
+mod nvme;
 mod scsi;
 mod storage;
 mod watchdog;
@@ -37,6 +38,11 @@ const CHECKS: &[Check] = &[
         "lun",
         "an initiator that writes is cut off at its target over ssh, and nothing less than its end there is taken for one",
         lun::check,
+    ),
+    (
+        "nvme",
+        "the driver cuts a host from a namespace of an NVMe target, on every path of it, and takes two hosts with one identifier for no cut",
+        nvme::check,
     ),
     (
         "storage-frozen",

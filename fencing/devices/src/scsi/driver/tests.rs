@@ -3,9 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Duration;
 
 use palisade_proto::HostId;
 
+use super::super::way::Path;
+use super::super::words::{Reply, Request};
 use super::*;
 
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -75,12 +78,11 @@ struct Route {
 struct Of(World, &'static str);
 
 impl Fabric for Of {
-    fn paths(&self, lun: &str) -> Result<Vec<Box<dyn Path>>, Failure> {
+    fn paths(&self, lun: &str) -> Result<Vec<super::Way>, Failure> {
         let state = self.0.state();
         let ours = state.ways.iter().filter(|(name, of, _)| *of == lun && name.starts_with(self.1));
-        Ok(ours
-            .map(|(name, lun, _)| -> Box<dyn Path> { Box::new(Route { world: self.0.clone(), name, lun }) })
-            .collect())
+        let route = |name, lun| super::Way::Scsi(Box::new(Route { world: self.0.clone(), name, lun }));
+        Ok(ours.map(|(name, lun, _)| route(name, lun)).collect())
     }
 }
 
