@@ -29,8 +29,8 @@ pub use self::bmc::Bmc;
 pub use self::files::Files;
 pub use self::guest::{Guest, Hardware};
 pub use self::lio::{Lio, Lun};
-pub use self::sshd::Sshd;
 pub use self::nvmet::{Nvmet, Space};
+pub use self::sshd::Sshd;
 
 /// Building an image downloads some 70 MB when it is done for the first time.
 const BUILD_LIMIT: Duration = Duration::from_secs(300);

@@ -796,6 +796,39 @@ fn a_host_that_enforces_a_cut_is_logged_in_to() {
     }
 }
 
+/// The sound file with host b kept out by the others' own firewalls.
+fn with_wall(settings: &str) -> Result<Cluster, super::ConfigError> {
+    let device = format!(
+        "[[device]]\nname = \"wall-b\"\nkind = \"nft\"\nfences = \"b\"\nlevel = 2\nrace = true\n{settings}\n\n[[storage]]"
+    );
+    Cluster::parse(&SOUND.replacen("[[storage]]", &device, 1), "cluster.toml")
+}
+
+#[test]
+fn a_host_is_kept_out_by_all_others() {
+    let addresses = "addresses = [\"fd00::2\", \"10.0.0.2\"]";
+    let cluster = with_wall(&format!("on = \"survivors\"\n{addresses}")).unwrap();
+    let device = cluster.devices().last().unwrap();
+    assert_eq!((device.effect(), device.races()), (Effect::Network, true));
+    let DeviceKind::Wall(wall) = device.kind() else { panic!("everybody's nftables") };
+    assert_eq!(wall.addresses().iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.0.0.2", "fd00::2"]);
+    assert!(device.kind().is_wall() && device.kind().ssh().is_none() && device.kind().reads_soon());
+    let other = with_wall("on = \"survivors\"\naddresses = [\"10.0.0.2\"]").unwrap();
+    assert_ne!(cluster.digest(), other.digest(), "peers must agree on whom they keep out");
+    let twice = "[[device]]\nname = \"wall-2\"\nkind = \"nft\"\nfences = \"b\"\nlevel = 2\non = \"survivors\"\naddresses = [\"10.0.0.4\"]";
+    for (settings, words) in [
+        (addresses.to_owned(), "has no `ssh`"),
+        (format!("on = \"all\"\n{addresses}"), "place of an nftables device"),
+        ("on = \"survivors\"".to_owned(), "has no `addresses`"),
+        ("on = \"survivors\"\naddresses = [\"10.77.1.1\"]".to_owned(), "10.77.1.1 is a link of host `a`"),
+        (format!("on = \"survivors\"\nssh = \"root@10.0.0.9\"\n{addresses}"), "nobody is logged in to"),
+        (format!("on = \"survivors\"\n{addresses}\n{twice}"), "device `wall-2` is `wall-b` once more"),
+    ] {
+        let error = with_wall(&settings).unwrap_err().to_string();
+        assert!(error.contains(words) && error.contains("way out"), "{settings}: {error}");
+    }
+}
+
 /// SAFE-4: a wrong address cuts off somebody else, or nobody.
 #[test]
 fn a_cut_over_ssh_that_is_set_wrongly_is_refused() {

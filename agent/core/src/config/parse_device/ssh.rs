@@ -30,15 +30,10 @@ impl Source<'_> {
     ) -> Result<DeviceKind, ConfigError> {
         let Some(on) = &raw.on else { return Ok(DeviceKind::Nft(self.cut(raw, host, hosts)?)) };
         self.choice(on, "place of an nftables device", &[("survivors", ())])?;
-        for login in [&raw.ssh, &raw.identity, &raw.known_hosts] {
-            if let Some(login) = login {
-                let what = "nobody is logged in to for what each host does by itself".to_owned();
-                return Err(self.error(
-                    login.span(),
-                    what,
-                    "leave it out, or leave `on` out for another host's firewall",
-                ));
-            }
+        if let Some(login) = [&raw.ssh, &raw.identity, &raw.known_hosts].into_iter().flatten().next() {
+            let what = "nobody is logged in to for what each host does by itself".to_owned();
+            let help = "leave it out, or leave `on` out for another host's firewall";
+            return Err(self.error(login.span(), what, help));
         }
         Ok(DeviceKind::Wall(Wall { addresses: self.cut_addresses(raw, None, host, hosts)? }))
     }
