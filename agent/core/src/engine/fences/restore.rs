@@ -307,11 +307,13 @@ impl Engine {
         false
     }
 
-    /// From when on nothing that a coordinator before this one sent to those devices can execute any more.
+    /// From when on nothing that a coordinator before this one sent to those devices can execute any more. What hosts do about their
+    /// own firewalls they say themselves, until it is done.
     fn settled_before_us(&self, host: HostId, effect: Effect) -> Time {
         let began = self.coordinates_since.max(self.quorate_since).unwrap_or(self.now);
-        let longest = self.devices_of(host, effect).map(|(_, device)| device.deadline()).max();
-        let settles = longest.unwrap_or(Duration(0)).times(SETTLE_DEADLINES + 1);
+        let sent = self.devices_of(host, effect).filter(|(_, device)| !device.kind().is_wall());
+        let Some(longest) = sent.map(|(_, device)| device.deadline()).max() else { return self.now };
+        let settles = longest.times(SETTLE_DEADLINES + 1);
         began.after(self.timing().rejoin_hold().max(settles))
     }
 }
