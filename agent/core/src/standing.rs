@@ -151,8 +151,10 @@ pub fn awaken(birth: &Birth) -> Awakening {
             let (desired_version, stopped) = (saved.desired_version, saved.stopped.clone());
             // SAFE-8: the budget is the host's, whichever of its lives has spent it.
             let (fences, quarantined) = (saved.fences.clone(), saved.quarantined.clone());
+            // Whoever is kept out is so until somebody who knows says that it is dead.
+            let walls = saved.walls.clone();
             let next = Saved::new(saved.life.saturating_add(1));
-            live(Saved { desired_version, stopped, fences, quarantined, ..next }, false)
+            live(Saved { desired_version, stopped, fences, quarantined, walls, ..next }, false)
         }
         SavedState::Found(saved) => live(Saved::clone(saved), true),
         SavedState::Absent if birth.journal_says_admitted => Awakening::MustReboot {

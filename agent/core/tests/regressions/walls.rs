@@ -183,32 +183,109 @@ fn a_new_process_keeps_the_walls_of_the_one_before_and_no_others() {
     assert!(other.saved.walls.is_empty());
 }
 
-/// Whoever is not taken in yet does what the coordinator that it hears says, and no longer than that.
+/// Whoever is not taken in yet does what the coordinator that it hears says, and undoes it only on its word.
 #[test]
 fn a_host_that_is_not_taken_in_yet_follows_the_coordinator_alone() {
     let (b, c) = (life(1, 1), life(2, 1));
     let mut bench = Bench::start(cluster(), SavedState::Absent, BEGIN);
     bench.wall_reads(Reading::On);
-    let say = |bench: &mut Bench, quorate: bool, walls: &[Incarnation]| {
+    let say = |bench: &mut Bench, quorate: bool, walls: &[Incarnation], counted: &[Incarnation]| {
         for _ in 0..6 {
             bench.wait(50);
             let mut word = bench.word(b, bench.now * 1000 + 1, &[b]);
-            word.electorate = names(&[b, c]);
-            (word.speaks, word.quorate, word.view, word.walls) = (2, quorate, names(&[b]), names(walls));
+            (word.speaks, word.quorate, word.view) = (2, quorate, names(&[b]));
+            (word.walls, word.electorate) = (names(walls), names(counted));
             bench.hear(word);
         }
     };
-    say(&mut bench, false, &[c]);
+    say(&mut bench, false, &[c], &[b, c]);
     assert_eq!(bench.wall_order().unwrap().command, Command::Read, "it has no quorum");
-    say(&mut bench, true, &[c]);
+    say(&mut bench, true, &[c], &[b, c]);
     bench.wall_done(Command::Off, Reading::Off);
-    say(&mut bench, true, &[c]);
+    say(&mut bench, true, &[c], &[b, c]);
     assert!(bench.told().walled.contains(c) && !bench.engine.admitted());
-    say(&mut bench, true, &[]);
-    bench.wall_reads(Reading::Off);
+    // The coordinator is lost, or restarts, or has somebody to talk to who reads less: none of that is a word about c.
+    bench.wait(5_000);
+    say(&mut bench, false, &[], &[b]);
+    say(&mut bench, true, &[], &[b, c]);
+    assert!(bench.orders.iter().all(|order| order.command != Command::On) && bench.saved.walls == [c]);
+    // Neither does it forget it in its next life.
+    let mut saved = bench.saved.clone();
+    saved.left = true;
+    let mut next = Bench::start(cluster(), SavedState::Found(Box::new(saved)), BEGIN);
+    next.wall_reads(Reading::Off);
+    next.wait(2_000);
+    assert!(next.told().walled.contains(c) && next.orders.iter().all(|order| order.command != Command::On));
+    say(&mut bench, true, &[], &[b]);
+    let order = bench.wall_order().unwrap();
+    bench.answer(&order, Response::Reads(Reading::Off));
     bench.wall_done(Command::On, Reading::On);
-    say(&mut bench, true, &[]);
+    say(&mut bench, true, &[], &[b]);
     assert!(bench.told().walls.is_empty());
+}
+
+/// SAFE-4: whoever reads another configuration keeps out other addresses.
+#[test]
+fn safe_4_a_peer_with_another_configuration_keeps_out_somebody_else() {
+    let (b, c) = (life(1, 1), life(2, 1));
+    let mut bench = lost();
+    bench.wall_done(Command::Off, Reading::Off);
+    for _ in 0..20 {
+        bench.wait(50);
+        let mut word = bench.word(b, bench.now * 1000 + 1, &[b]);
+        (word.speaks, word.walls, word.walled) = (2, names(&[c]), names(&[c]));
+        word.grants = [Grant { to: bench.me(), seq: bench.last_seq() }].into_iter().collect();
+        word.digest = [9; 8];
+        bench.hear(word);
+    }
+    assert!(bench.told().cut.is_empty());
+    bench.live_walled(2_000, c);
+    assert!(bench.told().cut.contains(c));
+}
+
+/// A wall outlasts the fence that it was for: a life that everybody takes for a member again ends, and its next one is let through.
+#[test]
+fn a_member_that_is_kept_out_begins_a_new_life() {
+    let (b, c) = (life(1, 1), life(2, 1));
+    let mut saved = member();
+    let me = Bench::start(cluster(), SavedState::Found(Box::new(saved.clone())), BEGIN).me();
+    saved.electorate = vec![me, b, c];
+    let mut bench = Bench::start(cluster(), SavedState::Found(Box::new(saved)), BEGIN);
+    bench.live(2_500, &[b, c]);
+    let mut word = bench.word(b, bench.now * 1000 + 1, &[b, c]);
+    (word.walls, word.walled) = (names(&[me]), names(&[me]));
+    word.view = names(&[b, c]);
+    bench.hear(word.clone());
+    bench.live(200, &[b, c]);
+    assert!(bench.exits().is_empty(), "b does not stand with it yet");
+    word.seq = bench.now * 1000 + 1;
+    word.view = names(&[me, b, c]);
+    bench.hear(word);
+    bench.live(500, &[b, c]);
+    assert_eq!(bench.exits(), [palisade_core::action::ExitKind::Reborn]);
+}
+
+/// What does not help is tried less and less often: each try is on the record.
+#[test]
+fn a_firewall_that_will_not_is_asked_ever_less_often() {
+    let c = life(2, 1);
+    let mut bench = lost();
+    let mut offs = 0;
+    for _ in 0..600 {
+        let order = bench.orders.last().copied().filter(|order| order.device == WALL);
+        bench.orders.clear();
+        if let Some(order) = order {
+            offs += usize::from(order.command == Command::Off);
+            let answer = match order.command {
+                Command::Off => Response::Acknowledged,
+                _ => Response::Reads(Reading::Unknown),
+            };
+            bench.answer(&order, answer);
+        }
+        bench.live_walled(100, c);
+    }
+    assert!((4..=8).contains(&offs), "{offs} within a minute");
+    assert!(bench.told().cut.is_empty());
 }
 
 /// A firewall that does not do what it is told proves nothing, and says so.

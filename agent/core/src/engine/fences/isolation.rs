@@ -115,6 +115,12 @@ impl Engine {
         if heartbeat.digest != self.digest {
             return;
         }
+        // A wall stays until its life is dead, also when the fence that it was for has ended otherwise.
+        if heartbeat.walled.contains(self.me) && heartbeat.view.contains(self.me) {
+            let why =
+                format!("{} takes this life for a member, and keeps it out", self.name(heartbeat.from.host));
+            return self.end_this_life(&why);
+        }
         for who in heartbeat.cut.iter() {
             if !self.electorate.learn_cut(who, self.digest) {
                 continue;
@@ -183,6 +189,7 @@ impl Engine {
             // Opened once that life is dead.
             self.fences.closed.insert(who.host);
         }
+        self.fences.wall_orders.remove(&who.host);
         let Abandoned { in_flight, settled_at, .. } = fence.abandon(self.now);
         self.cancel(Purpose::Fence(who), false, &in_flight);
         if let Some(effect) = self.isolation_of(who.host) {

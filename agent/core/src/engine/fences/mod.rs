@@ -141,7 +141,7 @@ impl Engine {
 
     /// PROTOCOL, "Acting": "The coordinator of a quorate view fences every member of E\D not in V (except un-admitted ones it
     /// hears, within join_timeout, and those `away`, within restart_hold)."
-    fn is_victim(&self, who: Incarnation) -> bool {
+    pub(super) fn is_victim(&self, who: Incarnation) -> bool {
         if !self.electorate.is_living(who) || self.view.contains(&who) || who == self.me {
             return false;
         }

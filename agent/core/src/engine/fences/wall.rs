@@ -22,8 +22,11 @@ use crate::record::Event;
 
 /// Whoever flushes the rules of a host takes the wall down with them: so often a wall that stands is read again.
 const WATCH: Duration = Duration::secs(1);
-/// Before what failed is tried again.
-const PAUSE: Duration = Duration::secs(1);
+/// What was read so long ago says nothing of now.
+const STALE: Duration = Duration::secs(3);
+/// Before what did not help is tried again; it doubles up to [`REST_MAX`].
+const REST: Duration = Duration::secs(1);
+const REST_MAX: Duration = Duration::secs(60);
 
 /// What this host's own firewall does about one other host.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -34,15 +37,21 @@ pub(super) struct Wall {
     wanted: bool,
     /// Read from the firewall after the last change.
     reads: Option<Reading>,
+    read_at: Time,
     /// When to do the next thing, or to look again.
     due: Time,
+    /// Before the next try, if this one does not help.
+    rest: Duration,
+    /// A switch was sent since it last read as it should.
+    switched: bool,
     /// Until when an answer is awaited.
     asked: Option<Time>,
 }
 
 impl Wall {
     pub(super) fn restored(against: Incarnation, now: Time) -> Self {
-        Self { against, wanted: true, reads: None, due: now, asked: None }
+        let (reads, asked) = (None, None);
+        Self { against, wanted: true, reads, read_at: now, due: now, rest: REST, switched: false, asked }
     }
 
     /// Of a host that nothing is known about.
@@ -55,8 +64,19 @@ impl Wall {
         self.against.life.0 != [0; 8]
     }
 
-    fn stands(&self) -> bool {
-        self.wanted && self.reads == Some(Reading::Off)
+    fn stands(&self, now: Time) -> bool {
+        self.wanted && self.reads == Some(Reading::Off) && now < self.read_at.after(STALE)
+    }
+
+    /// Begins anew.
+    fn turn(&mut self, wanted: bool, now: Time) {
+        (self.wanted, self.reads, self.due, self.rest, self.switched) = (wanted, None, now, REST, false);
+    }
+
+    /// What was tried did not help: less and less often again.
+    fn tire(&mut self, now: Time) {
+        self.due = now.after(self.rest);
+        self.rest = Duration(self.rest.0.saturating_mul(2).min(REST_MAX.0));
     }
 }
 
@@ -100,7 +120,7 @@ impl Engine {
     pub(in crate::engine) fn told_walls(&self) -> (Names, Names) {
         let old = self.heard().any(|accepted| accepted.heartbeat.speaks < HEARTBEAT_VERSION);
         let walls = || self.fences.walls.values().filter(|wall| !old && wall.is_named());
-        let walled = walls().filter(|wall| wall.stands()).map(|wall| wall.against).collect();
+        let walled = walls().filter(|wall| wall.stands(self.now)).map(|wall| wall.against).collect();
         (walls().map(|wall| wall.against).collect(), walled)
     }
 
@@ -110,7 +130,7 @@ impl Engine {
         if heartbeat.walls.is_empty()
             || heartbeat.digest != self.digest
             || heartbeat.presence != Presence::Admitted
-            || self.cluster.fencing().mode() == FencingMode::Shadow
+            || self.shadows()
             || self.leaving.is_some()
         {
             return;
@@ -128,7 +148,12 @@ impl Engine {
             return;
         }
         for who in heartbeat.walls.iter().filter(|who| who.host != self.me.host).collect::<Vec<_>>() {
-            if joins || (self.electorate.is_living(who) && !self.view.contains(&who)) {
+            // A member fences nobody whom it would not fence itself: what is said may be a wall that only still stands.
+            let lost = match joins {
+                true => !heartbeat.view.contains(who) && !heartbeat.dead.contains(who),
+                false => self.is_victim(who),
+            };
+            if lost {
                 self.raise_wall(who);
             }
         }
@@ -141,6 +166,7 @@ impl Engine {
             return;
         }
         let asked = self.fences.walls.get(&who.host).and_then(|wall| wall.asked);
+        // It is put up without a look first.
         let wall = Wall { reads: Some(Reading::Unknown), asked, ..Wall::restored(who, now) };
         self.fences.walls.insert(who.host, wall);
         self.dirty = true;
@@ -150,40 +176,42 @@ impl Engine {
 
     /// Lives for which there is no reason any more.
     fn lower_walls(&mut self) {
-        let ordered = self.heard_orders();
-        let presence = self.presence;
-        let running: BTreeSet<Incarnation> = self.fences.running.keys().copied().collect();
-        let electorate = &self.electorate;
-        let mut lowered = false;
-        for wall in self.fences.walls.values_mut().filter(|wall| wall.wanted) {
-            let who = wall.against;
-            let kept = match presence {
-                // One that is counted by now is as good as a member.
-                Presence::Joining => ordered.contains(&who) || electorate.is_living(who),
-                Presence::Admitted | Presence::Away => {
-                    let ordered =
-                        || ordered.contains(&who) || running.contains(&who) || electorate.is_cut(who);
-                    electorate.is_living(who) && (!mutant::on(Mutant::WallFallsWithOrder) || ordered())
-                }
-                // The next life looks at them, and asks whoever coordinates then.
-                Presence::Left => true,
-            };
-            if !kept {
-                (wall.wanted, wall.reads, wall.due) = (false, None, self.now);
-                lowered = true;
-            }
+        let wanted: Vec<Incarnation> = self.wanted_walls().collect();
+        let over: Vec<Incarnation> = wanted.into_iter().filter(|who| self.is_wall_over(*who)).collect();
+        let now = self.now;
+        let walls = self.fences.walls.values_mut();
+        for wall in walls.filter(|wall| wall.wanted && over.contains(&wall.against)) {
+            wall.turn(false, now);
         }
-        if lowered {
+        if !over.is_empty() {
             self.dirty = true;
             self.save();
         }
     }
 
-    /// Whom the coordinators that are heard just now keep out, as far as their own word goes.
-    fn heard_orders(&self) -> BTreeSet<Incarnation> {
-        let orders = self.heard().map(|accepted| &accepted.heartbeat);
-        let orders = orders.filter(|heartbeat| is_coordinators(heartbeat) && heartbeat.digest == self.digest);
-        orders.flat_map(|heartbeat| heartbeat.walls.iter()).collect()
+    /// Whether the life that a wall is against is over.
+    fn is_wall_over(&self, who: Incarnation) -> bool {
+        let said =
+            || self.heard().map(|accepted| &*accepted.heartbeat).filter(|said| said.digest == self.digest);
+        let mut coordinators = said().filter(|said| is_coordinators(said));
+        match self.presence {
+            // Nobody heard is no word that it is dead; and one that is counted by now is as good as a member.
+            Presence::Joining => {
+                let over = |said: &Heartbeat| {
+                    said.dead.contains(who) || !(said.walls.contains(who) || said.electorate.contains(who))
+                };
+                !self.electorate.is_living(who) && coordinators.any(over)
+            }
+            Presence::Admitted | Presence::Away if mutant::on(Mutant::WallFallsWithOrder) => {
+                let ordered = coordinators.any(|said| said.walls.contains(who))
+                    || self.fences.running.contains_key(&who)
+                    || self.electorate.is_cut(who);
+                !self.electorate.is_living(who) || !ordered
+            }
+            Presence::Admitted | Presence::Away => !self.electorate.is_living(who),
+            // The next life keeps it until it has heard.
+            Presence::Left => false,
+        }
     }
 
     /// Does what is due about each wall of this host.
@@ -191,15 +219,12 @@ impl Engine {
         if self.fences.walls.is_empty() && self.electorate.cut().next().is_none() {
             return;
         }
-        if self.cluster.fencing().mode() == FencingMode::Shadow {
-            return;
-        }
         // Whoever is cut is kept out by everybody, also by those who learned it from others.
+        let cut =
+            self.electorate.cut().filter(|who| who.host != self.me.host && self.electorate.is_living(*who));
         let cut: Vec<Incarnation> =
-            self.electorate.cut().filter(|who| *who != self.me && self.electorate.is_living(*who)).collect();
-        if self.presence != Presence::Left {
-            cut.into_iter().for_each(|who| self.raise_wall(who));
-        }
+            cut.filter(|_| self.presence != Presence::Left && !self.shadows()).collect();
+        cut.into_iter().for_each(|who| self.raise_wall(who));
         self.lower_walls();
         let hosts: Vec<HostId> = self.fences.walls.keys().copied().collect();
         hosts.into_iter().for_each(|host| self.keep_wall(host));
@@ -236,15 +261,23 @@ impl Engine {
             (true, Some(Reading::On | Reading::Unknown)) => Command::Off,
             (false, Some(Reading::Off | Reading::Unknown)) => Command::On,
         };
-        if command == Command::Off && !self.may_wall(against) {
-            // What its host's rules were is not known any more, and it is not this host's to say now.
+        let may = match command {
+            Command::Off => self.may_wall(against),
+            // Of what an earlier life has left nobody here knows more than those who are members.
+            Command::On => {
+                against.life.0 != [0; 8] || self.presence != Presence::Joining || self.hears_coordinator()
+            }
+            Command::Read | Command::Prove => true,
+        };
+        if !may {
             return self.wait_with_wall(host, self.timing().heartbeat());
         }
         let deadline = now.after(deadline);
         if let Some(wall) = self.fences.walls.get_mut(&host) {
-            wall.asked = Some(deadline.after(PAUSE));
+            wall.asked = Some(deadline.after(REST));
+            wall.switched |= command != Command::Read;
         }
-        self.wake_at(deadline.after(PAUSE));
+        self.wake_at(deadline.after(REST));
         self.intend(Purpose::Wall(against), Order { device, command, deadline, attempt: 1 });
     }
 
@@ -256,11 +289,20 @@ impl Engine {
         self.wake_at(due);
     }
 
+    fn shadows(&self) -> bool {
+        self.cluster.fencing().mode() == FencingMode::Shadow
+    }
+
+    fn hears_coordinator(&self) -> bool {
+        let mut said = self.heard().map(|accepted| &accepted.heartbeat);
+        said.any(|said| is_coordinators(said) && said.digest == self.digest)
+    }
+
     /// SAFE-2: whether this host may put up the wall now: while it takes the life for lost and has a quorum, or once that life is cut
     /// for good. Whoever is not a member yet follows the coordinator that it hears.
     fn may_wall(&self, who: Incarnation) -> bool {
-        if self.presence == Presence::Joining {
-            return true;
+        if self.presence == Presence::Joining || self.shadows() {
+            return !self.shadows();
         }
         let lost = self.is_quorate(self.now) && !self.view.contains(&who);
         self.electorate.is_living(who) && (lost || self.electorate.is_cut(who))
@@ -301,21 +343,35 @@ impl Engine {
         let name = self.name(who.host).to_owned();
         let Some(wall) = self.fences.walls.get_mut(&who.host) else { return false };
         wall.asked = None;
-        let before = (wall.stands(), wall.reads);
+        let before = (wall.stands(now), wall.reads);
         // One that was raised or lowered meanwhile is looked at anew.
         let current = wall.against == who
             && (command != Command::Off || wall.wanted)
             && (command != Command::On || !wall.wanted);
-        (wall.reads, wall.due) = match answer {
-            _ if !current => (None, now),
-            Ok(Response::Reads(Reading::Off)) if wall.wanted => (Some(Reading::Off), now.after(WATCH)),
-            Ok(Response::Reads(reading)) if command == Command::Read => (Some(*reading), now),
-            Ok(_) => (None, now),
-            Err(Failure::Cancelled) => (None, now.after(heartbeat)),
-            Err(_) => (None, now.after(PAUSE)),
-        };
+        let should = if wall.wanted { Reading::Off } else { Reading::On };
+        match answer {
+            _ if !current => (wall.reads, wall.due) = (None, now),
+            Ok(Response::Reads(reading)) if *reading == should => {
+                (wall.reads, wall.read_at, wall.rest, wall.switched) = (Some(should), now, REST, false);
+                wall.due = if wall.wanted { now.after(WATCH) } else { now };
+            }
+            Ok(Response::Reads(reading)) => {
+                (wall.reads, wall.due) = (Some(*reading), now);
+                if wall.switched {
+                    wall.tire(now);
+                }
+            }
+            Ok(Response::Acknowledged | Response::AlreadySo | Response::Proven(_)) => {
+                (wall.reads, wall.due) = (None, now);
+            }
+            Err(Failure::Cancelled) => (wall.reads, wall.due) = (None, now.after(heartbeat)),
+            Err(_) => {
+                (wall.reads, wall.switched) = (None, false);
+                wall.tire(now);
+            }
+        }
         let news = before.1 != wall.reads && (wall.is_named() || wall.reads != Some(Reading::On));
-        let (after, due) = (wall.stands(), wall.due);
+        let (after, due) = (wall.stands(now), wall.due);
         self.dirty |= before.0 != after;
         self.wake_at(due);
         let what = answer.as_ref().err().filter(|failure| **failure != Failure::Cancelled);
@@ -372,7 +428,7 @@ impl Engine {
         let mine = self.fences.walls.get(&victim.host).filter(|wall| wall.against == victim);
         match mine {
             None => Reading::On,
-            Some(wall) if wall.stands() && self.walls_lack(victim).is_empty() => Reading::Off,
+            Some(wall) if wall.stands(self.now) && self.walls_lack(victim).is_empty() => Reading::Off,
             Some(_) => Reading::Unknown,
         }
     }
@@ -386,10 +442,12 @@ impl Engine {
         let says = |heartbeat: &Heartbeat| {
             let echo = heartbeat.echo_of(self.me.host).filter(|echo| echo.of == self.me);
             let knows = echo.is_some_and(|echo| ordered.is_some_and(|ordered| echo.seq >= *ordered));
-            knows && heartbeat.walled.contains(victim)
+            // A peer that reads another configuration keeps out other addresses.
+            let alike = heartbeat.digest == self.digest;
+            knows && alike && heartbeat.walled.contains(victim)
         };
         let members = self.electorate.living().filter(|who| *who != self.me && who.host != victim.host);
-        let silent = members.filter(|who| !self.heartbeat_of(*who).is_some_and(says)).map(|who| who.host);
+        let silent = members.filter(|who| !self.hears(*who).is_some_and(says)).map(|who| who.host);
         let others = self.heard().map(|accepted| &accepted.heartbeat).filter(|other| {
             other.presence != Presence::Left && other.from.host != victim.host && !says(other)
         });
@@ -399,13 +457,15 @@ impl Engine {
 
     /// On is what nobody who is counted says anything against, this host included, and after the order.
     fn walls_open(&self, host: HostId) -> Reading {
-        if self.fences.walls.contains_key(&host) {
+        let mine = self.fences.walls.get(&host);
+        if mine.is_some_and(|wall| wall.is_named() || wall.reads.is_some_and(|reads| reads != Reading::On)) {
             return Reading::Unknown;
         }
         let ordered = self.fences.wall_orders.get(&host);
         let open = |heartbeat: &Heartbeat| {
             let echo = heartbeat.echo_of(self.me.host).filter(|echo| echo.of == self.me);
             echo.is_some_and(|echo| ordered.is_some_and(|ordered| echo.seq >= *ordered))
+                && heartbeat.digest == self.digest
                 && heartbeat.walls.iter().all(|who| who.host != host)
         };
         let mut members = self.electorate.living().filter(|who| *who != self.me && who.host != host);
@@ -420,7 +480,8 @@ impl Engine {
         let now = self.now;
         self.fences.wall_orders.clear();
         for wall in self.fences.walls.values_mut() {
-            (wall.reads, wall.due, wall.asked) = (None, now, None);
+            wall.turn(wall.wanted, now);
+            wall.asked = None;
         }
     }
 }
