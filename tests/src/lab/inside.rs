@@ -48,6 +48,8 @@ fn lay_out(machine: &Machine) -> Result<()> {
     if Path::new("/proc/sysrq-trigger").exists() {
         bind(&dir.join("sysrq"), "/proc/sysrq-trigger")?;
     }
+    // Nor does it speak in the log of this machine's kernel.
+    bind(&dir.join("kmsg"), "/dev/kmsg")?;
     fresh("tmpfs", "/sys/class", None)?;
     shell::make_dir(Path::new("/sys/class/dmi/id"))?;
     let uuid = shell::read(&dir.join("product_uuid"))?;

@@ -183,6 +183,7 @@ impl Lab {
         shell::make_dir(&dir.join("var/journal"))?;
         shell::write(&dir.join("want"), "run", 0o644)?;
         shell::write(&dir.join("sysrq"), "", 0o644)?;
+        shell::write(&dir.join("kmsg"), "", 0o644)?;
         shell::write(&dir.join("product_uuid"), &format!("{}\n", hardware::machine_uuid(host_id, 0)), 0o400)?;
         fs::copy(&self.binaries.palisade, dir.join("palisade")).during("copying the agent")?;
         let file = cluster::render(&self.hardware, known, &self.generations, &self.keys)?;

@@ -10,7 +10,7 @@ use crate::lab::hardware::host_address;
 use crate::lab::journal::Line;
 use crate::lab::trouble::{Result, Trouble};
 use crate::lab::workload::Run;
-use crate::lab::{Lab, api, snmp};
+use crate::lab::{Lab, api, shell, snmp};
 
 /// The proof that a BMC gives.
 const POWER_OFF: &str = "power_off";
@@ -156,6 +156,10 @@ pub fn check(lab: &Lab, mark: &Mark, condition: &Condition) -> Result<()> {
             let found =
                 lines.iter().any(|line| line.kind == *kind && unquoted(line).contains(words.as_str()));
             demand(found, || format!("{host} wrote {:?}", kinds(&lines)))
+        }
+        Condition::Shows(host, words) => {
+            let shown = shell::read(&lab.machine(host)?.dir.join("kmsg"))?;
+            demand(shown.contains(words.as_str()), || format!("{host}'s console: {shown:?}"))
         }
         Condition::NeverSays(host, kind) => {
             let said = mark.since(lab, host)?.into_iter().find(|line| line.kind == *kind);

@@ -174,6 +174,7 @@ fn condition(words: &[&str]) -> Result<Condition> {
         ["secrets", "shown", "by", program, "alone"] => Condition::SecretsShownBy(name(program)),
         [host, "says", kind] => Condition::Says(name(host), name(kind), String::new()),
         [host, "says", kind, "with", said] => Condition::Says(name(host), name(kind), name(said)),
+        ["console", "of", host, "shows", said] => Condition::Shows(name(host), name(said)),
         [host, "never", "says", kind] => Condition::NeverSays(name(host), name(kind)),
         [host, "counts", reason, "packets"] => Condition::Counts(name(host), name(reason)),
         ["why", victim, "on", host, "contains", said] => Condition::Why(name(victim), name(host), name(said)),

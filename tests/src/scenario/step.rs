@@ -203,6 +203,8 @@ pub enum Condition {
     NotDead(String),
     /// The host wrote such a record, containing these words.
     Says(String, String, String),
+    /// The console of this host shows these words, written by nobody but its agent.
+    Shows(String, String),
     /// It wrote no such record.
     NeverSays(String, String),
     /// The host has dropped packets for this reason, say its metrics.

@@ -68,6 +68,16 @@ impl Agent {
             // SAFE-5: what waits for this record would wait for ever; the engine hears of it when this turn ends.
             self.journal_refused = Some((error.to_string(), Instant::now()));
         }
+        if matches!(&*event, Event::SelfFenced { .. }) {
+            // In place of a watchdog's pretimeout, which ends the host early and whose words few drivers have.
+            let bites = self.cluster.watchdog().map(|watchdog| {
+                format!(
+                    "; without a quorum the watchdog resets this host {} after its last feed",
+                    watchdog.timeout()
+                )
+            });
+            last_words(&format!("{event}{}", bites.unwrap_or_default()));
+        }
         if matches!(&*event, Event::Standing { .. } | Event::View { .. }) {
             self.tell_systemd();
         }
@@ -122,10 +132,7 @@ impl Agent {
 
 /// Reboots at once, without a shutdown: nothing of this life may go on, and a shutdown could hang. Returns only if it failed.
 pub(super) fn reboot(why: &str) -> String {
-    if let Ok(mut log) = std::fs::OpenOptions::new().write(true).open("/dev/kmsg") {
-        // The kernel's log outlives us on a console; without it the reboot is the same.
-        let _ = writeln!(log, "palisade: reboots this host: {why}");
-    }
+    last_words(&format!("reboots this host: {why}"));
     // SAFE-5: before the log, which nothing of this may wait for; the caller logs what this returns.
     let trigger = std::fs::OpenOptions::new().write(true).open(SYSRQ);
     let error = match trigger.and_then(|mut trigger| trigger.write_all(b"b")) {
@@ -134,6 +141,15 @@ pub(super) fn reboot(why: &str) -> String {
     };
     let also = if is_withheld(&error) { ask_the_kernel() } else { String::new() };
     format!("this host must be rebooted by hand: {why} ({SYSRQ}: {error}{also})")
+}
+
+/// The kernel's log outlives us on a console, in pstore or at a netconsole; without it all is as it would be.
+fn last_words(words: &str) {
+    let log = std::fs::OpenOptions::new().append(true).open("/dev/kmsg");
+    if let Ok(mut log) = log {
+        // One write is one line.
+        let _ = log.write_all(format!("<2>palisade: {words}\n").as_bytes());
+    }
 }
 
 /// Whether the trigger is there and only kept from us: masked in a container, or by `ProtectKernelTunables=`.
