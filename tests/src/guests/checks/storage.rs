@@ -35,7 +35,7 @@ pub(super) fn frozen(rack: &Rack) -> Result<()> {
 
     // Nobody writes now, so that whatever a still brings to the disk would stay there.
     cluster.guest("b")?.run("kill -STOP $(cat /run/db.pid)")?;
-    cluster.wait("b", SOON, "! pidof dd")?;
+    cluster.wait("b", SOON, NO_WRITE)?;
     cluster.guest("b")?.run(UNCHANGED)?;
     cluster.guest("a")?.thaw()?;
     // What was on its way, and the next one of its own, bounces; the agent ends the rest.
@@ -48,6 +48,8 @@ pub(super) fn frozen(rack: &Rack) -> Result<()> {
     cluster.wait("b", SOON, DB_RUNS)
 }
 
+/// The last write has ended: nobody who is stopped takes note of that, so its process may remain as a zombie.
+const NO_WRITE: &str = "( for pid in $(pidof dd); do grep -q '^State:.*Z' /proc/$pid/status || exit 1; done )";
 /// On the disk itself, past the page cache: the word of b in the first block, and nothing in the second.
 const UNCHANGED: &str = "dd if=/dev/sda of=/tmp/blocks bs=4096 count=2 iflag=direct 2>/dev/null && \
                          test \"$(head -n 1 /tmp/blocks)\" = b && test \"$(tail -c 4096 /tmp/blocks | tr -d '\\000' | wc -c)\" -eq 0";
