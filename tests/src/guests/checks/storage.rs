@@ -49,7 +49,8 @@ pub(super) fn frozen(rack: &Rack) -> Result<()> {
 }
 
 /// The last write has ended: nobody who is stopped takes note of that, so its process may remain as a zombie.
-const NO_WRITE: &str = "( for pid in $(pidof dd); do grep -q '^State:.*Z' /proc/$pid/status || exit 1; done )";
+const NO_WRITE: &str =
+    "( for pid in $(pidof dd); do grep -q '^State:.*Z' /proc/$pid/status || exit 1; done )";
 /// On the disk itself, past the page cache: the word of b in the first block, and nothing in the second.
 const UNCHANGED: &str = "dd if=/dev/sda of=/tmp/blocks bs=4096 count=2 iflag=direct 2>/dev/null && \
                          test \"$(head -n 1 /tmp/blocks)\" = b && test \"$(tail -c 4096 /tmp/blocks | tr -d '\\000' | wc -c)\" -eq 0";
