@@ -60,6 +60,7 @@ fn place(mutant: Mutant) -> Option<(Option<Plot>, u64)> {
             (Some(Plot::CutOff), 500)
         }
         M::WallOfOneProves => (Some(Plot::CutOff), 100),
+        M::WallUnasked => (Some(Plot::CutOff), 3000),
         M::WallFallsWithOrder => (Some(Plot::LostProof), 3000),
         M::ProofNamesTheLiving | M::ClaimsUnwritten => (None, 2000),
         M::DeathsKeptInEOnly | M::WitnessSkipsSilence => (None, 6000),

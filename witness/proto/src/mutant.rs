@@ -162,6 +162,8 @@ mutants! {
     WallOfOneProves,
     /// A wall falls with the order for it, while the life that it is against goes on.
     WallFallsWithOrder,
+    /// A member puts up a wall without a quorum.
+    WallUnasked,
 }
 
 /// Whether `mutant` is the one that is broken now.

@@ -15,12 +15,14 @@ const WALL: DeviceId = DeviceId(3);
 
 /// Hosts a, b, c; c is kept out by the others while its BMC is asked. w0 has no other way to its state than the network.
 fn cluster() -> Arc<Cluster> {
+    parsed(&text_of_cluster())
+}
+
+fn text_of_cluster() -> String {
     let wall = "[[device]]\nname = \"net-c\"\nkind = \"nft\"\non = \"survivors\"\nfences = \"c\"\naddresses = [\"10.0.0.3\"]\n\
                 level = 2\nrace = true\n[[workload]]";
     let text = text(3, "", &[0]).replacen("[[workload]]", wall, 1);
-    let text =
-        text.replacen("hosts = [\"a\", \"b\"]", "hosts = [\"c\", \"a\"]\nproofs = [\"network_cut\"]", 1);
-    parsed(&text)
+    text.replacen("hosts = [\"a\", \"b\"]", "hosts = [\"c\", \"a\"]\nproofs = [\"network_cut\"]", 1)
 }
 
 fn member() -> Saved {
@@ -263,6 +265,28 @@ fn a_member_that_is_kept_out_begins_a_new_life() {
     bench.hear(word);
     bench.live(500, &[b, c]);
     assert_eq!(bench.exits(), [palisade_core::action::ExitKind::Reborn]);
+}
+
+/// Shadow mode puts up nothing, and lets go of what stands once that life is over: else its host would be kept out for ever.
+#[test]
+fn shadow_mode_puts_nothing_up_and_lets_go() {
+    let (b, c) = (life(1, 1), life(2, 1));
+    let shadow = text_of_cluster().replacen("[[host]]", "[fencing]\nmode = \"shadow\"\n[[host]]", 1);
+    let mut saved = member();
+    let me = Bench::start(cluster(), SavedState::Found(Box::new(saved.clone())), BEGIN).me();
+    (saved.electorate, saved.walls) = (vec![me, b, c], vec![c]);
+    let mut bench = Bench::start(parsed(&shadow), SavedState::Found(Box::new(saved)), BEGIN);
+    bench.wall_reads(Reading::On);
+    bench.live(3_000, &[b]);
+    assert!(bench.orders.iter().all(|order| order.command != Command::Off), "flushed, and left so");
+    assert!(bench.told().cut.is_empty() && bench.offs().is_empty());
+    let mut word = bench.word(b, bench.now * 1000 + 1, &[b]);
+    word.dead = names(&[c]);
+    bench.hear(word);
+    bench.live(200, &[b]);
+    bench.wall_reads(Reading::Off);
+    bench.wall_done(Command::On, Reading::On);
+    assert!(bench.saved.walls.is_empty());
 }
 
 /// What does not help is tried less and less often: each try is on the record.

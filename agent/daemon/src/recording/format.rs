@@ -18,7 +18,7 @@ pub(crate) struct Head {
     pub(crate) layout: u32,
     /// The version of the program that wrote it.
     pub(crate) program: String,
-    /// The wire version that it spoke.
+    /// The highest wire version that it spoke.
     pub(crate) wire: u8,
     /// The host's name in the configuration.
     pub(crate) host: String,

@@ -79,7 +79,7 @@ impl Recorded {
         Some(Head {
             layout: LAYOUT,
             program: env!("CARGO_PKG_VERSION").to_owned(),
-            wire: wire::VERSION,
+            wire: wire::HEARTBEAT_VERSION,
             host: self.engine.cluster().host(me.host).map_or("", Host::name).to_owned(),
             life: me.life.to_string(),
             unix_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),

@@ -1,4 +1,4 @@
-//! Hosts that enforce a cut over ssh, checked.
+//! Hosts that enforce a cut, over ssh or each by itself, checked.
 
 use std::net::{IpAddr, SocketAddr};
 

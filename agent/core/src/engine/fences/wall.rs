@@ -304,7 +304,8 @@ impl Engine {
         if self.presence == Presence::Joining || self.shadows() {
             return !self.shadows();
         }
-        let lost = self.is_quorate(self.now) && !self.view.contains(&who);
+        let quorate = self.is_quorate(self.now) || mutant::on(Mutant::WallUnasked);
+        let lost = quorate && !self.view.contains(&who);
         self.electorate.is_living(who) && (lost || self.electorate.is_cut(who))
     }
 
