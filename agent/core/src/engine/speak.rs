@@ -136,6 +136,8 @@ impl Engine {
             desired: self.desired,
             health: self.own_health(),
             load: self.load,
+            ails: self.told_ails(),
+            wishes: Default::default(),
             watchdog_bound: self.advertised_bound(),
         }
     }

@@ -206,6 +206,8 @@ impl Bench {
             dead: Default::default(),
             fenced: Default::default(),
             cut: Default::default(),
+            ails: heapless::Vec::new(),
+            wishes: palisade_proto::message::Wishes::default(),
             walls: Names::new(),
             walled: Names::new(),
             view: all.iter().copied().collect(),

@@ -59,6 +59,8 @@ pub(super) fn heartbeat(bench: &Bench, bytes: &mut Bytes<'_>) -> Heartbeat {
         dead: Names::new(),
         fenced: Names::new(),
         cut: Names::new(),
+        ails: heapless::Vec::new(),
+        wishes: palisade_proto::message::Wishes::default(),
         walls: Names::new(),
         walled: Names::new(),
         view: all.clone(),
