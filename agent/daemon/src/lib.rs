@@ -7,6 +7,7 @@ mod counters;
 mod fences;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
+mod health;
 mod identity;
 mod journal;
 mod link;
@@ -18,7 +19,6 @@ mod run;
 mod secret;
 mod standing;
 mod statement;
-mod storage;
 mod systemd;
 mod telemetry;
 #[cfg(test)]

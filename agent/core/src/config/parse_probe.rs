@@ -25,6 +25,9 @@ const URL_PATH_MAX: usize = 512;
 /// Room on these is looked at on every host.
 const DISKS: [&str; 2] = ["/", "/var"];
 
+/// A key, the kinds of probe that it is for, and where it stands in the file.
+type Key<'a> = (&'a str, &'a [&'a str], Option<Range<usize>>);
+
 impl Source<'_> {
     pub(super) fn health(&self, raw: &RawHealth) -> Result<Health, ConfigError> {
         let usual = Health::default();
@@ -158,6 +161,12 @@ impl Source<'_> {
         for text in raw.on.iter().flatten() {
             on.push(self.reference(text, "host", hosts, Host::name)?.id());
         }
+        if let (ProbeKind::Storage { storage: Some(storage), .. }, Some(_)) = (&kind, &raw.on) {
+            let what = format!(
+                "probe `{name}` leaves hosts out, but what needs storage `{storage}` starts only where it is looked at"
+            );
+            return Err(self.error(spanned.span(), what, "remove `on`"));
+        }
         if raw.on.is_none() {
             on = hosts.iter().map(Host::id).collect();
         }
@@ -264,7 +273,7 @@ impl Source<'_> {
     fn only_of_its_kind(&self, raw: &RawProbe, kind: &str) -> Result<(), ConfigError> {
         let span = |text: &Option<Text>| text.as_ref().map(Spanned::span);
         let number = |number: &Option<super::raw::Number>| number.as_ref().map(Spanned::span);
-        let keys: [(&str, &[&str], Option<Range<usize>>); 14] = [
+        let keys: [Key<'_>; 14] = [
             ("process", &["process"], span(&raw.process)),
             ("unit", &["unit"], span(&raw.unit)),
             ("address", &["tcp", "gateway"], span(&raw.address)),

@@ -55,6 +55,7 @@ impl Engine {
             }
         }
         let heartbeat = Arc::new(self.heartbeat(seq));
+        self.told_health = heartbeat.health;
         self.actions.push_back(Action::Send(heartbeat));
         self.last_sent = Some(self.now);
         self.next_send = self.now.after(self.timing().heartbeat());

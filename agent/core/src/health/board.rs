@@ -101,11 +101,11 @@ impl Board {
             }
         }
         let Some(watched) = self.watched.get_mut(&id) else { return false };
-        let (verdict, failing) = (watched.course.verdict(), watched.is_failing());
+        let before = (watched.course.verdict(), watched.last.grade);
         watched.last = judge(watched.probe.kind(), watched.probe.slow(), sample);
         watched.seen = Some(now);
         watched.course.see(watched.last.grade, watched.probe.after(), watched.probe.back());
-        let changed = verdict != watched.course.verdict() || failing != watched.is_failing();
+        let changed = before != (watched.course.verdict(), watched.last.grade);
         let took = match sample {
             Sample::Answered { took_us }
             | Sample::Written { took_us }
@@ -136,19 +136,20 @@ impl Board {
             limit.and_then(|limit| usual.trend.see(now, value, limit)).map(|warning| warning.reached_in);
     }
 
-    /// Whether each probe has a sample, so that nothing is unknown merely because it is new.
+    /// The verdict of one probe of this host.
     #[must_use]
-    pub fn has_looked(&self) -> bool {
-        self.watched.values().all(|watched| watched.seen.is_some())
+    pub fn verdict(&self, id: ProbeId) -> Option<Verdict> {
+        self.watched.get(&id).map(|watched| watched.course.verdict())
     }
 
     /// What is not plainly healthy: for the engine.
     #[must_use]
     pub fn ills(&self) -> Vec<Ill> {
         let ill = |(id, watched): (&ProbeId, &Watched)| {
-            let (verdict, failing) = (watched.course.verdict(), watched.is_failing());
+            let (verdict, last) = (watched.course.verdict(), watched.last.grade);
             let why = watched.last.why.clone();
-            (verdict != Verdict::Healthy || failing).then_some(Ill { probe: *id, verdict, failing, why })
+            let well = verdict == Verdict::Healthy && last == Verdict::Healthy;
+            (!well).then_some(Ill { probe: *id, verdict, last, why })
         };
         self.watched.iter().filter_map(ill).collect()
     }
@@ -208,10 +209,6 @@ impl Watched {
         let last = Finding { grade: Verdict::Unknown, why: "not looked at yet".to_owned() };
         Self { probe, course: Course::default(), last, seen: None }
     }
-
-    fn is_failing(&self) -> bool {
-        self.last.grade == Verdict::Failed || self.course.verdict() == Verdict::Failed
-    }
 }
 
 #[cfg(test)]
@@ -242,18 +239,20 @@ mod tests {
     fn the_first_failure_is_told_and_then_the_verdict_and_then_its_end() {
         let (mut board, gateway) = (board(""), ProbeId::of("gateway"));
         let of = |board: &Board| board.ills().into_iter().find(|ill| ill.probe == gateway);
-        assert_eq!(of(&board).unwrap().verdict, Verdict::Unknown);
+        let ill = of(&board).unwrap();
+        assert_eq!((ill.verdict, ill.ails()), (Verdict::Unknown, true), "nobody may rely on it yet");
         let yes = Sample::Answered { took_us: 5 };
         assert!(board.take(gateway, &yes, Time(0)));
         assert_eq!(of(&board), None);
         assert!(board.take(gateway, &no(), Time(1)), "peers are told of the first failure");
         let ill = of(&board).unwrap();
-        assert_eq!((ill.verdict, ill.failing, ill.why.as_str()), (Verdict::Healthy, true, "no echo"));
+        assert_eq!((ill.verdict, ill.ails(), ill.why.as_str()), (Verdict::Healthy, true, "no echo"));
         assert!(!board.take(gateway, &no(), Time(2)));
         assert!(board.take(gateway, &no(), Time(3)));
         assert_eq!(of(&board).unwrap().verdict, Verdict::Failed);
-        assert!(!board.take(gateway, &yes, Time(4)) && !board.take(gateway, &yes, Time(5)));
-        assert!(of(&board).unwrap().failing, "until the verdict is taken back");
+        assert!(board.take(gateway, &yes, Time(4)) && !board.take(gateway, &yes, Time(5)));
+        let ill = of(&board).unwrap();
+        assert_eq!((ill.last, ill.ails()), (Verdict::Healthy, true), "until the verdict is taken back");
         assert!(board.take(gateway, &yes, Time(6)));
         assert_eq!(of(&board), None);
         assert!(!board.take(ProbeId::of("of-b"), &no(), Time(7)), "another host's");

@@ -55,9 +55,23 @@ pub struct Ill {
     pub probe: ProbeId,
     /// Its verdict.
     pub verdict: Verdict,
-    /// Whether its last sample was a failure, or the verdict still is. The peers are told: a cause common to half of them shows
-    /// before anybody's verdict stands.
-    pub failing: bool,
+    /// What the last sample alone says.
+    pub last: Verdict,
     /// In words.
     pub why: String,
+}
+
+impl Ill {
+    /// Whether nobody may take it for good: the peers are told. A first failure is enough, and so is that nothing is known: a cause
+    /// common to half of them shows before anybody's verdict stands.
+    #[must_use]
+    pub fn ails(&self) -> bool {
+        match (self.verdict, self.last) {
+            (Verdict::Failed, _) | (_, Verdict::Failed | Verdict::Unknown) => true,
+            (
+                Verdict::Healthy | Verdict::Degraded | Verdict::Unknown,
+                Verdict::Healthy | Verdict::Degraded,
+            ) => false,
+        }
+    }
 }

@@ -56,7 +56,7 @@ fn heartbeat(from: Incarnation, seq: Seq) -> Heartbeat {
         dead: Names::new(),
         fenced: Names::new(),
         cut: Names::new(),
-        ails: heapless::Vec::new(),
+        ails: Default::default(),
         wishes: palisade_proto::message::Wishes::default(),
         walls: Names::new(),
         walled: Names::new(),
