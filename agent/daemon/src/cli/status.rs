@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use palisade_core::config::Policy;
 use palisade_core::status::Status;
 
 use super::{Ended, Failure, ask, print, span, table};
@@ -48,10 +49,28 @@ fn render(status: &Status) -> String {
     for reason in &status.not_armed {
         text.push_str(&format!("NOT ARMED: {reason}\n"));
     }
+    for ill in &status.ills {
+        let level = ill.level.name().to_uppercase();
+        text.push_str(&format!(
+            "{level} {}: {}, {} ({})\n",
+            ill.probe,
+            ill.verdict,
+            ill.why,
+            policy(ill.policy)
+        ));
+    }
     for alarm in &status.alarms {
         text.push_str(&format!("ALARM: {alarm}\n"));
     }
     text
+}
+
+fn policy(policy: Policy) -> &'static str {
+    match policy {
+        Policy::Report => "reports",
+        Policy::Drain => "drains",
+        Policy::Fence => "fences itself",
+    }
 }
 
 fn hosts(status: &Status) -> String {
