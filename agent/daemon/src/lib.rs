@@ -19,6 +19,7 @@ mod secret;
 mod standing;
 mod statement;
 mod storage;
+mod story;
 mod systemd;
 mod telemetry;
 #[cfg(test)]

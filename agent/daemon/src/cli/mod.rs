@@ -7,8 +7,10 @@ mod dry_run;
 mod fences;
 mod keygen;
 mod order;
+mod records;
 mod replay;
 mod status;
+mod terminal;
 mod why;
 mod workload;
 
@@ -54,14 +56,11 @@ enum Command {
     /// Stop a workload for good, or let it run again.
     #[command(subcommand)]
     Workload(Desire),
-    /// Tell what happened, from the journal; also when no agent runs.
-    Why {
-        /// Only what concerns this host, and what followed from its end.
-        host: Option<String>,
-        /// As JSON.
-        #[arg(long)]
-        json: bool,
-    },
+    /// Tell why something happened to a host, from the journal; also when no agent runs.
+    ///
+    /// The first line names the cause; then what led to what, with the times between, as much as the screen holds; then what was not
+    /// done, and why. Without an argument: one line for each thing that happened.
+    Why(WhyOptions),
     /// Feed what an agent recorded to the same engine again, and tell whether it decides the same.
     ///
     /// Exit status 0: everything is as recorded, or --set was given; 1: they part, or something cannot be replayed.
@@ -107,6 +106,25 @@ struct DesireOptions {
     /// Why, for the journal.
     #[arg(long, value_name = "TEXT")]
     reason: String,
+}
+
+#[derive(Debug, Args)]
+struct WhyOptions {
+    /// A host, whose last incident is told; or a record's number (17, or b:17 of several journals), whose incident is told.
+    #[arg(value_name = "HOST|RECORD")]
+    about: Option<String>,
+    /// Everything, however long.
+    #[arg(long)]
+    all: bool,
+    /// As JSON, with the records.
+    #[arg(long)]
+    json: bool,
+    /// A journal's directory; several, such as copies from other hosts, are told together by their wall clocks.
+    #[arg(long, value_name = "DIR", default_value = JOURNAL)]
+    journal: Vec<PathBuf>,
+    /// The configuration, for the names of devices; it need not be there.
+    #[arg(long, value_name = "FILE", default_value = CONFIG)]
+    config: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -194,7 +212,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Confirm(options) => order::confirm(socket, &options),
         Command::Workload(Desire::Stop(options)) => workload::run(socket, false, &options),
         Command::Workload(Desire::Start(options)) => workload::run(socket, true, &options),
-        Command::Why { host, json } => why::run(Path::new(JOURNAL), host.as_deref(), json),
+        Command::Why(options) => why::run(&options),
         Command::Replay(options) => replay::run(&options),
         Command::Check(Check::Config { file }) => check::run(&file),
         Command::Check(Check::Fences(option)) => fences::run(&option.config),
@@ -309,7 +327,8 @@ mod tests {
             "palisade workload stop db --reason upgrade",
             "palisade workload start db --reason done",
             "palisade why",
-            "palisade why b --json",
+            "palisade why b --json --all",
+            "palisade why 17 --journal /x --journal /y --config /z",
             "palisade replay",
             "palisade replay /x --set suspect=2s --set grace=5s --json",
             "palisade check config",
