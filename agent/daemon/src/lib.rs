@@ -2,6 +2,7 @@
 
 mod api;
 mod bus;
+mod certificate;
 mod cli;
 mod counters;
 mod fences;

@@ -2,6 +2,7 @@
 //!
 //! Exit status: 0 done or so, 1 failed or not so, 2 wrong usage or a configuration that does not check.
 
+mod audit;
 mod check;
 mod dry_run;
 mod fences;
@@ -61,6 +62,9 @@ enum Command {
     /// The first line names the cause; then what led to what, with the times between, as much as the screen holds; then what was not
     /// done, and why. Without an argument: one line for each thing that happened.
     Why(WhyOptions),
+    /// A fence certificate for somebody who was not there, and whether one holds.
+    #[command(subcommand)]
+    Audit(Audit),
     /// Feed what an agent recorded to the same engine again, and tell whether it decides the same.
     ///
     /// Exit status 0: everything is as recorded, or --set was given; 1: they part, or something cannot be replayed.
@@ -77,6 +81,16 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
+}
+
+#[derive(Debug, Subcommand)]
+enum Audit {
+    /// Write the records of an incident with their chain of hashes, as a file that can be verified anywhere.
+    Export(AuditExportOptions),
+    /// Verify certificates, or whole journals; offline. Certificates of several hosts are held against one another.
+    ///
+    /// Exit status 0: all of it holds; 1: something does not, and the first line that does not is named.
+    Verify(AuditVerifyOptions),
 }
 
 #[derive(Debug, Subcommand)]
@@ -125,6 +139,35 @@ struct WhyOptions {
     /// The configuration, for the names of devices; it need not be there.
     #[arg(long, value_name = "FILE", default_value = CONFIG)]
     config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct AuditExportOptions {
+    /// A host, whose last incident is certified; or the number of one of an incident's records.
+    #[arg(value_name = "HOST|RECORD")]
+    about: String,
+    /// Where to write it; never over an existing file. Otherwise it is printed.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// The journal's directory.
+    #[arg(long, value_name = "DIR", default_value = JOURNAL)]
+    journal: PathBuf,
+    /// The configuration, for the names of devices and operators; it need not be there.
+    #[arg(long, value_name = "FILE", default_value = CONFIG)]
+    config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct AuditVerifyOptions {
+    /// Certificates, and directories of journals.
+    #[arg(required = true, value_name = "FILE|DIR")]
+    paths: Vec<PathBuf>,
+    /// The configuration whose operators' signatures count; that of this host unless given.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// An operator's public key (NAME.pub); may be repeated.
+    #[arg(long, value_name = "FILE")]
+    operator: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -212,6 +255,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Confirm(options) => order::confirm(socket, &options),
         Command::Workload(Desire::Stop(options)) => workload::run(socket, false, &options),
         Command::Workload(Desire::Start(options)) => workload::run(socket, true, &options),
+        Command::Audit(Audit::Export(options)) => audit::export(&options),
+        Command::Audit(Audit::Verify(options)) => audit::verify(&options),
         Command::Why(options) => why::run(&options),
         Command::Replay(options) => replay::run(&options),
         Command::Check(Check::Config { file }) => check::run(&file),
@@ -329,6 +374,8 @@ mod tests {
             "palisade why",
             "palisade why b --json --all",
             "palisade why 17 --journal /x --journal /y --config /z",
+            "palisade audit export b --out /x --journal /y",
+            "palisade audit verify /x /y --config /z --operator anna.pub --operator bert.pub",
             "palisade replay",
             "palisade replay /x --set suspect=2s --set grace=5s --json",
             "palisade check config",

@@ -70,13 +70,27 @@ struct Records {
     left_out: u64,
 }
 
+/// The incident that is asked about, of one journal, and that journal's records.
+pub(super) fn account(journal: &Path, config: &Path, about: &str) -> Result<(Account, Vec<Entry>), Failure> {
+    let names = names(config);
+    let records = read(&[journal.to_owned()])?;
+    let account = find(&records, &names, &About::parse(Some(about), &hosts(&records, &names)))?;
+    Ok((account, records.moments.into_iter().map(|moment| moment.entry).collect()))
+}
+
+fn hosts(records: &Records, names: &Names) -> Vec<String> {
+    let mut hosts = names.hosts.clone();
+    hosts.extend(story::hosts(&records.moments));
+    hosts.sort();
+    hosts.dedup();
+    hosts
+}
+
 pub(super) fn run(options: &WhyOptions) -> Ended {
     let WhyOptions { about, all, json, journal, config } = options;
     let names = names(config);
     let records = read(journal)?;
-    let mut hosts = names.hosts.clone();
-    hosts.extend(story::hosts(&records.moments));
-    let about = About::parse(about.as_deref(), &hosts);
+    let about = About::parse(about.as_deref(), &hosts(&records, &names));
     let account = match about {
         About::Everything if *all => {
             print(&everything(&records, *json)?);
@@ -86,25 +100,7 @@ pub(super) fn run(options: &WhyOptions) -> Ended {
             print(&overview(&records, &names, *json)?);
             return Ok(ExitCode::SUCCESS);
         }
-        About::Host(host) if hosts.iter().any(|known| known == host) => {
-            story::of_host(&records.moments, host, &names)
-        }
-        About::Host(host) => {
-            hosts.sort();
-            hosts.dedup();
-            let known = if hosts.is_empty() { "nobody".to_owned() } else { hosts.join(", ") };
-            return Err(Failure::failed(format!(
-                "the journal tells nothing about `{host}`; it tells about {known}; a record is asked for by its number"
-            )));
-        }
-        About::Record(n, writer) => {
-            story::of_record(&records.moments, n, writer, &names).ok_or_else(|| {
-                let left_out = if records.left_out > 0 { " (older ones were not looked at)" } else { "" };
-                Failure::failed(format!(
-                    "there is no record number {n} here{left_out}; `palisade why` lists what happened"
-                ))
-            })?
-        }
+        About::Host(_) | About::Record(..) => find(&records, &names, &about)?,
     };
     if *json {
         print(&to_json(&account, &records)?);
@@ -112,6 +108,28 @@ pub(super) fn run(options: &WhyOptions) -> Ended {
         print(&render(&account, records.left_out, Sheet::here(*all)));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn find(records: &Records, names: &Names, about: &About<'_>) -> Result<Account, Failure> {
+    let known = hosts(records, names);
+    match about {
+        About::Host(host) if known.iter().any(|known| known == host) => {
+            Ok(story::of_host(&records.moments, host, names))
+        }
+        About::Host(host) => {
+            let known = if known.is_empty() { "nobody".to_owned() } else { known.join(", ") };
+            Err(Failure::failed(format!(
+                "the journal tells nothing about `{host}`; it tells about {known}; a record is asked for by its number"
+            )))
+        }
+        About::Record(n, writer) => story::of_record(&records.moments, *n, *writer, names).ok_or_else(|| {
+            let left_out = if records.left_out > 0 { " (older ones were not looked at)" } else { "" };
+            Failure::failed(format!(
+                "there is no record number {n} here{left_out}; `palisade why` lists what happened"
+            ))
+        }),
+        About::Everything => Err(Failure::usage("name a host or a record")),
+    }
 }
 
 fn read(journals: &[PathBuf]) -> Result<Records, Failure> {

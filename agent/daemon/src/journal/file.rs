@@ -63,7 +63,7 @@ pub(super) fn name(first_n: u64) -> String {
 }
 
 /// The journal's files, oldest first.
-pub(super) fn list(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+pub(crate) fn list(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
