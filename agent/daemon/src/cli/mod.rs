@@ -4,6 +4,7 @@
 
 mod audit;
 mod check;
+mod direct;
 mod dry_run;
 mod fences;
 mod keygen;
@@ -54,7 +55,7 @@ enum Command {
     Unfence(OrderOptions),
     /// State that a host is dead and can do no more harm, after you made sure of it yourself.
     Confirm(ConfirmOptions),
-    /// Stop a workload for good, or let it run again.
+    /// List the workloads, stop one for good, or let it run again.
     #[command(subcommand)]
     Workload(Desire),
     /// Tell why something happened to a host, from the journal; also when no agent runs.
@@ -107,6 +108,12 @@ enum Check {
 
 #[derive(Debug, Subcommand)]
 enum Desire {
+    /// What each one is to do, where it runs, and what this host makes of it.
+    List {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Stop it, wherever it runs; it stays stopped, over restarts and boots, until it is started again.
     Stop(DesireOptions),
     /// Let it run again: it is placed like any other.
@@ -208,7 +215,18 @@ struct FenceOptions {
     /// Show how it would be fenced, when each path was last proven, and what would stop; send nothing.
     #[arg(long, conflicts_with_all = ["reason", "yes"])]
     dry_run: bool,
-    /// The configuration, for --dry-run.
+    /// Without an agent, from the configuration alone: refused while one answers here.
+    ///
+    /// The devices are driven level by level, and success is a reading, as with an agent. Nothing is started elsewhere.
+    #[arg(long, conflicts_with = "dry_run")]
+    direct: bool,
+    /// Take the risk that this side has no quorum, which nobody can tell where no agent runs.
+    #[arg(long, requires = "direct")]
+    without_quorum: bool,
+    /// The journal that --direct writes its intents to before each order.
+    #[arg(long, value_name = "DIR", default_value = JOURNAL)]
+    journal: PathBuf,
+    /// The configuration, for --dry-run and --direct.
     #[arg(long, value_name = "FILE", default_value = CONFIG)]
     config: PathBuf,
 }
@@ -247,12 +265,14 @@ pub(crate) fn main() -> ExitCode {
         Command::Fence(FenceOptions { host, dry_run: true, config, .. }) => {
             dry_run::run(socket, &config, &host)
         }
+        Command::Fence(options @ FenceOptions { direct: true, .. }) => direct::run(socket, &options),
         Command::Fence(FenceOptions { host, reason, yes, .. }) => {
             let options = OrderOptions { host, reason: reason.unwrap_or_default(), yes };
             order::run(socket, order::Kind::Fence, &options)
         }
         Command::Unfence(options) => order::run(socket, order::Kind::Unfence, &options),
         Command::Confirm(options) => order::confirm(socket, &options),
+        Command::Workload(Desire::List { json }) => workload::list(socket, json),
         Command::Workload(Desire::Stop(options)) => workload::run(socket, false, &options),
         Command::Workload(Desire::Start(options)) => workload::run(socket, true, &options),
         Command::Audit(Audit::Export(options)) => audit::export(&options),
@@ -368,6 +388,8 @@ mod tests {
             "palisade agent --config /x",
             "palisade status --json",
             "palisade fence b --reason broken --yes",
+            "palisade fence b --direct --without-quorum --reason broken --config /x --journal /y",
+            "palisade workload list --json",
             "palisade confirm b --reason burnt --checked unplugged",
             "palisade workload stop db --reason upgrade",
             "palisade workload start db --reason done",
@@ -386,9 +408,14 @@ mod tests {
         ] {
             Line::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
-        for line in
-            ["palisade", "palisade fence", "palisade fence b", "palisade keygen other", "palisade check"]
-        {
+        for line in [
+            "palisade",
+            "palisade fence b --reason x --without-quorum",
+            "palisade fence",
+            "palisade fence b",
+            "palisade keygen other",
+            "palisade check",
+        ] {
             assert_eq!(Line::try_parse_from(line.split(' ')).unwrap_err().exit_code(), 2, "{line}");
         }
     }

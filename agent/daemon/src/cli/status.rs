@@ -68,7 +68,7 @@ fn hosts(status: &Status) -> String {
     format!("{}\n", table(&rows))
 }
 
-fn workloads(status: &Status) -> String {
+pub(super) fn workloads(status: &Status) -> String {
     if status.workloads.is_empty() {
         return String::new();
     }
