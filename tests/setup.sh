@@ -48,6 +48,8 @@ if [ "$what" = all ]; then
     need snmpd snmpd
     need snmpset snmp
     need haproxy haproxy
+    # The live view, on a real terminal.
+    need tmux tmux
 fi
 if [ -n "$missing" ]; then
     echo "setup: installing$missing"

@@ -13,11 +13,13 @@ mod records;
 mod replay;
 mod status;
 mod terminal;
+mod watch;
 mod why;
 mod workload;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use palisade_core::config::Cluster;
@@ -46,8 +48,14 @@ enum Command {
     /// Show what the agent of this host sees.
     Status {
         /// As JSON.
-        #[arg(long)]
+        #[arg(long, conflicts_with = "watch")]
         json: bool,
+        /// Live, until q is pressed.
+        #[arg(long)]
+        watch: bool,
+        /// How often --watch asks, such as 500ms or 5s.
+        #[arg(long, value_name = "TIME", default_value = "1s", requires = "watch", value_parser = interval)]
+        interval: Duration,
     },
     /// Fence a host: power it off, prove it, and start its workloads elsewhere.
     Fence(FenceOptions),
@@ -256,12 +264,23 @@ struct OrderOptions {
     yes: bool,
 }
 
+/// How often a screen asks: no more often than a person sees, nor than an agent should be asked.
+fn interval(text: &str) -> Result<Duration, String> {
+    let (least, most) = (Duration::from_millis(100), Duration::from_secs(3600));
+    match humantime::parse_duration(text) {
+        Ok(time) if (least..=most).contains(&time) => Ok(time),
+        Ok(_) => Err("from 100ms to 1h".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 /// Runs what the command line asks for.
 pub(crate) fn main() -> ExitCode {
     let socket = Path::new(api::SOCKET);
     let ended = match Line::parse().command {
         Command::Agent(option) => return crate::run::main(&option.config),
-        Command::Status { json } => status::run(socket, json),
+        Command::Status { watch: true, interval, .. } => watch::run(socket, interval),
+        Command::Status { json, .. } => status::run(socket, json),
         Command::Fence(FenceOptions { host, dry_run: true, config, .. }) => {
             dry_run::run(socket, &config, &host)
         }
@@ -387,6 +406,7 @@ mod tests {
         for line in [
             "palisade agent --config /x",
             "palisade status --json",
+            "palisade status --watch --interval 500ms",
             "palisade fence b --reason broken --yes",
             "palisade fence b --direct --without-quorum --reason broken --config /x --journal /y",
             "palisade workload list --json",
