@@ -50,6 +50,7 @@ if [ "$what" = all ]; then
     need haproxy haproxy
     # The live view, on a real terminal.
     need tmux tmux
+    need man man-db
 fi
 if [ -n "$missing" ]; then
     echo "setup: installing$missing"

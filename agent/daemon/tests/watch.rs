@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy knows a test only inside #[test]")]
 
+mod common;
+
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -9,12 +11,9 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
+use common::Terminal;
 use serde_json::{Value, json};
-
-/// What becomes so becomes so within this time, on a busy machine too.
-const LIMIT: Duration = Duration::from_secs(30);
 
 fn status() -> Value {
     json!({
@@ -78,98 +77,25 @@ impl Agent {
     }
 }
 
-/// A terminal of its own, gone with the test.
-struct Terminal {
-    socket: PathBuf,
+/// A shell in a mount namespace in which `run` is /run/palisade.
+fn shell(run: &Path) -> Terminal {
+    let command = format!(
+        "unshare -m sh -c 'mount -t tmpfs tmpfs /run && mkdir /run/palisade && mount --bind {} /run/palisade && PS1=ready: exec sh -i'",
+        run.display()
+    );
+    Terminal::start(&run.join("tmux"), &command)
 }
 
-impl Terminal {
-    /// A shell in a mount namespace in which `run` is /run/palisade.
-    fn start(run: &Path) -> Self {
-        let terminal = Self { socket: run.join("tmux") };
-        let shell = format!(
-            "unshare -m sh -c 'mount -t tmpfs tmpfs /run && mkdir /run/palisade && mount --bind {} /run/palisade && PS1=ready: exec sh -i'",
-            run.display()
-        );
-        terminal.tmux(&["-f", "/dev/null", "new-session", "-d", "-x", "80", "-y", "24", &shell]);
-        terminal.tmux(&["set-option", "-g", "status", "off"]);
-        terminal.tmux(&["resize-window", "-x", "80", "-y", "24"]);
-        terminal
-    }
-
-    fn tmux(&self, arguments: &[&str]) -> String {
-        let mut tmux = Command::new("tmux");
-        let output = tmux.arg("-S").arg(&self.socket).args(arguments).output().unwrap();
-        assert!(output.status.success(), "tmux {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    fn screen(&self) -> String {
-        self.tmux(&["capture-pane", "-p"])
-    }
-
-    fn about(&self, what: &str) -> String {
-        self.tmux(&["display-message", "-p", what]).trim().to_owned()
-    }
-
-    fn types(&self, line: &str) {
-        self.tmux(&["send-keys", "-l", line]);
-        self.tmux(&["send-keys", "Enter"]);
-    }
-
-    #[track_caller]
-    fn waits(&self, what: &str, there: impl Fn(&str) -> bool) -> String {
-        let end = Instant::now() + LIMIT;
-        loop {
-            let screen = self.screen();
-            if there(&screen) {
-                return screen;
-            }
-            assert!(Instant::now() < end, "not so: {what}\n{screen}");
-        }
-    }
-
-    #[track_caller]
-    fn shows(&self, part: &str) -> String {
-        self.waits(part, |screen| screen.contains(part))
-    }
-
-    /// The terminal is the shell's again: its own screen, a cursor, lines and echo, and how the program ended.
-    #[track_caller]
-    fn is_as_before(&self, round: &str) {
-        self.shows(&format!("ended {round} with 0"));
-        assert_eq!(self.about("#{alternate_on} #{cursor_flag}"), "0 1");
-        self.types(&format!(
-            "stty -a | tr ';' '\\n' | grep -wo -e '-*icanon' -e '-*echo' | tr '\\n' ' '; echo seen-{round}"
-        ));
-        let screen = self.shows(&format!("\nicanon echo seen-{round}"));
-        assert!(screen.contains("ready:"), "{screen}");
-    }
-
-    /// The program in the terminal.
-    fn program(&self) -> Option<String> {
-        let shell = self.about("#{pane_pid}");
-        let mut parents = vec![shell];
-        while let Some(parent) = parents.pop() {
-            let children =
-                std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
-            for child in children.split_whitespace() {
-                let name = std::fs::read_to_string(format!("/proc/{child}/comm")).unwrap_or_default();
-                if name.trim() == "palisade" {
-                    return Some(child.to_owned());
-                }
-                parents.push(child.to_owned());
-            }
-        }
-        None
-    }
-}
-
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        // Its server ends with it; one that is gone is no failure.
-        drop(Command::new("tmux").arg("-S").arg(&self.socket).arg("kill-server").output());
-    }
+/// The terminal is the shell's again: its own screen, a cursor, lines and echo, and how the program ended.
+#[track_caller]
+fn is_as_before(terminal: &Terminal, round: &str) {
+    terminal.shows(&format!("ended {round} with 0"));
+    assert_eq!(terminal.about("#{alternate_on} #{cursor_flag}"), "0 1");
+    terminal.types(&format!(
+        "stty -a | tr ';' '\\n' | grep -wo -e '-*icanon' -e '-*echo' | tr '\\n' ' '; echo seen-{round}"
+    ));
+    let screen = terminal.shows(&format!("\nicanon echo seen-{round}"));
+    assert!(screen.contains("ready:"), "{screen}");
 }
 
 #[test]
@@ -177,7 +103,7 @@ fn a_live_view_follows_the_agent_the_terminals_size_and_gives_the_terminal_back(
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("agent.sock");
     let agent = Agent::start(&socket);
-    let terminal = Terminal::start(dir.path());
+    let terminal = shell(dir.path());
     terminal.shows("ready:");
     let watch = |round: &str| {
         let palisade = env!("CARGO_BIN_EXE_palisade");
@@ -226,14 +152,14 @@ fn a_live_view_follows_the_agent_the_terminals_size_and_gives_the_terminal_back(
     });
 
     terminal.tmux(&["send-keys", "q"]);
-    terminal.is_as_before("first");
+    is_as_before(&terminal, "first");
     watch("second");
     terminal.tmux(&["send-keys", "C-c"]);
-    terminal.is_as_before("second");
+    is_as_before(&terminal, "second");
     watch("third");
     let program = terminal.program().unwrap();
     assert!(Command::new("kill").args(["-TERM", &program]).status().unwrap().success());
-    terminal.is_as_before("third");
+    is_as_before(&terminal, "third");
     agent.stop();
 }
 

@@ -9,6 +9,7 @@ mod dry_run;
 mod fences;
 mod keygen;
 mod order;
+mod papers;
 mod records;
 mod replay;
 mod status;
@@ -81,6 +82,17 @@ enum Command {
     /// Check the configuration or the fence paths, without harm.
     #[command(subcommand)]
     Check(Check),
+    /// Print the completion script of a shell: source <(palisade completions bash)
+    Completions {
+        /// Which shell.
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages: man -l DIR/palisade.1
+    Man {
+        /// Where; made if missing.
+        dir: PathBuf,
+    },
     /// Make a cluster key, or with `witness` a witness key.
     Keygen {
         /// Which key.
@@ -300,6 +312,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Replay(options) => replay::run(&options),
         Command::Check(Check::Config { file }) => check::run(&file),
         Command::Check(Check::Fences(option)) => fences::run(&option.config),
+        Command::Completions { shell } => papers::completions(shell),
+        Command::Man { dir } => papers::man(&dir),
         Command::Keygen { kind, out } => keygen::run(kind, out.as_deref()),
     };
     ended.unwrap_or_else(|failure| {
@@ -424,6 +438,8 @@ mod tests {
             "palisade check config /x",
             "palisade check fences --config /x",
             "palisade keygen",
+            "palisade completions zsh",
+            "palisade man /x",
             "palisade keygen witness --out /x",
         ] {
             Line::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
