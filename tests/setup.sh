@@ -31,6 +31,7 @@ if [ "$what" = all ]; then
     need fence_ipmilan fence-agents
     need python3 python3
     need curl curl
+    need ping iputils-ping
     need virsh libvirt-clients
     need qemu-system-x86_64 qemu-system-x86
     need libvirtd libvirt-daemon-system

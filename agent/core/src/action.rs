@@ -45,6 +45,11 @@ pub enum Action {
     FeedWatchdog,
     /// Stop the watchdog by magic close: this life leaves.
     DisarmWatchdog,
+    /// Reboot this host at once, without a shutdown, and without waiting for any disk. What follows holds if it fails.
+    Reboot {
+        /// Why, for the kernel's log.
+        why: String,
+    },
     /// Everything is said and written: end the process.
     Exit(ExitKind),
 }

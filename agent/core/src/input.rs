@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::Engine;
 use crate::action::{OrderId, Request, StorageHealth, Ticket, WorkloadReport};
 use crate::config::Written;
+use crate::health::Ill;
 
 /// One thing that happened. Variants are only ever added at the end: recordings number them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +52,8 @@ pub enum Input {
     Restart,
     /// A new configuration was read and checked.
     Cluster(Written),
+    /// This host's probes that are not plainly healthy, all of them.
+    Ills(Vec<Ill>),
 }
 
 impl Engine {
@@ -74,6 +77,7 @@ impl Engine {
                 self.handle_storage(usize::try_from(at).unwrap_or(usize::MAX), health, now);
             }
             Input::Health(class, load) => self.handle_health(class, load, now),
+            Input::Ills(ills) => self.handle_ills(ills, now),
             Input::Unfit(reasons) => self.handle_unfit(reasons, now),
             Input::Watchdog(armed) => self.handle_watchdog(armed, now),
             Input::Request(request) => {

@@ -7,6 +7,7 @@ pub mod action;
 pub mod config;
 mod electorate;
 pub mod engine;
+pub mod health;
 pub mod input;
 pub mod record;
 pub mod replay;

@@ -6,6 +6,9 @@ use palisade_ladder::Command;
 use palisade_proto::{Incarnation, WorkloadId};
 use serde::{Deserialize, Serialize};
 
+use crate::config::Level;
+use crate::health::Verdict;
+
 /// A host in one of its lives, as a reader knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Who {
@@ -213,6 +216,22 @@ pub enum Event {
         /// Why.
         why: String,
     },
+    /// This host fences itself: it reboots at once.
+    Reboots {
+        /// Why.
+        why: String,
+    },
+    /// A probe's verdict on this host turned.
+    Probe {
+        /// The probe's name.
+        probe: String,
+        /// Its level.
+        level: Level,
+        /// What it is now.
+        verdict: Verdict,
+        /// Why, unless it is healthy.
+        why: String,
+    },
     /// This life announces its end.
     Left {
         /// Why.
@@ -348,6 +367,13 @@ impl fmt::Display for Event {
             }
             Self::Workload { workload, state, detail } => write!(f, "{workload} is {state}: {detail}"),
             Self::SelfFenced { why } => write!(f, "killed its own workloads: {why}"),
+            Self::Reboots { why } => write!(f, "fences itself by a reboot: {why}"),
+            Self::Probe { probe, level, verdict: Verdict::Healthy, .. } => {
+                write!(f, "{} {probe} is healthy again", level.name())
+            }
+            Self::Probe { probe, level, verdict, why } => {
+                write!(f, "{} {probe} is {verdict}: {why}", level.name())
+            }
             Self::Left { why } => write!(f, "leaves: {why}"),
             Self::Away => f.write_str("announces a restart of its agent; workloads run on"),
             Self::Desired { stopped, by, .. } => {

@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::{Level, Policy};
+use crate::health::Verdict;
+
 /// The whole status.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -37,6 +40,9 @@ pub struct Status {
     pub not_armed: Vec<String>,
     /// The journal.
     pub journal: JournalStatus,
+    /// Probes of this host that are not healthy.
+    #[serde(default)]
+    pub ills: Vec<IllStatus>,
     /// What a person should look at.
     pub alarms: Vec<String>,
 }
@@ -96,6 +102,21 @@ pub struct FencePathStatus {
     pub proven_ms: Option<u64>,
     /// What is wrong with it.
     pub error: Option<String>,
+}
+
+/// A probe of this host that is not healthy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IllStatus {
+    /// The probe's name.
+    pub probe: String,
+    /// Its level.
+    pub level: Level,
+    /// Its verdict: also `healthy`, while fewer failures than it takes were seen.
+    pub verdict: Verdict,
+    /// What a verdict of failure leads to.
+    pub policy: Policy,
+    /// In words.
+    pub why: String,
 }
 
 /// The journal.

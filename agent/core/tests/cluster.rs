@@ -183,6 +183,7 @@ impl World {
                 | Action::ArmWatchdog
                 | Action::FeedWatchdog
                 | Action::DisarmWatchdog => {}
+                Action::Reboot { why } => panic!("nothing is probed here: {why}"),
             }
         }
     }

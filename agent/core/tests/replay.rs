@@ -15,7 +15,8 @@ use std::sync::Arc;
 
 use common::{Bench, life, text};
 use palisade_core::action::{OrderId, Request, Seen, StorageHealth, Ticket, WorkloadReport};
-use palisade_core::config::{Override, Written};
+use palisade_core::config::{Override, ProbeId, Written};
+use palisade_core::health::{self, Ill};
 use palisade_core::record::Event;
 use palisade_core::replay::{Outcome, Step, Told, otherwise, replay};
 use palisade_core::{Engine, Input};
@@ -224,6 +225,12 @@ fn every_input() -> Vec<Input> {
         Input::Storage(0, StorageHealth::Failed("read-only".into())),
         Input::Health(HealthClass::Degraded, 250),
         Input::Unfit(vec!["autostart".into()]),
+        Input::Ills(vec![Ill {
+            probe: ProbeId(7),
+            verdict: health::Verdict::Failed,
+            last: health::Verdict::Unknown,
+            why: "gone".into(),
+        }]),
         Input::Watchdog(Err("busy".into())),
         Input::Request(Request::Fence { host, reason: reason.clone(), by: by.clone() }),
         Input::Request(Request::Confirm {

@@ -8,6 +8,7 @@ mod counters;
 mod fences;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
+mod health;
 mod identity;
 mod journal;
 mod link;
@@ -19,7 +20,6 @@ mod run;
 mod secret;
 mod standing;
 mod statement;
-mod storage;
 mod story;
 mod systemd;
 mod telemetry;

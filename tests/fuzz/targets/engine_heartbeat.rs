@@ -4,6 +4,8 @@ mod bench;
 mod words;
 
 use palisade_core::action::{Request, Seen, StorageHealth, WorkloadReport};
+use palisade_core::config::ProbeId;
+use palisade_core::health::{Ill, Verdict as Health};
 use palisade_ladder::{DeviceId, Failure, Identity, Proven, Reading, Response};
 use palisade_proto::fuzz::Bytes;
 use palisade_proto::message::{HealthClass, Verdict};
@@ -149,7 +151,16 @@ fn request(bench: &mut Bench, bytes: &mut Bytes<'_>) {
 fn own_state(bench: &mut Bench, bytes: &mut Bytes<'_>) {
     let now = bench.now();
     let bad = (bytes.byte() % 2 == 1).then(|| "no".to_owned());
-    match bytes.byte() % 5 {
+    match bytes.byte() % 6 {
+        5 => {
+            let verdicts = [Health::Healthy, Health::Degraded, Health::Failed, Health::Unknown];
+            let ills = (0..bytes.below(3)).map(|_| {
+                let (verdict, last) = (verdicts[bytes.below(4)], verdicts[bytes.below(4)]);
+                Ill { probe: ProbeId(bench.probe(bytes)), verdict, last, why: "no".to_owned() }
+            });
+            let ills = ills.collect();
+            bench.engine.handle_ills(ills, now);
+        }
         0 => bench.engine.handle_journal(bad, now),
         1 => bench.engine.handle_unfit(bad.into_iter().collect(), now),
         2 => bench.engine.handle_watchdog(bad.map_or(Ok(()), Err), now),

@@ -51,6 +51,8 @@ impl World {
             // No watchdog is configured, and what is on its way to a BMC cannot be called back.
             Action::CancelDevice(_) | Action::ArmWatchdog | Action::FeedWatchdog | Action::DisarmWatchdog => {
             }
+            // No probe fails here.
+            Action::Reboot { .. } => {}
             Action::Exit(kind) => self.exited(host, kind),
         }
     }

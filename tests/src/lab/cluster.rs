@@ -102,10 +102,14 @@ pub fn render(hardware: &Hardware, known: &[String], machines: &[u8], keys: &Key
         "[cluster]\nname = \"{NAME}\"\nprofile = \"{}\"\nkeys = [ {{ id = 1, file = \"/etc/palisade/cluster.key\" }} ]\n{}\n",
         hardware.profile, hardware.cluster
     );
-    for (name, table) in [("timing", &hardware.timing), ("fencing", &hardware.fencing)] {
+    let tables = [("timing", &hardware.timing), ("fencing", &hardware.fencing), ("health", &hardware.health)];
+    for (name, table) in tables {
         if !table.is_empty() {
             let _ = writeln!(file, "[{name}]\n{table}");
         }
+    }
+    for probe in &hardware.probe {
+        let _ = writeln!(file, "[[probe]]\n{probe}");
     }
     if hardware.witness {
         let _ = writeln!(

@@ -56,6 +56,12 @@ pub struct Hardware {
     /// Whose signature counts; the private key of each lies on every host as /etc/palisade/NAME.
     #[serde(default)]
     pub operators: Vec<String>,
+    /// Copied into the cluster file's `[health]` table.
+    #[serde(default)]
+    pub health: toml::Table,
+    /// Each is a `[[probe]]` of the cluster file.
+    #[serde(default)]
+    pub probe: Vec<toml::Table>,
     /// What the cluster runs.
     #[serde(default)]
     pub workload: Vec<Workload>,
@@ -156,6 +162,8 @@ impl Hardware {
             firewall: None,
             disk: BTreeMap::new(),
             operators: Vec::new(),
+            health: toml::Table::new(),
+            probe: Vec::new(),
             workload: vec![workload],
         }
     }

@@ -358,6 +358,17 @@ impl Lab {
         shell::call("nsenter", &all)
     }
 
+    /// Has a shell inside a host run a command.
+    ///
+    /// # Errors
+    /// The host is off, or the command fails.
+    pub fn shell(&self, host: &str, command: &str) -> Result<()> {
+        let pid = self.machine(host)?.init_pid()?.to_string();
+        let inside =
+            ["--target", &pid, "--mount", "--uts", "--ipc", "--net", "--pid", "--", "sh", "-c", command];
+        shell::run("nsenter", &inside).map(drop)
+    }
+
     /// The agent and its CLI, as built.
     #[must_use]
     pub fn palisade(&self) -> &Path {

@@ -52,6 +52,7 @@ pub fn perform(lab: &mut Lab, scenario: &Path, action: &Action) -> Result<()> {
             let text = shell::read(&scenario.join(file))?;
             shell::write(&lab.machine(host)?.dir.join("etc").join(name), &text, *mode)
         }
+        Action::Run(host, command) => lab.shell(host, command),
         Action::WatchSecrets => lab.watch_secrets(),
         Action::Measure(time) => budget::hold(lab, *time),
         Action::Pass(time) => {

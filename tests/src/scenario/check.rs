@@ -153,6 +153,19 @@ pub fn check(lab: &Lab, mark: &Mark, condition: &Condition) -> Result<()> {
             let shown = shell::read(&lab.machine(host)?.dir.join("kmsg"))?;
             demand(shown.contains(words.as_str()), || format!("{host}'s console: {shown:?}"))
         }
+        Condition::Finds(host, probe, verdict) => {
+            let status = api::status(lab.machine(host)?)?;
+            let ills = status.get("ills").and_then(Value::as_array).cloned().unwrap_or_default();
+            let ill = ills.iter().find(|ill| ill.get("probe").and_then(Value::as_str) == Some(probe));
+            let found = ill.map_or(Some("healthy"), |ill| ill.get("verdict").and_then(Value::as_str));
+            demand(found == Some(verdict), || format!("{host} finds {probe} {found:?}: {ill:?}"))
+        }
+        Condition::Reboots(host) => {
+            demand(told_to_reboot(lab, host)?, || format!("{host} has not told its kernel to reboot"))
+        }
+        Condition::NeverReboots(host) => {
+            demand(!told_to_reboot(lab, host)?, || format!("{host} has told its kernel to reboot"))
+        }
         Condition::NeverSays(host, kind) => {
             let said = mark.since(lab, host)?.into_iter().find(|line| line.kind == *kind);
             demand(said.is_none(), || {
@@ -194,6 +207,11 @@ pub fn check(lab: &Lab, mark: &Mark, condition: &Condition) -> Result<()> {
             demand(!on, || format!("{host} is on"))
         }),
     }
+}
+
+/// A lab's kernel may know no sysrq, and obeys none that its hosts give: what is said right before is seen.
+fn told_to_reboot(lab: &Lab, host: &str) -> Result<bool> {
+    Ok(shell::read(&lab.machine(host)?.dir.join("kmsg"))?.contains("palisade: reboots this host: "))
 }
 
 /// What holds in every scenario, whatever its steps say.

@@ -93,6 +93,7 @@ fn action(words: &[&str]) -> Result<Action> {
         ["intruder", "babbles"] => Action::Babble,
         ["watch", "secrets"] => Action::WatchSecrets,
         ["measure", "for", time] => Action::Measure(duration(time)?),
+        ["on", host, "run", command] => Action::Run(name(host), name(command)),
         ["pass", time] => Action::Pass(duration(time)?),
         ["mark"] => Action::Mark,
         _ => return Err(Trouble::new("not a step")),
@@ -174,6 +175,11 @@ fn condition(words: &[&str]) -> Result<Condition> {
         ["secrets", "shown", "by", program, "alone"] => Condition::SecretsShownBy(name(program)),
         [host, "says", kind] => Condition::Says(name(host), name(kind), String::new()),
         [host, "says", kind, "with", said] => Condition::Says(name(host), name(kind), name(said)),
+        [host, "finds", probe, verdict @ ("healthy" | "degraded" | "failed" | "unknown")] => {
+            Condition::Finds(name(host), name(probe), name(verdict))
+        }
+        [host, "reboots", "itself"] => Condition::Reboots(name(host)),
+        [host, "never", "reboots", "itself"] => Condition::NeverReboots(name(host)),
         ["console", "of", host, "shows", said] => Condition::Shows(name(host), name(said)),
         [host, "never", "says", kind] => Condition::NeverSays(name(host), name(kind)),
         [host, "counts", reason, "packets"] => Condition::Counts(name(host), name(reason)),
@@ -244,6 +250,10 @@ mod tests {
         let unreached = Condition::Reaches("a".into(), "b".into(), false);
         assert_eq!(one("expect a cannot reach b"), Kind::Expect(unreached));
         assert_eq!(one("expect port a-1 closed"), Kind::Expect(Condition::Port("a-1".into(), false)));
+        let run = Action::Run("a".into(), "touch /run/x".into());
+        assert_eq!(one("on a run \"touch /run/x\""), Kind::Do(run));
+        let finds = Condition::Finds("a".into(), "gateway".into(), "failed".into());
+        assert_eq!(one("expect a finds gateway failed"), Kind::Expect(finds));
         let said = Condition::Says("b".into(), "alarm".into(), String::new());
         assert_eq!(one("always b says alarm for 2min"), Kind::Always(said, Duration::from_secs(120)));
     }

@@ -89,6 +89,8 @@ pub enum Action {
     WatchSecrets,
     /// Every agent's and the witness's memory and processor time are measured and held against the budgets.
     Measure(Duration),
+    /// A shell on a host runs this; what it leaves in the background stays there until the host's power goes.
+    Run(String, String),
     /// Time goes by.
     Pass(Duration),
     /// `since` starts again here.
@@ -203,6 +205,12 @@ pub enum Condition {
     NotDead(String),
     /// The host wrote such a record, containing these words.
     Says(String, String, String),
+    /// The host finds its probe so: `healthy`, `degraded`, `failed` or `unknown`.
+    Finds(String, String, String),
+    /// The host has told its kernel to reboot at once.
+    Reboots(String),
+    /// It has not.
+    NeverReboots(String),
     /// The console of this host shows these words, written by nobody but its agent.
     Shows(String, String),
     /// It wrote no such record.

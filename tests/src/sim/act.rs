@@ -60,6 +60,7 @@ impl World {
             Action::Ask(ask) => self.send_ask(host, *ask),
             Action::Record { ticket, event } => {
                 self.trace(|| format!("{}: {event}", NAMES[host]));
+                self.check_common_cause(host, &event);
                 if let Record::Dead { victim, proof, evidence } = &*event {
                     self.note_death(host, &victim.life, proof, evidence);
                 }
@@ -112,6 +113,13 @@ impl World {
                 None => self.feed_dog(host),
             },
             Action::DisarmWatchdog => self.machines[host].dog = None,
+            // Now and then the kernel does not do it: then this life ends as well as it can.
+            Action::Reboot { .. } => {
+                if !self.rng.chance(200) {
+                    self.trace(|| format!("{}: reboots itself", NAMES[host]));
+                    self.reset(host);
+                }
+            }
             Action::Exit(kind) => self.exited(host, kind),
         }
     }

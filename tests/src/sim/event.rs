@@ -80,6 +80,10 @@ pub(super) enum Event {
         host: usize,
         process: u64,
     },
+    Sample {
+        host: usize,
+        process: u64,
+    },
     Thaw {
         host: usize,
         boot: u64,
@@ -99,7 +103,8 @@ impl Event {
             | Self::Durable { host, .. }
             | Self::WorkloadDone { host, .. }
             | Self::StartAgent { host, .. }
-            | Self::Look { host, .. } => Some(*host),
+            | Self::Look { host, .. }
+            | Self::Sample { host, .. } => Some(*host),
             Self::Ask(_)
             | Self::BmcActs { .. }
             | Self::DogBites { .. }

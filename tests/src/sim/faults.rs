@@ -197,6 +197,15 @@ pub enum Fault {
         /// Whether they fail.
         fails: bool,
     },
+    /// A probe of a host fails, or no longer does.
+    Ail {
+        /// Which host.
+        host: usize,
+        /// Which, by position.
+        probe: usize,
+        /// Whether it fails.
+        fails: bool,
+    },
     /// An operator orders a fence.
     OperatorFence {
         /// On which host the order is given.

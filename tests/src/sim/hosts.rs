@@ -7,6 +7,7 @@ use palisade_core::engine::Engine;
 use palisade_core::standing::{Awakening, Birth, SavedState, awaken};
 use palisade_proto::{HostId, Time};
 
+use super::ailing::EVERY;
 use super::event::Event;
 use super::faults::BmcMode;
 use super::machine::{Phase, Process, Run};
@@ -86,12 +87,16 @@ impl World {
                 self.next_process += 1;
                 machine.me = Some(me);
                 machine.dies_after = None;
+                let board = self.board(host);
+                let machine = &mut self.machines[host];
                 machine.process = Some(Process {
                     id: self.next_process,
                     engine,
                     tick: Micros::MAX,
                     unquorate_since: self.now,
                     intents: std::collections::BTreeMap::new(),
+                    board,
+                    sampled: false,
                     durable: None,
                 });
                 self.trace(|| format!("{}: agent starts as {}", NAMES[host], name(me)));
@@ -99,6 +104,10 @@ impl World {
                 let slow = !self.is_measuring() && self.rng.chance(50);
                 let takes = if slow { self.rng.scale(ms(30), ms(3000)) } else { self.rng.scale(500, ms(30)) };
                 let look = self.now + takes;
+                if self.setup.probes {
+                    let first = self.rng.aside(self.next_process).below(ms(EVERY));
+                    self.queue.push(self.now + first, Event::Sample { host, process: self.next_process });
+                }
                 self.queue.push(look, Event::Look { host, process: self.next_process });
                 self.drain(host);
             }
@@ -332,6 +341,7 @@ impl World {
         self.machines[host].freezes_at_feed = None;
         self.machines[host].freezes_at_intent = None;
         self.machines[host].starts_fail = false;
+        self.machines[host].fails = Default::default();
         if self.machines[host].journal_fails {
             self.set_journal(host, false);
         }

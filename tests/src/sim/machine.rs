@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use palisade_core::action::Ticket;
 use palisade_core::engine::Engine;
+use palisade_core::health::Board;
 use palisade_core::standing::Saved;
 use palisade_ladder::Command;
 use palisade_proto::{Incarnation, WorkloadId};
 
+use super::ailing::PROBES;
 use super::event::Event;
 use super::faults::BmcMode;
 use super::{Clock, Micros, ms};
@@ -38,6 +40,10 @@ pub(super) struct Process {
     pub(super) unquorate_since: Micros,
     /// Intents that it has handed to its journal.
     pub(super) intents: BTreeMap<Ticket, Intent>,
+    /// What it makes of its probes, where there are any.
+    pub(super) board: Option<Board>,
+    /// Whether its engine has heard of them.
+    pub(super) sampled: bool,
     /// The intent whose record has just become durable, while the engine hears of it.
     pub(super) durable: Option<Intent>,
 }
@@ -92,6 +98,8 @@ pub(super) struct Machine {
     pub(super) journal_fails: bool,
     pub(super) waiting_for_disk: Vec<Ticket>,
     pub(super) starts_fail: bool,
+    /// Since when each probe fails: what it looks at does not care about boots.
+    pub(super) fails: [Option<Micros>; PROBES],
     /// What failed to start on it.
     pub(super) failed_to_start: BTreeSet<WorkloadId>,
     /// Lives of which its agent can know that a fence cut their power.
@@ -136,6 +144,7 @@ impl Machine {
             journal_fails: false,
             waiting_for_disk: Vec::new(),
             starts_fail: false,
+            fails: [None; PROBES],
             failed_to_start: BTreeSet::new(),
             knows_fenced: BTreeSet::new(),
             agent_wanted: true,

@@ -13,6 +13,7 @@
 #![allow(clippy::wildcard_enum_match_arm, reason = "the world acts on the few events that it knows")]
 
 mod act;
+mod ailing;
 mod calm;
 mod clock;
 mod event;
@@ -97,5 +98,6 @@ fn world(history: History, happens: impl Fn(usize) -> bool, tracing: bool) -> Wo
     if history.plot == Some(Plot::Harmless) {
         world.expect_unbroken_quorum();
     }
+    world.expects_no_common_cause = history.plot == Some(Plot::Ailing);
     world
 }

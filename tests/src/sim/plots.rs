@@ -1,5 +1,6 @@
 //! Plots: ways for things to go wrong together that the protocol has a rule against.
 
+use super::ailing::ailing;
 use super::faults::{BmcMode, Fault, Timeline, Weather};
 use super::timeline::{draw_fault, echo, mix, partition};
 use super::{Micros, Rng, Setup, ms};
@@ -43,6 +44,8 @@ pub enum Plot {
     LostProof,
     /// Nothing that could cost a host its power: any cut is a failure.
     Harmless,
+    /// Probes fail, on one host, on some or on all of them.
+    Ailing,
 }
 
 impl Plot {
@@ -75,7 +78,7 @@ impl Plot {
     ];
 
     /// All, with their names on the command line.
-    pub const NAMES: [(&str, Self); 18] = [
+    pub const NAMES: [(&str, Self); 19] = [
         ("mix", Self::Mix),
         ("flapping", Self::Flapping),
         ("witness-in-a-split", Self::WitnessInASplit),
@@ -93,6 +96,7 @@ impl Plot {
         ("strays", Self::Strays),
         ("cut-off", Self::CutOff),
         ("lost-proof", Self::LostProof),
+        ("ailing", Self::Ailing),
         ("harmless", Self::Harmless),
     ];
 
@@ -115,6 +119,7 @@ impl Plot {
             Self::CutOff => setup.isolation.is_some() && (setup.hosts > 2 || setup.witness),
             // Beyond the bound a healthy host may look silent.
             Self::Harmless => !setup.wild,
+            Self::Ailing => setup.probes && !setup.wild,
             _ => true,
         }
     }
@@ -128,6 +133,7 @@ impl Plot {
             Self::LateJoin | Self::JoinBesideLoss => {
                 length.max(ms(timeout * 5000 + setup.rejoin_hold * 2 + 4000))
             }
+            Self::Ailing => length * 3,
             _ => length,
         }
     }
@@ -161,6 +167,7 @@ impl Plot {
             Self::Strays => strays,
             Self::CutOff => cut_off,
             Self::LostProof => lost_proof,
+            Self::Ailing => ailing,
         };
         plot(rng, setup, begin, length, line);
     }

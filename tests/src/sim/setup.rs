@@ -76,6 +76,8 @@ pub struct Setup {
     pub isolation: Option<Isolation>,
     /// The network of a host is cut by every other one's own firewall, in place of a device.
     pub walls: bool,
+    /// Each host looks at two things, of which one drains it and one has it fence itself.
+    pub probes: bool,
     /// Rate of each host's clock and of the witness's (last), in parts per million.
     pub clock_ppm: Vec<i64>,
     /// The clocks differ by more than the drift bound until everything is mended: then quorum promises nothing, but nobody is
@@ -110,6 +112,7 @@ impl Setup {
             workloads: 1,
             isolation: None,
             walls: false,
+            probes: false,
             clock_ppm: vec![0; hosts + 1],
             wild: false,
         }
@@ -168,6 +171,7 @@ impl Setup {
             // Of a stream of its own: what a seed drew before there was isolation it draws now, too.
             isolation: rng.aside(1).chance(250).then(|| rng.aside(2).pick(&ISOLATIONS)),
             walls: rng.aside(4).chance(500),
+            probes: rng.aside(5).chance(200),
             clock_ppm,
             wild,
             hosts,
@@ -273,6 +277,9 @@ impl Setup {
                  proof = \"network_cut\"\ndeadline = {}\nretries = 3\n{how}",
                 ms(self.deadline)
             );
+        }
+        if self.probes {
+            text.push_str(&super::ailing::text());
         }
         for id in 0..self.workloads {
             // Each prefers another host, so that load is spread and every host has something to lose.

@@ -3,6 +3,7 @@
 //! Half of the histories follow a plot: a way for things to go wrong together that the protocol has a rule against. The others
 //! mix faults freely, one kind of them more than the rest.
 
+use super::ailing::ailing;
 use super::faults::{BmcMode, Fault, Timeline, Weather};
 use super::plots::{self, Plot};
 use super::{Micros, Rng, Setup, ms};
@@ -17,7 +18,8 @@ pub(super) fn draw(rng: &mut Rng, setup: &Setup, plot: Option<Plot>) -> (Vec<Mic
         line.push((end, Fault::Heal { dead_for_good: None }));
         return (boots, line);
     }
-    if rng.chance(300) {
+    // What is checked in it holds on a network on which everybody is heard.
+    if plot != Some(Plot::Ailing) && rng.chance(300) {
         line.push((0, Fault::Weather(Weather::draw(rng, setup.lease))));
     }
     for host in 0..setup.hosts {
@@ -30,6 +32,9 @@ pub(super) fn draw(rng: &mut Rng, setup: &Setup, plot: Option<Plot>) -> (Vec<Mic
     let plot = plot.unwrap_or(if drawn.suits(setup) { drawn } else { Plot::Mix });
     let length = plot.length(setup, ms(rng.scale(2000, 20_000)));
     plot.happen(rng, setup, begin, length, &mut line);
+    if setup.probes && plot != Plot::Ailing && rng.aside(6).chance(500) {
+        ailing(&mut rng.aside(7), setup, begin, length, &mut line);
+    }
     let end = begin + length;
     let bearable = setup.hosts > 2 || setup.witness;
     let dead_for_good = (bearable && rng.chance(150)).then(|| rng.index(setup.hosts));

@@ -67,6 +67,8 @@ pub struct World {
     measuring: bool,
     /// Who may be without quorum since the last fault, in a history in which nobody else may be.
     pub(super) calm: Option<Calm>,
+    /// No host may act for a cause that half of them share: on a network on which each hears of it.
+    pub(super) expects_no_common_cause: bool,
     /// Every engine is read back from a snapshot of itself after each input.
     through_snapshots: bool,
     pub(super) tracing: bool,
@@ -102,6 +104,7 @@ impl World {
             healed: None,
             measuring: false,
             calm: None,
+            expects_no_common_cause: false,
             through_snapshots: false,
             tracing,
             report: Report { faults, ..Report::default() },
@@ -224,6 +227,7 @@ impl World {
                 }
             }
             Event::Look { host, process } => self.look(host, process),
+            Event::Sample { host, process } => self.sample(host, process),
             Event::Thaw { host, boot } => self.thaw(host, boot),
             Event::WitnessStarts => self.start_witness(),
             Event::BrokerBack => self.broker_is_back(),
@@ -420,6 +424,7 @@ impl World {
             Fault::Path { host, mode } => self.machines[host].path.mode = mode,
             Fault::BmcSaysAlready { host, says } => self.machines[host].bmc.says_already = says,
             Fault::Journal { host, fails } => self.set_journal(host, fails),
+            Fault::Ail { host, probe, fails } => self.set_ail(host, probe, fails),
             Fault::StartsFail { host, fails } => self.machines[host].starts_fail = fails,
             Fault::OperatorFence { on, victim } => self.operator_fences(on, victim),
             Fault::OperatorConfirm { on, victim } => self.operator_confirms(on, victim),

@@ -10,6 +10,9 @@ pub const MAX_NAMES: usize = 64;
 /// The most placements in one heartbeat; a coordinator with more orphans places the rest as these are claimed.
 pub const MAX_PLACES: usize = 128;
 
+/// The most failing probes that one heartbeat names; more of them say no more.
+pub const MAX_AILS: usize = 8;
+
 /// A sender's counter: starts at `CLOCK_BOOTTIME` in microseconds, so it never repeats within an incarnation. Not a time.
 pub type Seq = u64;
 
@@ -134,6 +137,22 @@ pub struct Desired {
     pub stopped: WorkloadSet,
 }
 
+/// What operators want of hosts, as versioned by the host that last changed it. The higher version wins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Wishes {
+    /// Rises with each change; ties fall to what is greater in the fields below, so that every host decides alike.
+    pub version: u64,
+    /// Hosts that are to give their workloads away and take none: one bit for each host id.
+    pub drained: u32,
+    /// Hosts that are not to be members, nor fenced, nor switched on: one bit for each host id.
+    pub maintenance: u32,
+    /// For how much longer nothing is fenced automatically; zero: fencing is armed.
+    pub disarmed: Duration,
+}
+
+/// Names a probe that fails: the first four bytes of its name's SHA-256, the first in the highest bits.
+pub type Ail = u32;
+
 /// Where a host stands in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Presence {
@@ -209,6 +228,10 @@ pub struct Heartbeat {
     pub health: HealthClass,
     /// Load in 1/1000 of its capacity; orders placement among equals.
     pub load: u16,
+    /// Probes of its own that fail, in rising order: a cause common to many hosts shows by it.
+    pub ails: Vec<Ail, MAX_AILS>,
+    /// What operators want of hosts.
+    pub wishes: Wishes,
     /// The bound after which its silence means that its hardware watchdog has fired; zero: none is armed.
     pub watchdog_bound: Duration,
 }

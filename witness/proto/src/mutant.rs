@@ -164,6 +164,8 @@ mutants! {
     WallFallsWithOrder,
     /// A member puts up a wall without a quorum.
     WallUnasked,
+    /// A host drains and fences itself for a cause that all of them share.
+    CommonCauseDrains,
 }
 
 /// Whether `mutant` is the one that is broken now.

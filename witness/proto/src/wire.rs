@@ -1,4 +1,4 @@
-//! Bytes of the heartbeat (versions 1 and 2), the ask and the answer (version 1): postcard bodies behind a version byte.
+//! Bytes of the heartbeat (versions 1 to 3), the ask and the answer (version 1): postcard bodies behind a version byte.
 //!
 //! Decides: what bytes mean, and that what they say is consistent in itself. Never: whether they are authentic
 //! ([`crate::seal`]), fresh or authorised (the caller). Sender and seq travel in the sealed header and are not repeated.
@@ -15,10 +15,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::{HostId, Incarnation, LifeName, Names};
 
-/// The version of the sealed header, of asks and answers, and of a heartbeat that tells of no wall.
+/// The version of the sealed header, of asks and answers, and of a heartbeat that tells of nothing that came later.
 pub const VERSION: u8 = 1;
-/// The version of a heartbeat that tells of walls; the highest that this build reads.
-pub const HEARTBEAT_VERSION: u8 = 2;
+/// The version of a heartbeat that tells of walls.
+pub const WALLS_VERSION: u8 = 2;
+/// The version of a heartbeat that tells of failing probes or of operators' wishes; the highest that this build reads.
+pub const HEARTBEAT_VERSION: u8 = 3;
 /// The clear header of a sealed datagram (see [`crate::seal`]).
 pub const HEADER_LEN: usize = 20;
 /// The authentication tag at its end.

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{bare, full, name};
-use palisade_proto::message::{Desired, Echo, Grant, HealthClass, Place, Presence};
+use palisade_proto::message::{Desired, Echo, Grant, HealthClass, Place, Presence, Wishes};
 use palisade_proto::wire::{
     MAX_DATAGRAM, decode_answer, decode_ask, decode_heartbeat, encode_answer, encode_ask, encode_heartbeat,
 };
@@ -70,11 +70,15 @@ fn heartbeats() {
     let (left, full) = (Heartbeat { presence: Presence::Left, ..bare(name(5, 0x50), 77) }, full(32, 32));
     let walls = [name(1, 0xb1), name(2, 0xc1)].into_iter().collect();
     let walls = Heartbeat { walls, walled: [name(1, 0xb1)].into_iter().collect(), ..heartbeat() };
+    let wishes = Wishes { version: 300, drained: 2, maintenance: 5, disarmed: Duration::secs(3600) };
+    let ails = [0x0102_0304, 0xdead_beef].into_iter().collect();
+    let ails = Heartbeat { ails, wishes, ..walls.clone() };
     for (heartbeat, text) in [
         (heartbeat(), include_str!("golden/heartbeat.hex")),
         (left, include_str!("golden/heartbeat-left.hex")),
         (full, include_str!("golden/heartbeat-full.hex")),
         (walls, include_str!("golden/heartbeat-walls.hex")),
+        (ails, include_str!("golden/heartbeat-ails.hex")),
     ] {
         let mut out = [0; MAX_DATAGRAM];
         let len = encode_heartbeat(&heartbeat, &mut out).unwrap();

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{any_heartbeat, bare, full, name};
-use palisade_proto::message::{Echo, Grant};
+use palisade_proto::message::{Echo, Grant, MAX_AILS, Wishes};
 use palisade_proto::wire::{
     self, DecodeError, EncodeError, Field, HEADER_LEN, MAX_DATAGRAM, MAX_MESSAGE, TAG_LEN, decode_heartbeat,
     encode_heartbeat,
@@ -30,10 +30,17 @@ fn walled(heartbeat: Heartbeat) -> Heartbeat {
     Heartbeat { walls: walls.clone(), walled: walls, ..heartbeat }
 }
 
+/// The same host, which ails in every way and knows of every wish.
+fn ailing(heartbeat: Heartbeat) -> Heartbeat {
+    let ails = (0..MAX_AILS).map(|at| u32::MAX - 10 + u32::try_from(at).unwrap()).collect();
+    let wishes = Wishes { version: u64::MAX, drained: !0, maintenance: !0, disarmed: Duration::secs(86_400) };
+    Heartbeat { ails, wishes, ..heartbeat }
+}
+
 #[test]
 fn eight_hosts_with_all_to_say_fit_one_kib() {
     // 8 live, and for each host the 4 last dead lives (PROTOCOL, "D(h)").
-    let heartbeat = walled(full(8, 32));
+    let heartbeat = ailing(walled(full(8, 32)));
     assert_eq!(heartbeat.dead.len(), 40);
     let len = sealed_len(&heartbeat);
     println!("8 hosts, everything full: {len} bytes sealed");
@@ -49,6 +56,20 @@ fn thirty_two_hosts_with_all_to_say_fit_one_datagram() {
     println!("32 hosts, everything full: {len} bytes sealed");
     assert!(len <= MAX_DATAGRAM, "{len}");
     assert_eq!(decode_heartbeat(heartbeat.from, heartbeat.seq, &bytes(&heartbeat)), Ok(heartbeat));
+}
+
+/// With what came last there is no room for all the dead of old: they are told as there is.
+#[test]
+fn thirty_two_hosts_that_ail_leave_out_nothing_but_some_of_the_dead_of_old() {
+    let heartbeat = ailing(walled(full(32, 32)));
+    let mut out = [0; MAX_MESSAGE];
+    let len = encode_heartbeat(&heartbeat, &mut out).unwrap();
+    let read = decode_heartbeat(heartbeat.from, heartbeat.seq, &out[..len]).unwrap();
+    let left_out = heartbeat.dead.iter().filter(|who| !read.dead.contains(*who)).collect::<Vec<_>>();
+    assert!((1..=8).contains(&left_out.len()), "{left_out:?}");
+    assert!(left_out.iter().all(|who| !heartbeat.electorate.contains(*who)));
+    let fenced = heartbeat.fenced.iter().filter(|who| read.dead.contains(*who)).collect();
+    assert_eq!(read, Heartbeat { dead: read.dead.clone(), fenced, ..heartbeat });
 }
 
 #[test]
@@ -129,6 +150,21 @@ fn version_2_is_written_only_to_tell_of_walls() {
     assert_eq!((read.walls, read.walled), (heartbeat.walls, palisade_proto::Names::new()));
 }
 
+/// Whoever reads version 2 alone hears of everything but what ails the sender and what operators wish.
+#[test]
+fn version_3_is_written_only_to_tell_of_ails_and_wishes() {
+    let heartbeat = Heartbeat { walls: [name(2, 1)].into_iter().collect(), ..bare(name(0, 1), 5) };
+    assert_eq!(bytes(&heartbeat)[0], 2);
+    let ails: heapless::Vec<u32, MAX_AILS> = [9, 5, 9, 7].into_iter().collect();
+    let ailing = Heartbeat { ails, walls: Names::new(), ..heartbeat.clone() };
+    assert_eq!(bytes(&ailing)[0], 3);
+    let read = decode_heartbeat(ailing.from, ailing.seq, &bytes(&ailing)).unwrap();
+    assert_eq!((read.ails.as_slice(), read.walls), (&[5, 7, 9][..], Names::new()));
+    let wished = Heartbeat { wishes: Wishes { version: 1, ..Wishes::default() }, ..heartbeat };
+    assert_eq!(bytes(&wished)[0], 3);
+    assert_eq!(decode_heartbeat(wished.from, wished.seq, &bytes(&wished)), Ok(wished));
+}
+
 #[test]
 fn two_echoes_of_one_host_are_not_written() {
     let mut heartbeat = bare(name(0, 1), 5);
@@ -162,7 +198,7 @@ fn each_inconsistency_is_refused_by_name() {
     };
 
     assert_eq!(broken(&|bytes| bytes[0] = 0), DecodeError::OtherVersion { got: 0 });
-    assert_eq!(broken(&|bytes| bytes[0] = 3), DecodeError::OtherVersion { got: 3 });
+    assert_eq!(broken(&|bytes| bytes[0] = 4), DecodeError::OtherVersion { got: 4 });
     assert_eq!(broken(&|bytes| bytes[0] = 2), DecodeError::Truncated, "walls are said at the end");
     let with_walls = |walls: u8, walled: u8| {
         broken(&|bytes| {
@@ -170,6 +206,17 @@ fn each_inconsistency_is_refused_by_name() {
             bytes.extend([walls, walled]);
         })
     };
+    assert_eq!(broken(&|bytes| bytes[0] = 3), DecodeError::Truncated, "and care after them");
+    let with_care = |care: &[u8]| {
+        broken(&|bytes| {
+            bytes[0] = 3;
+            bytes.extend([0, 0]);
+            bytes.extend(care);
+        })
+    };
+    assert_eq!(with_care(&[0, 0, 0, 0, 0]), DecodeError::NoCare);
+    assert_eq!(with_care(&[2, 5, 5, 0, 0, 0, 0]), DecodeError::AilsNotRising);
+    assert_eq!(with_care(&[9, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 0, 0, 0]), DecodeError::Malformed, "too many");
     assert_eq!(with_walls(0, 0), DecodeError::NoWalls);
     assert_eq!(with_walls(0, 1), DecodeError::WalledWithoutWall);
     assert_eq!(with_walls(1, 2), DecodeError::WalledWithoutWall);

@@ -11,7 +11,9 @@ mod names;
 mod operator;
 mod parse;
 mod parse_device;
+mod parse_probe;
 mod parse_workload;
+mod probe;
 mod raw;
 mod source;
 mod timing;
@@ -36,6 +38,7 @@ pub use device::{
 pub use error::ConfigError;
 pub use names::{Broker, KeyRef, MachineId, SecretRef};
 pub use operator::Operator;
+pub use probe::{CapacityLimits, Health, HttpProbe, Level, Policy, Probe, ProbeId, ProbeKind};
 pub use timing::{Profile, Timing, Watchdog};
 pub use workload::{Storage, Workload, WorkloadKind};
 pub use written::{Override, Written};
@@ -57,6 +60,8 @@ pub struct Cluster {
     storages: Vec<Storage>,
     workloads: Vec<Workload>,
     operators: Vec<Operator>,
+    health: Health,
+    probes: Vec<Probe>,
 }
 
 impl Cluster {
@@ -84,6 +89,8 @@ impl Cluster {
             storages: Vec::new(),
             workloads: Vec::new(),
             operators: Vec::new(),
+            health: Health::default(),
+            probes: Vec::new(),
         })
     }
 
@@ -192,6 +199,24 @@ impl Cluster {
     #[must_use]
     pub fn operators(&self) -> &[Operator] {
         &self.operators
+    }
+
+    /// What holds for every probe that says nothing else.
+    #[must_use]
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// What hosts look at on themselves: the probes of the file, then those that every host has.
+    #[must_use]
+    pub fn probes(&self) -> &[Probe] {
+        &self.probes
+    }
+
+    /// The probe with this short name.
+    #[must_use]
+    pub fn probe(&self, id: ProbeId) -> Option<&Probe> {
+        self.probes.iter().find(|probe| probe.id() == id)
     }
 
     /// The workload with this id.

@@ -88,6 +88,8 @@ impl Cluster {
         let fencing = source.fencing(&raw.fencing, hosts.len())?;
         let storages = source.storages(&raw.storage)?;
         let devices = source.devices(&raw.device, &hosts, &storages, &mut settings)?;
+        let health = source.health(&raw.health)?;
+        let probes = source.probes(&raw.probe, &health, &hosts, &storages)?;
         let workloads = source.workloads(&raw.workload, &hosts, &storages)?;
 
         // SAFE-10: a configuration whose time-outs contradict one another does not load, so nothing can arm with it.
@@ -110,6 +112,8 @@ impl Cluster {
             storages,
             workloads,
             operators: source.operators(&raw.operator)?,
+            health,
+            probes,
         })
     }
 }

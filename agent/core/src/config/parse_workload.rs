@@ -198,7 +198,7 @@ impl Source<'_> {
         }
     }
 
-    fn words(&self, raw: &Spanned<Vec<Text>>) -> Result<Vec<String>, ConfigError> {
+    pub(super) fn words(&self, raw: &Spanned<Vec<Text>>) -> Result<Vec<String>, ConfigError> {
         let words = raw.get_ref();
         let Some(program) = words.first() else {
             let help = "write the program's absolute path and its arguments, such as [\"/bin/true\"]";
@@ -215,7 +215,7 @@ impl Source<'_> {
         Ok(words.iter().map(|word| word.get_ref().clone()).collect())
     }
 
-    fn unit(&self, text: &Text) -> Result<String, ConfigError> {
+    pub(super) fn unit(&self, text: &Text) -> Result<String, ConfigError> {
         const UNIT_MAX: usize = 255;
         let unit = text.get_ref();
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b":-_.\\@".contains(&byte);

@@ -28,6 +28,10 @@ pub(super) struct RawFile {
     #[serde(default)]
     pub(super) workload: Vec<Spanned<RawWorkload>>,
     #[serde(default)]
+    pub(super) health: RawHealth,
+    #[serde(default)]
+    pub(super) probe: Vec<Spanned<RawProbe>>,
+    #[serde(default)]
     pub(super) operator: Vec<Spanned<RawOperator>>,
 }
 
@@ -243,4 +247,49 @@ pub(super) struct RawSystemd {
 pub(super) struct RawLibvirt {
     pub(super) domain: Text,
     pub(super) xml: Text,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct RawHealth {
+    pub(super) after: Option<Number>,
+    pub(super) back: Option<Number>,
+    pub(super) l1: Option<Text>,
+    pub(super) l2: Option<Text>,
+    pub(super) l3: Option<Text>,
+    pub(super) l4: Option<Text>,
+    pub(super) on_l1: Option<Text>,
+    pub(super) on_l2: Option<Text>,
+    pub(super) on_l3: Option<Text>,
+    pub(super) on_l4: Option<Text>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct RawProbe {
+    pub(super) name: Text,
+    pub(super) kind: Text,
+    pub(super) level: Option<Text>,
+    pub(super) on: Option<Vec<Text>>,
+    pub(super) every: Option<Text>,
+    pub(super) timeout: Option<Text>,
+    pub(super) slow: Option<Text>,
+    pub(super) after: Option<Number>,
+    pub(super) back: Option<Number>,
+    pub(super) on_failure: Option<Text>,
+    // Each of some kinds: which ones is told in `parse_probe`.
+    pub(super) process: Option<Text>,
+    pub(super) unit: Option<Text>,
+    pub(super) address: Option<Text>,
+    pub(super) url: Option<Text>,
+    pub(super) command: Option<Spanned<Vec<Text>>>,
+    pub(super) storage: Option<Text>,
+    pub(super) path: Option<Text>,
+    pub(super) uri: Option<Text>,
+    pub(super) within: Option<Text>,
+    pub(super) memory: Option<Number>,
+    pub(super) pressure: Option<Number>,
+    pub(super) disk: Option<Number>,
+    pub(super) disk_full: Option<Number>,
+    pub(super) disks: Option<Spanned<Vec<Text>>>,
 }

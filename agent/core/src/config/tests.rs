@@ -1,5 +1,6 @@
 //! What a sound file gives, its digest and warnings, and no text that panics.
 
+mod probes;
 mod refused;
 
 use palisade_ladder::Effect;

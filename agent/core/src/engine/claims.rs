@@ -124,7 +124,7 @@ impl Engine {
 
     fn may_place(&self, workload: &Workload, on: Incarnation) -> bool {
         let health = if on == self.me {
-            self.health
+            self.own_health()
         } else {
             self.heartbeat_of(on).map_or(HealthClass::Failed, |heartbeat| heartbeat.health)
         };
@@ -161,7 +161,7 @@ impl Engine {
     fn choose(&self, workload: &Workload) -> Option<Incarnation> {
         let fit = workload.hosts().iter().enumerate().filter_map(|(rank, host)| {
             let on = self.view.iter().copied().find(|who| who.host == *host)?;
-            let health = if on == self.me { self.health } else { self.heartbeat_of(on)?.health };
+            let health = if on == self.me { self.own_health() } else { self.heartbeat_of(on)?.health };
             self.may_place(workload, on).then_some((health, rank, on))
         });
         fit.min_by_key(|(health, rank, _)| (*health, *rank)).map(|(_, _, on)| on)
@@ -180,6 +180,7 @@ impl Engine {
             if self.leaving.is_some()
                 || !self.unfit.is_empty()
                 || self.journal_failing.is_some()
+                || self.would_give_away(workload.id())
                 || !workload.storage().iter().all(healthy)
             {
                 refused.insert(workload.id());

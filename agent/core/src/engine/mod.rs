@@ -8,6 +8,7 @@ mod claims;
 mod cold;
 mod fences;
 mod growth;
+mod health;
 mod leave;
 mod operator;
 mod packets;
@@ -26,7 +27,7 @@ use palisade_proto::{
 };
 
 use crate::action::{Action, StorageHealth, Ticket};
-use crate::config::Cluster;
+use crate::config::{Cluster, ProbeId};
 use crate::electorate::Electorate;
 use crate::record::{Event, What, Who};
 use crate::standing::{Birth, Saved};
@@ -153,6 +154,15 @@ pub struct Engine {
     storages: Vec<StorageHealth>,
     health: HealthClass,
     load: u16,
+    ills: BTreeMap<ProbeId, health::Standing>,
+    /// Whether this process has heard of its own probes.
+    looked: bool,
+    /// What the last heartbeat said of this host.
+    told_health: HealthClass,
+    /// What runs here, is not to, and goes nowhere.
+    stays: WorkloadSet,
+    /// When this host was last not served in time.
+    stalled: Option<Time>,
     unfit: Vec<String>,
     journal_failing: Option<String>,
 
@@ -264,6 +274,11 @@ impl Engine {
             storages,
             health: HealthClass::Healthy,
             load: 0,
+            ills: BTreeMap::new(),
+            looked: false,
+            told_health: HealthClass::Healthy,
+            stays: WorkloadSet::EMPTY,
+            stalled: None,
             unfit: Vec::new(),
             journal_failing: None,
             watchdog_armed: saved.watchdog_armed,
@@ -356,6 +371,7 @@ impl Engine {
     /// before it acts on anything.
     fn begin(&mut self, now: Time) {
         self.now = self.now.max(now);
+        self.notice_stall();
         if let Some(until) = self.quorum_until.filter(|until| now >= *until) {
             // PROTOCOL, "Death and shrinking": "A gap is any instant past the expiry of h's quorum, also one that passed
             // while h was frozen."
@@ -379,6 +395,7 @@ impl Engine {
         let since = self.coordinates_since.unwrap_or(self.now);
         self.coordinates_since = self.is_coordinator(self.now).then_some(since);
         self.run_fences();
+        self.run_health();
         self.run_placement();
         self.run_claims();
         self.run_leave();

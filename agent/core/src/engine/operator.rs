@@ -328,6 +328,7 @@ impl Engine {
                 before.and_then(|at| self.storages.get(at).cloned()).unwrap_or(StorageHealth::Unknown)
             })
             .collect();
+        self.forget_probes(&new);
         self.digest = new.digest();
         self.cluster = new;
         self.dirty = true;

@@ -5,7 +5,9 @@ use palisade_proto::message::{HealthClass, Presence};
 use palisade_proto::{Duration, HostId, Incarnation, Time, Verdict};
 
 use super::{Engine, claims::Here};
-use crate::status::{FencePathStatus, HostStatus, JournalStatus, Status, WitnessStatus, WorkloadStatus};
+use crate::status::{
+    FencePathStatus, HostStatus, IllStatus, JournalStatus, Status, WitnessStatus, WorkloadStatus,
+};
 
 /// The witness was proven so long ago at most, else an alarm (DESIGN, "Between the processes": 30 s).
 const WITNESS_PROVEN: Duration = Duration::secs(30);
@@ -167,6 +169,16 @@ impl Engine {
                 ok: self.journal_failing.is_none(),
                 error: self.journal_failing.clone(),
             },
+            ills: self
+                .ills()
+                .map(|(probe, ill)| IllStatus {
+                    probe: probe.name().to_owned(),
+                    level: probe.level(),
+                    verdict: ill.verdict,
+                    policy: probe.on_failure(),
+                    why: ill.why.clone(),
+                })
+                .collect(),
             alarms: self.alarms.all().map(str::to_owned).collect(),
         }
     }
@@ -200,7 +212,7 @@ impl Engine {
             }
             (None, None) => "unheard",
         };
-        let health = if mine { Some(self.health) } else { heard.map(|heartbeat| heartbeat.health) };
+        let health = if mine { Some(self.own_health()) } else { heard.map(|heartbeat| heartbeat.health) };
         HostStatus {
             name: host.name().to_owned(),
             id: id.number(),

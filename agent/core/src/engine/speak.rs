@@ -55,6 +55,7 @@ impl Engine {
             }
         }
         let heartbeat = Arc::new(self.heartbeat(seq));
+        self.told_health = heartbeat.health;
         self.actions.push_back(Action::Send(heartbeat));
         self.last_sent = Some(self.now);
         self.next_send = self.now.after(self.timing().heartbeat());
@@ -136,6 +137,8 @@ impl Engine {
             desired: self.desired,
             health: self.own_health(),
             load: self.load,
+            ails: self.told_ails(),
+            wishes: Default::default(),
             watchdog_bound: self.advertised_bound(),
         }
     }

@@ -311,11 +311,6 @@ impl Engine {
         true
     }
 
-    /// What this host says of itself; a host that may not be armed cannot serve.
-    pub(super) fn own_health(&self) -> HealthClass {
-        if self.is_unfit() { HealthClass::Failed } else { self.health }
-    }
-
     fn can_vote(&self, who: Incarnation) -> bool {
         if who == self.me {
             !self.voter.is_silent(self.now) || mutant::on(Mutant::SilentCountAsVoters)

@@ -167,7 +167,8 @@ impl Sides {
             | Input::Request(_)
             | Input::Leave(_)
             | Input::Restart
-            | Input::Cluster(_) => Some(input.clone()),
+            | Input::Cluster(_)
+            | Input::Ills(_) => Some(input.clone()),
         }
     }
 
@@ -225,6 +226,7 @@ impl Side {
                 | Action::ArmWatchdog
                 | Action::FeedWatchdog
                 | Action::DisarmWatchdog
+                | Action::Reboot { .. }
                 | Action::Exit(_) => {}
             }
         }

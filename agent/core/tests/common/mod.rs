@@ -182,6 +182,11 @@ impl Bench {
         self.engine.me()
     }
 
+    /// The last heartbeat that was sent.
+    pub(crate) fn told(&self) -> &Heartbeat {
+        self.sent.last().unwrap()
+    }
+
     /// The last seq that was sent; what a live peer echoes.
     pub(crate) fn last_seq(&self) -> u64 {
         self.sent.last().map_or(0, |heartbeat| heartbeat.seq)
@@ -206,6 +211,8 @@ impl Bench {
             dead: Default::default(),
             fenced: Default::default(),
             cut: Default::default(),
+            ails: heapless::Vec::new(),
+            wishes: palisade_proto::message::Wishes::default(),
             walls: Names::new(),
             walled: Names::new(),
             view: all.iter().copied().collect(),

@@ -15,6 +15,7 @@ mod common;
 mod cold;
 mod fences;
 mod growth;
+mod health;
 mod isolation;
 mod leaving;
 mod packets;

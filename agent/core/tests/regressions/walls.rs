@@ -7,7 +7,7 @@ use palisade_core::config::Cluster;
 use palisade_core::standing::{Saved, SavedState};
 use palisade_ladder::{Command, DeviceId, Failure, Reading, Response};
 use palisade_proto::message::{Grant, Presence};
-use palisade_proto::{Founding, Heartbeat, Incarnation, Names, Time, WorkloadId};
+use palisade_proto::{Founding, Incarnation, Names, Time, WorkloadId};
 
 use crate::common::{BEGIN, Bench, life, parsed, text};
 
@@ -85,10 +85,6 @@ impl Bench {
             let seq = self.last_seq();
             self.b_walls(&[c], seq);
         }
-    }
-
-    fn told(&self) -> &Heartbeat {
-        self.sent.last().unwrap()
     }
 }
 

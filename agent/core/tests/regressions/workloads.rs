@@ -99,7 +99,7 @@ fn failed_starts_are_forgotten_after_a_while_and_by_a_success() {
     bench.live(3_000, &[b, c]);
     assert!(bench.sent.last().unwrap().refused.contains(W) && bench.acts.len() == 3);
     assert!(bench.has_alarm("failed 3 times"));
-    bench.now += 600_000;
+    bench.wait(600_000);
     bench.live(3_000, &[b, c]);
     assert!(!bench.sent.last().unwrap().refused.contains(W));
     assert_eq!(bench.acts.len(), 4, "tried again");

@@ -53,6 +53,7 @@ fn status() -> Status {
         fence_paths: Vec::new(),
         not_armed: Vec::new(),
         journal: JournalStatus { ok: true, error: None },
+        ills: Vec::new(),
         alarms: Vec::new(),
     }
 }

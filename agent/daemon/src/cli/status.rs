@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use palisade_core::status::Status;
+use palisade_core::config::Policy;
+use palisade_core::status::{IllStatus, Status};
 
 use super::{Ended, Failure, ask, print, span, table};
 
@@ -48,10 +49,27 @@ fn render(status: &Status) -> String {
     for reason in &status.not_armed {
         text.push_str(&format!("NOT ARMED: {reason}\n"));
     }
+    for ill in &status.ills {
+        text.push_str(&format!("{}\n", ill_in_words(ill)));
+    }
     for alarm in &status.alarms {
         text.push_str(&format!("ALARM: {alarm}\n"));
     }
     text
+}
+
+fn policy(policy: Policy) -> &'static str {
+    match policy {
+        Policy::Report => "reports",
+        Policy::Drain => "drains",
+        Policy::Fence => "fences itself",
+    }
+}
+
+/// What a probe of this host finds wrong.
+pub(super) fn ill_in_words(ill: &IllStatus) -> String {
+    let level = ill.level.name().to_uppercase();
+    format!("{level} {}: {}, {} ({})", ill.probe, ill.verdict, ill.why, policy(ill.policy))
 }
 
 fn hosts(status: &Status) -> String {

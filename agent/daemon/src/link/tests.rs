@@ -56,6 +56,8 @@ fn heartbeat(from: Incarnation, seq: Seq) -> Heartbeat {
         dead: Names::new(),
         fenced: Names::new(),
         cut: Names::new(),
+        ails: Default::default(),
+        wishes: palisade_proto::message::Wishes::default(),
         walls: Names::new(),
         walled: Names::new(),
         view: Names::new(),

@@ -143,6 +143,8 @@ impl Flight {
             dead: Default::default(),
             fenced: Default::default(),
             cut: Default::default(),
+            ails: Default::default(),
+            wishes: Default::default(),
             walls: Default::default(),
             walled: Default::default(),
             view: all(),

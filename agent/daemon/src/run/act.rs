@@ -32,6 +32,8 @@ impl Agent {
             Action::ArmWatchdog => self.own.extend(self.dog.arm().map(Into::into)),
             Action::FeedWatchdog => self.own.extend(self.dog.feed().map(Into::into)),
             Action::DisarmWatchdog => self.dog.disarm(),
+            // What this returns is said only if the host lives on; the engine ends this life either way.
+            Action::Reboot { why } => tracing::error!("{}", reboot(&why)),
             Action::Exit(kind) => return Some(Ended::By(kind)),
         }
         None

@@ -3,6 +3,7 @@
 use std::io;
 
 use palisade_core::action::Ticket;
+use palisade_proto::message::HealthClass;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::probes::Report;
@@ -116,7 +117,9 @@ impl Agent {
                     Report::Workload(id, report) => Engine::Workload(id, report),
                     // A configuration has at most 256 of them.
                     Report::Storage(at, health) => Engine::Storage(u32::try_from(at).unwrap_or(u32::MAX), health),
-                    Report::Health(class, load) => Engine::Health(class, load),
+                    Report::Ills(ills) => Engine::Ills(ills),
+                    // What is not healthy is told by the probes.
+                    Report::Load(load) => Engine::Health(HealthClass::Healthy, load),
                     Report::Unfit(reasons) => Engine::Unfit(reasons),
                 }
                 .into(),

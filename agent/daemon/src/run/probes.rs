@@ -1,5 +1,5 @@
-//! What this host looks at by itself, and its workloads' hands: starts, stops, kills, looks, storage probes, load. Everything
-//! here may be slow; it runs beside the run loop and reports to it. It never decides what should run.
+//! The workloads' hands: starts, stops, kills, looks; and what this host's own probes tell. Everything here may be slow; it runs
+//! beside the run loop and reports to it. It never decides what should run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -8,13 +8,12 @@ use std::time::Duration;
 
 use palisade_core::action::{Act, Seen, StorageHealth, WorkloadReport};
 use palisade_core::config::{Cluster, Workload, WorkloadKind};
-use palisade_proto::message::HealthClass;
+use palisade_core::health::Ill;
 use palisade_proto::{HostId, MAX_WORKLOADS, WorkloadId};
-use sysinfo::{MemoryRefreshKind, System};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 
-use crate::storage::{self, StorageProbe};
+use crate::health::{self, Health};
 use crate::workload::{
     Answer, Autostart, Kind, Observed, Op, OpError, Options, Refused, Spec, WorkloadEvent, Workloads,
 };
@@ -29,12 +28,10 @@ const LOOK: Duration = Duration::from_secs(10);
 const LOOK_SOON: Duration = Duration::from_secs(2);
 /// How long after the start looks come sooner.
 const EARLY: Duration = Duration::from_secs(20);
-/// L2: how often storages and autostart are probed.
-const PROBE: Duration = Duration::from_secs(30);
-/// A storage that takes longer for one write and fsync cannot be told to be healthy.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
-/// L3: how often load is measured.
-const LOAD: Duration = Duration::from_secs(60);
+/// L2: how often it is asked whether workloads start by themselves.
+const AUTOSTART: Duration = Duration::from_secs(30);
+/// Configurations that may wait for the probes: reloads come one by one.
+const RELOADS_MAX: usize = 4;
 
 /// What the run loop wants done.
 #[derive(Debug)]
@@ -52,8 +49,10 @@ pub(crate) enum Report {
     Workload(WorkloadId, WorkloadReport),
     /// About a storage, by its position in the configuration.
     Storage(usize, StorageHealth),
-    /// This host's verdict on itself and its load in 1/1000.
-    Health(HealthClass, u16),
+    /// This host's probes that are not plainly healthy.
+    Ills(Vec<Ill>),
+    /// This host's load in 1/1000.
+    Load(u16),
     /// Why this host must not be armed (SAFE-9).
     Unfit(Vec<String>),
 }
@@ -63,11 +62,14 @@ pub(crate) async fn run(
     cluster: Arc<Cluster>,
     me: HostId,
     run_dir: &Path,
+    health: Health,
     mut work: mpsc::Receiver<Work>,
     reports: mpsc::Sender<Report>,
 ) {
     let (workloads, mut events) = Workloads::new(specs(&cluster), Options::new(run_dir.to_owned()));
-    let (probed, mut probes) = mpsc::channel(REPORTS_MAX);
+    let (tell, mut told_by_eyes) = mpsc::channel(REPORTS_MAX);
+    let (reload, reloads) = mpsc::channel(RELOADS_MAX);
+    tokio::task::spawn_local(health::run(cluster.clone(), me, health, reloads, tell));
     let mut hands = Hands {
         me,
         workloads,
@@ -76,18 +78,14 @@ pub(crate) async fn run(
         unlooked: BTreeSet::new(),
         autostart: BTreeMap::new(),
         told_unfit: None,
-        storages: Vec::new(),
-        probed,
-        load: System::new().ok(),
         reports,
         cluster: cluster.clone(),
     };
     hands.arrange(cluster);
     let started = Instant::now();
     let mut look = interval_at(started + LOOK_SOON, LOOK_SOON);
-    let mut probe = interval(PROBE);
-    let mut load = interval(LOAD);
-    for timer in [&mut look, &mut probe, &mut load] {
+    let mut autostart = interval(AUTOSTART);
+    for timer in [&mut look, &mut autostart] {
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     }
     let mut looked = started;
@@ -97,13 +95,21 @@ pub(crate) async fn run(
             work = work.recv() => match work {
                 Some(Work::Act(id, act)) => hands.act(id, act),
                 Some(Work::Reload(cluster)) => {
-                    hands.arrange(cluster);
+                    hands.arrange(cluster.clone());
+                    // It takes them as they come; closed only when the agent ends.
+                    if reload.send(cluster).await.is_err() {
+                        return;
+                    }
                     Vec::new()
                 }
                 None => return,
             },
             Some(event) = events.recv() => hands.ended(event),
-            Some((at, health)) = probes.recv() => hands.storage(at, health),
+            Some(told) = told_by_eyes.recv() => vec![match told {
+                health::Told::Ills(ills) => Report::Ills(ills),
+                health::Told::Storage(at, health) => Report::Storage(at, health),
+                health::Told::Load(load) => Report::Load(load),
+            }],
             _ = look.tick() => {
                 let early = started.elapsed() < EARLY || !hands.leftover.is_empty() || !hands.unlooked.is_empty();
                 if early || looked.elapsed() >= LOOK {
@@ -112,11 +118,10 @@ pub(crate) async fn run(
                 }
                 Vec::new()
             }
-            _ = probe.tick() => {
-                hands.probe();
+            _ = autostart.tick() => {
+                hands.ask_autostart();
                 Vec::new()
             }
-            _ = load.tick() => vec![hands.health()],
         };
         for report in told {
             // Closed only when the agent ends.
@@ -139,28 +144,17 @@ struct Hands {
     unlooked: BTreeSet<WorkloadId>,
     autostart: BTreeMap<WorkloadId, Option<String>>,
     told_unfit: Option<Vec<String>>,
-    storages: Vec<(Arc<StorageProbe>, StorageHealth)>,
-    probed: mpsc::Sender<(usize, storage::StorageHealth)>,
-    load: Option<System>,
     reports: mpsc::Sender<Report>,
 }
 
 impl Hands {
     fn arrange(&mut self, cluster: Arc<Cluster>) {
         self.workloads.replace(specs(&cluster));
-        let host = cluster.host(self.me).map_or("", |host| host.name());
-        let probe = |path: &Path| Arc::new(StorageProbe::new(path, host, PROBE_TIMEOUT));
-        self.storages = cluster
-            .storages()
-            .iter()
-            .map(|storage| (probe(storage.path()), StorageHealth::Unknown))
-            .collect();
         self.unlooked = cluster.workloads().iter().map(Workload::id).collect();
         self.autostart.retain(|id, _| cluster.workload(*id).is_some());
         self.cluster = cluster;
         // SAFE-9: whether something starts by itself is known before the last look, and so before a new life may speak.
         self.ask_autostart();
-        self.probe_storages();
     }
 
     fn mine(&self) -> Vec<WorkloadId> {
@@ -189,21 +183,6 @@ impl Hands {
                     Ok(()) | Err(Refused::Busy(_) | Refused::NoSuchWorkload) => {}
                 }
             }
-        }
-    }
-
-    fn probe(&mut self) {
-        self.ask_autostart();
-        self.probe_storages();
-    }
-
-    fn probe_storages(&self) {
-        for (at, (probe, _)) in self.storages.iter().enumerate() {
-            let (probe, probed) = (probe.clone(), self.probed.clone());
-            tokio::spawn(async move {
-                let health = probe.probe().await;
-                drop(probed.send((at, health)).await);
-            });
         }
     }
 
@@ -332,46 +311,6 @@ impl Hands {
             }
             (None, report) => vec![Report::Workload(id, report)],
         }
-    }
-
-    fn storage(&mut self, at: usize, health: storage::StorageHealth) -> Vec<Report> {
-        let health = match health {
-            storage::StorageHealth::Healthy { .. } => StorageHealth::Healthy,
-            storage::StorageHealth::Failed { why } => StorageHealth::Failed(why),
-            storage::StorageHealth::Unknown { why } => {
-                tracing::warn!("storage: {why}");
-                StorageHealth::Unknown
-            }
-        };
-        let Some((_, known)) = self.storages.get_mut(at) else { return Vec::new() };
-        if *known == health {
-            return Vec::new();
-        }
-        known.clone_from(&health);
-        vec![Report::Storage(at, health), self.health()]
-    }
-
-    /// Degraded while a storage is not known to be healthy; the further levels come with their probes.
-    fn health(&mut self) -> Report {
-        let class = if self.storages.iter().all(|(_, health)| *health == StorageHealth::Healthy) {
-            HealthClass::Healthy
-        } else {
-            HealthClass::Degraded
-        };
-        Report::Health(class, self.load())
-    }
-
-    /// The busier of processor and memory. What cannot be measured counts as idle: a hint for placement, no more.
-    fn load(&mut self) -> u16 {
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let queue = System::load_average().map_or(0.0, |load| load.one);
-        // The cast saturates.
-        let processor = (queue * 1000.0 / cores as f64) as u16;
-        let memory = self.load.as_mut().map_or(0, |system| {
-            system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
-            u128::from(system.used_memory()) * 1000 / u128::from(system.total_memory().max(1))
-        });
-        processor.max(u16::try_from(memory).unwrap_or(1000))
     }
 }
 

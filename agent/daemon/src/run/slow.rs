@@ -19,6 +19,7 @@ use super::setup::Setup;
 use crate::api::{self, ApiRequest};
 use crate::counters::Counters;
 use crate::fences::{self, Known};
+use crate::health::Health;
 use crate::mqtt::{Credentials, Session};
 use crate::systemd::{self, StopKind};
 use crate::telemetry::{self, Tell};
@@ -129,7 +130,8 @@ pub(crate) fn spawn(runtime: Runtime, start: Start) -> io::Result<(Hands, Ears, 
             counters,
         } = start;
         tokio::spawn(fences::run(Me { life: me, first_of_boot }, devices, device_work, replies));
-        tokio::spawn(probes::run(cluster, me.host, run_dir, probe_work, reports));
+        let health = Health::default();
+        tokio::task::spawn_local(probes::run(cluster, me.host, run_dir, health, probe_work, reports));
         tokio::spawn(api::serve(listener, requests, journal_dir.to_owned(), counters.clone()));
         tokio::spawn(stay_alive(counters.clone()));
         let controller = Controller { config, me, way, answers, counters, tell, sessions: Vec::new() };

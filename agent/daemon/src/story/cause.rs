@@ -37,6 +37,10 @@ pub(crate) enum Cause {
     NotFenced,
     /// It was lost from sight, and nobody here decided anything.
     Lost,
+    /// It rebooted itself.
+    Rebooted,
+    /// It gave its workloads away, since it could not serve.
+    Drained,
     /// It ended its own workloads.
     SelfFenced,
     /// It had no quorum for a while.
@@ -60,6 +64,9 @@ const NAMED: usize = 3;
 
 /// What the facts amount to, the gravest first.
 pub(super) fn tell(facts: &Facts<'_>) -> (Cause, String) {
+    if let Some((at, why)) = facts.reboot() {
+        return itself(facts, at, why);
+    }
     if let Some(death) = facts.death() {
         return dead(facts, death);
     }
@@ -84,6 +91,20 @@ pub(super) fn tell(facts: &Facts<'_>) -> (Cause, String) {
         return told;
     }
     lesser(facts)
+}
+
+/// Its own word comes before what the others made of its silence.
+fn itself(facts: &Facts<'_>, at: &Moment, why: &str) -> (Cause, String) {
+    let proven = facts.death().map_or_else(String::new, |death| {
+        format!("; proven dead by {} {} later", death.proof, secs(death.at.ms - at.ms))
+    });
+    let told = format!(
+        "{} fenced itself by a reboot at {}: {why}{proven}{}",
+        facts.host,
+        time(at),
+        recovery(facts, at.ms, at.ms)
+    );
+    (Cause::Rebooted, told)
 }
 
 fn dead(facts: &Facts<'_>, death: Proven<'_>) -> (Cause, String) {
@@ -269,6 +290,14 @@ fn own_end(facts: &Facts<'_>) -> Option<(Cause, String)> {
         );
         return Some((Cause::Left, told));
     }
+    if let Some((at, why)) = facts.drain() {
+        let told = format!(
+            "{host} gave its workloads away at {}: {why}; nobody fenced it{}",
+            time(at),
+            recovery(facts, at.ms, at.ms)
+        );
+        return Some((Cause::Drained, told));
+    }
     let (outage, back) = facts.outage()?;
     let how_long =
         back.map_or_else(|| " and has none since".to_owned(), |at| format!(" for {}", secs(at - outage.ms)));
@@ -363,6 +392,11 @@ fn lesser(facts: &Facts<'_>) -> (Cause, String) {
             time(before)
         );
         return (Cause::EndedUnsaid, told);
+    }
+    if let Some((at, probe, why)) = facts.ill() {
+        let told =
+            format!("nothing happened to {host}, but its {probe} has failed since {}: {why}", time(at));
+        return (Cause::Alarm, told);
     }
     let restarted = facts.events().rev().find(|(at, event)| {
         facts.own(at) && matches!(event, Event::Away | Event::Started { resumed: true, .. })

@@ -5,11 +5,12 @@
     reason = "one kind of record is looked for among many; the others say nothing about it"
 )]
 
+use palisade_core::health::Verdict;
 use palisade_core::record::{Event, Who};
 use palisade_ladder::Command;
 
 use super::Moment;
-use super::incident::Incident;
+use super::incident::{GIVES_AWAY, Incident};
 
 /// A standing that lasted so long was more than a change of the view.
 const SETTLED_MS: i64 = 100;
@@ -191,6 +192,35 @@ impl<'a> Facts<'a> {
         }
         let now = self.all.last()?.ms;
         since.filter(|from| now - from.ms >= OUTAGE_MS).map(|from| (from, None))
+    }
+
+    /// Its own reboot.
+    pub(super) fn reboot(&self) -> Option<(&'a Moment, &'a str)> {
+        self.events().find_map(|(at, event)| match event {
+            Event::Reboots { why } if self.own(at) => Some((at, why.as_str())),
+            _ => None,
+        })
+    }
+
+    /// The first workload that it gave away, and why.
+    pub(super) fn drain(&self) -> Option<(&'a Moment, &'a str)> {
+        self.events().find_map(|(at, event)| match event {
+            Event::Workload { detail, .. } if self.own(at) => {
+                let why = detail.strip_prefix(GIVES_AWAY)?;
+                Some((at, why.trim_start_matches([':', ' '])))
+            }
+            _ => None,
+        })
+    }
+
+    /// The last probe of it that failed.
+    pub(super) fn ill(&self) -> Option<(&'a Moment, &'a str, &'a str)> {
+        self.events().rev().find_map(|(at, event)| match event {
+            Event::Probe { probe, verdict: Verdict::Failed, why, .. } if self.own(at) => {
+                Some((at, probe.as_str(), why.as_str()))
+            }
+            _ => None,
+        })
     }
 
     /// The last record of its earlier life, and the first of the new one.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use palisade_core::health::Verdict;
 use palisade_core::record::{Event, Who};
 use palisade_ladder::Command;
 
@@ -12,6 +13,8 @@ use super::{Moment, Names};
 const AFTERMATH_MS: i64 = 60_000;
 /// Whoever was heard so lately was not silent: it said that it goes, or another host's word changed the view.
 pub(super) const SILENT_MS: i64 = 500;
+/// How a workload is said to be stopped because its host cannot serve.
+pub(super) const GIVES_AWAY: &str = "this host gives it away";
 /// How far before its own loss of standing the host's lost peers are looked for.
 const PRELUDE_MS: i64 = 5_000;
 const PRELUDE_RECORDS: usize = 64;
@@ -79,6 +82,8 @@ pub(super) fn subjects(event: &Event) -> Vec<&str> {
         | Event::StartIntended { .. }
         | Event::Workload { .. }
         | Event::SelfFenced { .. }
+        | Event::Reboots { .. }
+        | Event::Probe { .. }
         | Event::Left { .. }
         | Event::Away
         | Event::Desired { .. }
@@ -219,6 +224,14 @@ impl<'a> Finder<'a> {
             }
             Event::Standing { .. } | Event::Witness { .. } | Event::ClaimDropped { .. } => {
                 if own || self.lost_by.contains(moment.writer()) { Role::Joins } else { Role::Aside }
+            }
+            Event::Reboots { .. } => if_own(opens(&moment.entry.life, true)),
+            Event::Probe { verdict: Verdict::Failed, .. } => if_own(opens(&moment.entry.life, false)),
+            Event::Probe { verdict: Verdict::Healthy, .. } if own && self.lost_by.is_empty() => Role::Back,
+            Event::Probe { .. } => if_own(Role::Joins),
+            // What runs well is taken away only for a reason.
+            Event::Workload { detail, .. } if own && detail.starts_with(GIVES_AWAY) => {
+                opens(&moment.entry.life, true)
             }
             Event::SelfFenced { .. } if own => opens(&moment.entry.life, true),
             Event::SelfFenced { .. } if self.lost_by.contains(moment.writer()) => Role::Joins,
@@ -381,6 +394,7 @@ pub(super) fn mentions(text: &str, host: &str) -> bool {
         || follows("cutting ", " from ")
         || follows("waits for ", ":")
         || follows("serve on ", ":")
+        || follows(" of ", " has failed")
         || follows("unfence ", " ")
         || follows("fence ", " (")
         || follows("confirm that ", " is dead")

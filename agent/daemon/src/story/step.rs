@@ -1,6 +1,7 @@
 //! The time line: the records of an incident as short sentences, each with what it weighs, so that a small screen shows the ones
 //! that say most.
 
+use palisade_core::health::Verdict;
 use palisade_core::record::{Event, Who};
 use palisade_ladder::Command;
 use serde::Serialize;
@@ -79,22 +80,28 @@ fn before(facts: &Facts<'_>, names: &Names) -> Vec<(i64, Step)> {
                 .any(|(device, host)| host == facts.host && super::incident::has_word(what, device))
     };
     let mut standing: Vec<(&Moment, &str)> = Vec::new();
+    let mut ill: std::collections::BTreeMap<&str, &Moment> = std::collections::BTreeMap::new();
     for moment in facts.all.iter().take_while(|moment| moment.ms < first.ms) {
         match &moment.event {
             Some(Event::Alarm { what }) if about(what) => standing.push((moment, what)),
             Some(Event::AlarmCleared { what }) => standing.retain(|(raised, said)| {
                 raised.writer() != moment.writer() || said.split(' ').next() != what.split(' ').next()
             }),
+            Some(Event::Probe { probe, verdict: Verdict::Healthy, .. }) if facts.own(moment) => {
+                ill.remove(probe.as_str());
+            }
+            Some(Event::Probe { probe, .. }) if facts.own(moment) => {
+                ill.insert(probe, moment);
+            }
             Some(Event::Started { .. }) => standing.retain(|(raised, _)| raised.writer() != moment.writer()),
             Some(_) | None => {}
         }
     }
-    standing
-        .into_iter()
-        .map(|(moment, what)| {
-            let text = format!("before that, ALARM: {what}");
-            (moment.ms, new(moment.writer(), Some(moment.entry.n), text, 6))
-        })
+    let alarms = standing.into_iter().map(|(moment, what)| (moment, format!("before that, ALARM: {what}")));
+    let ills = ill.values().map(|moment| (*moment, format!("before that, {}", words(&moment.entry.event))));
+    alarms
+        .chain(ills)
+        .map(|(moment, text)| (moment.ms, new(moment.writer(), Some(moment.entry.n), text, 6)))
         .collect()
 }
 
@@ -208,6 +215,15 @@ fn told(facts: &Facts<'_>, moment: &Moment) -> Option<(u8, String)> {
             (weight, format!("{workload} is {state}{detail}"))
         }
         Event::SelfFenced { why } => (9, format!("killed its own workloads: {why}")),
+        Event::Reboots { why } => (10, format!("fences itself by a reboot: {why}")),
+        Event::Probe { verdict, .. } => {
+            let weight = match verdict {
+                Verdict::Failed => 8,
+                Verdict::Healthy | Verdict::Degraded => 4,
+                Verdict::Unknown => 2,
+            };
+            (weight, words(&moment.entry.event))
+        }
         Event::Left { why } => (9, format!("leaves: {why}")),
         Event::Away => (6, "announces a restart of its agent".to_owned()),
         Event::Alarm { what } => (6, format!("ALARM: {what}")),

@@ -1,3 +1,5 @@
+use palisade_core::config::Level;
+use palisade_core::health::Verdict;
 use palisade_core::record::{Event, Lost, What, Who};
 use palisade_ladder::Command;
 use palisade_proto::WorkloadId;
@@ -353,6 +355,39 @@ fn other_ends_name_who_ended_it() {
         headline.ends_with("is proven dead since 14:04:10: c holds the proof, and its journal tells how"),
         "{headline}"
     );
+}
+
+fn probe(verdict: Verdict, why: &str) -> Event {
+    Event::Probe { probe: "gateway".to_owned(), level: Level::L2, verdict, why: why.to_owned() }
+}
+
+#[test]
+fn what_a_host_found_wrong_with_itself_is_the_cause_of_what_it_did() {
+    let ill = || three().says(60_000, probe(Verdict::Failed, "no answer"));
+    let headline = told(vec![ill()], "a").headline;
+    assert_eq!(headline, "nothing happened to a, but its gateway has failed since 14:04:10: no answer");
+    let detail = "this host gives it away: gateway has failed: no answer".to_owned();
+    let stopping = Event::Workload { workload: what("db"), state: "stopping".to_owned(), detail };
+    let b = Journal::of("b")
+        .says(61_000, Event::Placed { workload: what("db"), on: who("b"), because: String::new() });
+    let drained = told(vec![ill().says(500, stopping), b.runs(50, "db")], "a");
+    assert_eq!(drained.cause, Cause::Drained);
+    assert_eq!(
+        drained.headline,
+        "a gave its workloads away at 14:04:10: gateway has failed: no answer; nobody fenced it; db runs on b, 550 ms later"
+    );
+    let reboots = ill().says(500, Event::Reboots { why: "memory has failed: uncorrected errors".to_owned() });
+    let account = told(vec![reboots], "a");
+    assert_eq!(account.cause, Cause::Rebooted);
+    assert!(
+        account.headline.starts_with("a fenced itself by a reboot at 14:04:10: memory has failed"),
+        "{}",
+        account.headline
+    );
+    // Health before: what it had found stands in the story of its end.
+    let ended = ill().says(70_000, Event::SelfFenced { why: "no quorum for 3 s".to_owned() });
+    let steps = told(vec![ended], "a").steps;
+    assert!(steps.iter().any(|step| step.text.starts_with("before that, l2 gateway is failed")), "{steps:?}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ mod cgroup;
 mod command;
 mod driver;
 mod libvirt;
-mod process;
+pub(crate) mod process;
 mod unit;
 
 use std::collections::BTreeMap;

@@ -25,21 +25,21 @@ const REAP: Duration = Duration::from_millis(200);
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// One run of a program.
-pub(super) struct Program<'a> {
+pub(crate) struct Program<'a> {
     /// Program and arguments.
-    pub(super) argv: &'a [String],
+    pub(crate) argv: &'a [String],
     /// The environment beside PATH and LANG.
-    pub(super) environment: &'a [(&'static str, String)],
+    pub(crate) environment: &'a [(&'static str, String)],
     /// `cgroup.procs` of the cgroup it runs in; `None`: the agent's.
-    pub(super) cgroup: Option<File>,
+    pub(crate) cgroup: Option<File>,
     /// Where its output goes.
-    pub(super) output: Output<'a>,
+    pub(crate) output: Output<'a>,
     /// It is killed after this.
-    pub(super) timeout: Duration,
+    pub(crate) timeout: Duration,
 }
 
 /// Where a program's output goes.
-pub(super) enum Output<'a> {
+pub(crate) enum Output<'a> {
     /// To the agent, which keeps the first part. For programs that leave nothing behind.
     Kept,
     /// To a file. For programs that leave a workload behind: it would die of SIGPIPE if its output ended with the agent.
@@ -48,15 +48,15 @@ pub(super) enum Output<'a> {
 
 /// How a program ended.
 #[derive(Debug)]
-pub(super) struct Ended {
-    pub(super) status: ExitStatus,
+pub(crate) struct Ended {
+    pub(crate) status: ExitStatus,
     /// The beginning of its output (both streams).
-    pub(super) output: String,
+    pub(crate) output: String,
 }
 
 impl Ended {
     /// `exit status 3`, `killed by signal 9`.
-    pub(super) fn how(&self) -> String {
+    pub(crate) fn how(&self) -> String {
         match (self.status.code(), self.status.signal()) {
             (Some(code), _) => format!("exit status {code}"),
             (None, Some(signal)) => format!("killed by signal {signal}"),
@@ -67,7 +67,7 @@ impl Ended {
 
 /// A program did not end by itself.
 #[derive(Debug)]
-pub(super) enum RunError {
+pub(crate) enum RunError {
     /// It could not be started.
     Spawn {
         /// Its path.
@@ -101,7 +101,7 @@ impl fmt::Display for RunError {
 }
 
 /// Runs a program to its end. Dropping the future kills it.
-pub(super) async fn run(program: Program<'_>) -> Result<Ended, RunError> {
+pub(crate) async fn run(program: Program<'_>) -> Result<Ended, RunError> {
     let Program { argv, environment, cgroup, output, timeout } = program;
     let path = argv.first().cloned().unwrap_or_default();
     let fail = |source| RunError::Spawn { program: path.clone(), source };

@@ -48,7 +48,8 @@ fn cluster() -> Arc<Cluster> {
         let mut text = "[cluster]\nname = \"t\"\nkeys = [ { id = 1, file = \"/k\" } ]\n\
              [witness]\nbroker = \"mqtt://10.0.0.9\"\nkeys = [ { id = 1, file = \"/w\" } ]\n\
              [watchdog]\ndevice = \"/dev/watchdog0\"\ntimeout = \"10s\"\nruns_while_frozen = true\n\
-             [[storage]]\nname = \"s\"\npath = \"/s\"\n"
+             [[storage]]\nname = \"s\"\npath = \"/s\"\n\
+             [[probe]]\nname = \"gate\"\nkind = \"gateway\"\naddress = \"10.0.0.9\"\non_failure = \"fence\"\n"
             .to_owned();
         for id in 0..3 {
             let (name, n) = (["a", "b", "c"][id], id + 1);
@@ -73,6 +74,12 @@ fn cluster() -> Arc<Cluster> {
 }
 
 impl Bench {
+    /// One of the probes of the configuration, or none of them.
+    pub(super) fn probe(&self, bytes: &mut Bytes<'_>) -> u32 {
+        let at = usize::from(bytes.byte() % 8);
+        self.cluster.probes().get(at).map_or(7, |probe| probe.id().0)
+    }
+
     /// Host a: in a first life that nobody has admitted, or one that counts b and c.
     pub(super) fn new(bytes: &mut Bytes<'_>) -> Self {
         let cluster = cluster();
@@ -208,6 +215,7 @@ impl Bench {
             | Action::Workload { .. }
             | Action::ArmWatchdog
             | Action::FeedWatchdog
+            | Action::Reboot { .. }
             | Action::DisarmWatchdog => {}
         }
     }

@@ -1,7 +1,7 @@
 //! What a peer says: a sound word of a live member, with any part of it changed.
 
 use palisade_proto::fuzz::Bytes;
-use palisade_proto::message::{Desired, Echo, Grant, HealthClass, Place, Presence};
+use palisade_proto::message::{Desired, Echo, Grant, HealthClass, Place, Presence, Wishes};
 use palisade_proto::{
     Drift, Duration, Founding, Heartbeat, HostId, Incarnation, Names, WorkloadId, WorkloadSet,
 };
@@ -59,6 +59,8 @@ pub(super) fn heartbeat(bench: &Bench, bytes: &mut Bytes<'_>) -> Heartbeat {
         dead: Names::new(),
         fenced: Names::new(),
         cut: Names::new(),
+        ails: Default::default(),
+        wishes: palisade_proto::message::Wishes::default(),
         walls: Names::new(),
         walled: Names::new(),
         view: all.clone(),
@@ -105,9 +107,15 @@ fn change(word: &mut Heartbeat, bench: &Bench, bytes: &mut Bytes<'_>) {
         11 => word.electorate = names(bench, bytes),
         12 => word.dead = names(bench, bytes),
         13 => word.fenced = word.dead.clone(),
-        14 => match bytes.byte() % 3 {
+        14 => match bytes.byte() % 5 {
             0 => word.cut = names(bench, bytes),
             1 => word.walls = names(bench, bytes),
+            2 => word.ails = (0..bytes.below(8)).map(|_| bench.probe(bytes)).collect(),
+            3 => {
+                let (version, disarmed) = (bytes.short().into(), Duration(bytes.short().into()));
+                let (drained, maintenance) = (bytes.byte().into(), bytes.byte().into());
+                word.wishes = Wishes { version, drained, maintenance, disarmed };
+            }
             _ => word.walled = names(bench, bytes),
         },
         15 => word.view = names(bench, bytes),

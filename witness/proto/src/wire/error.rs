@@ -143,6 +143,10 @@ pub enum DecodeError {
     WalledWithoutWall,
     /// A version that tells of walls, and tells of none.
     NoWalls,
+    /// A version that tells of failing probes and operators' wishes, and tells of none.
+    NoCare,
+    /// The failing probes are not in strictly rising order.
+    AilsNotRising,
 }
 
 impl fmt::Display for DecodeError {
@@ -165,6 +169,10 @@ impl fmt::Display for DecodeError {
             Self::FencedNotDead => f.write_str("an incarnation is fenced but not dead"),
             Self::WalledWithoutWall => f.write_str("an incarnation is walled off without a wall"),
             Self::NoWalls => f.write_str("the message is of the version with walls and has none"),
+            Self::NoCare => {
+                f.write_str("the message is of the version with failing probes and wishes and has none")
+            }
+            Self::AilsNotRising => f.write_str("the failing probes are not in rising order"),
         }
     }
 }

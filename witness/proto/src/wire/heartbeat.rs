@@ -7,10 +7,12 @@ use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    DecodeError, EncodeError, Field, HEARTBEAT_VERSION, VERSION, WireName, names_from_wire, whole, wire_name,
-    write_as,
+    DecodeError, EncodeError, Field, HEARTBEAT_VERSION, VERSION, WALLS_VERSION, WireName, names_from_wire,
+    whole, wire_name, write_as,
 };
-use crate::message::{Desired, Echo, Grant, HealthClass, MAX_NAMES, MAX_PLACES, Place, Presence};
+use crate::message::{
+    Ail, Desired, Echo, Grant, HealthClass, MAX_AILS, MAX_NAMES, MAX_PLACES, Place, Presence, Wishes,
+};
 use crate::{
     Drift, Duration, Founding, Heartbeat, Incarnation, MAX_HOSTS, MAX_WORKLOADS, Names, Seq, WorkloadId,
     WorkloadSet,
@@ -67,6 +69,16 @@ struct Body<'a> {
 struct Walls {
     walls: Mask,
     walled: Mask,
+}
+
+/// What version 3 says beyond version 2. It, too, is written only when there is something to say.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Care {
+    ails: Vec<Ail, MAX_AILS>,
+    version: u64,
+    drained: u32,
+    maintenance: u32,
+    disarmed_ms: u64,
 }
 
 /// Writes `heartbeat` without its `from` and `seq`, which its sealed header carries; how many bytes it took.
@@ -159,10 +171,30 @@ fn encode_with(
         watchdog_bound_ms: heartbeat.watchdog_bound.0,
     };
     let walls = mask(&heartbeat.walls, &table);
-    match (Walls { walls, walled: mask(&heartbeat.walled, &table) & walls }) {
-        none if none == Walls::default() => write_as(VERSION, &body, out),
-        walls => write_as(HEARTBEAT_VERSION, &(body, walls), out),
+    let walls = Walls { walls, walled: mask(&heartbeat.walled, &table) & walls };
+    let care = care(heartbeat);
+    if care != Care::default() {
+        write_as(HEARTBEAT_VERSION, &(body, walls, care), out)
+    } else if walls != Walls::default() {
+        write_as(WALLS_VERSION, &(body, walls), out)
+    } else {
+        write_as(VERSION, &body, out)
     }
+}
+
+/// One set of failing probes has one encoding.
+fn care(heartbeat: &Heartbeat) -> Care {
+    let mut ails: Vec<Ail, MAX_AILS> = Vec::new();
+    let mut sorted = heartbeat.ails.clone();
+    sorted.sort_unstable();
+    for ail in sorted {
+        if ails.last() != Some(&ail) {
+            // No longer than what it is taken from.
+            let _ = ails.push(ail);
+        }
+    }
+    let Wishes { version, drained, maintenance, disarmed } = heartbeat.wishes;
+    Care { ails, version, drained, maintenance, disarmed_ms: disarmed.0 }
 }
 
 /// Reads a heartbeat; `from` and `seq` are those of the sealed header.
@@ -170,15 +202,25 @@ fn encode_with(
 /// # Errors
 /// What is wrong with it. Everything in a decoded heartbeat is consistent in itself: see [`DecodeError`].
 pub fn decode_heartbeat(from: Incarnation, seq: Seq, bytes: &[u8]) -> Result<Heartbeat, DecodeError> {
-    let (body, walls): (Body<'_>, Walls) = match bytes.split_first() {
-        Some((&VERSION, rest)) => (whole(rest)?, Walls::default()),
+    let (body, walls, care): (Body<'_>, Walls, Care) = match bytes.split_first() {
+        Some((&VERSION, rest)) => (whole(rest)?, Walls::default(), Care::default()),
+        Some((&WALLS_VERSION, rest)) => {
+            let (body, walls) = whole(rest)?;
+            (body, walls, Care::default())
+        }
         Some((&HEARTBEAT_VERSION, rest)) => whole(rest)?,
         Some((&got, _)) => return Err(DecodeError::OtherVersion { got }),
         None => return Err(DecodeError::Truncated),
     };
     // One message has one encoding.
-    if bytes.first() == Some(&HEARTBEAT_VERSION) && walls.walls == 0 {
+    if bytes.first() == Some(&WALLS_VERSION) && walls.walls == 0 {
         return Err(if walls.walled == 0 { DecodeError::NoWalls } else { DecodeError::WalledWithoutWall });
+    }
+    if bytes.first() == Some(&HEARTBEAT_VERSION) && care == Care::default() {
+        return Err(DecodeError::NoCare);
+    }
+    if !care.ails.iter().zip(care.ails.iter().skip(1)).all(|(ail, next)| ail < next) {
+        return Err(DecodeError::AilsNotRising);
     }
     if walls.walled & !walls.walls != 0 {
         return Err(DecodeError::WalledWithoutWall);
@@ -226,6 +268,13 @@ pub fn decode_heartbeat(from: Incarnation, seq: Seq, bytes: &[u8]) -> Result<Hea
         desired: Desired { version: body.desired, stopped: workloads(body.stopped, Field::Stopped)? },
         health: health(body.health)?,
         load: body.load,
+        ails: care.ails,
+        wishes: Wishes {
+            version: care.version,
+            drained: care.drained,
+            maintenance: care.maintenance,
+            disarmed: Duration(care.disarmed_ms),
+        },
         watchdog_bound: Duration(body.watchdog_bound_ms),
     })
 }

@@ -1,9 +1,9 @@
 //! Heartbeats to test with.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use palisade_proto::message::{Desired, Echo, Grant, HealthClass, Place, Presence};
+use palisade_proto::message::{Ail, Desired, Echo, Grant, HealthClass, MAX_AILS, Place, Presence, Wishes};
 use palisade_proto::{
     Drift, Duration, Founding, Heartbeat, HostId, Incarnation, Names, WorkloadId, WorkloadSet,
 };
@@ -31,6 +31,8 @@ pub(crate) fn bare(from: Incarnation, seq: u64) -> Heartbeat {
         dead: Names::new(),
         fenced: Names::new(),
         cut: Names::new(),
+        ails: heapless::Vec::new(),
+        wishes: palisade_proto::message::Wishes::default(),
         walls: Names::new(),
         walled: Names::new(),
         view: Names::new(),
@@ -94,7 +96,8 @@ pub(crate) fn any_heartbeat() -> impl Strategy<Value = Heartbeat> {
     let incarnation = |(host, life): (u8, [u8; 8])| Incarnation::new(HostId::new(host).unwrap(), life);
     let pool = pool.prop_map(move |pool| pool.into_iter().map(incarnation).collect::<Vec<_>>());
     pool.prop_flat_map(|pool| {
-        (Just(pool), any::<([u64; 7], Option<[u64; 2]>)>(), any::<[u8; 24]>(), any_numbers(), any_lists())
+        let sets = (any::<[u64; 7]>(), any::<Option<[u64; 2]>>(), any_care());
+        (Just(pool), sets, any::<[u8; 24]>(), any_numbers(), any_lists())
     })
     .prop_map(|(pool, masks, bytes, numbers, lists)| assemble(&pool, masks, bytes, &numbers, &lists))
 }
@@ -124,6 +127,20 @@ fn any_numbers() -> impl Strategy<Value = Numbers> {
         })
 }
 
+type Care = (BTreeSet<Ail>, Wishes);
+
+fn any_care() -> impl Strategy<Value = Care> {
+    let wishes = any::<Option<(u64, u32, u32, u64)>>().prop_map(|wishes| {
+        wishes.map_or(Wishes::default(), |(version, drained, maintenance, disarmed)| Wishes {
+            version,
+            drained,
+            maintenance,
+            disarmed: Duration(disarmed),
+        })
+    });
+    (prop::collection::btree_set(any::<Ail>(), 0..=MAX_AILS), wishes)
+}
+
 #[derive(Debug, Clone)]
 struct Lists {
     echo: Vec<(usize, u64, Option<u64>)>,
@@ -147,7 +164,7 @@ fn any_lists() -> impl Strategy<Value = Lists> {
 
 fn assemble(
     pool: &[Incarnation],
-    (masks, walls): ([u64; 7], Option<[u64; 2]>),
+    (masks, walls, care): ([u64; 7], Option<[u64; 2]>, Care),
     bytes: [u8; 24],
     numbers: &Numbers,
     lists: &Lists,
@@ -203,6 +220,8 @@ fn assemble(
         health: [HealthClass::Healthy, HealthClass::Degraded, HealthClass::Failed]
             [usize::from(numbers.health)],
         load: numbers.load,
+        ails: care.0.into_iter().collect(),
+        wishes: care.1,
         watchdog_bound: Duration(numbers.timing.2),
     }
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use palisade_ladder::{Command, DeviceId, Failure, Order, Reading, Response};
 use palisade_proto::message::Presence;
 use palisade_proto::mutant::{self, Mutant};
-use palisade_proto::wire::HEARTBEAT_VERSION;
+use palisade_proto::wire::WALLS_VERSION;
 use palisade_proto::{Duration, Heartbeat, HostId, Incarnation, Names, Time};
 
 use super::super::Engine;
@@ -118,7 +118,7 @@ impl Engine {
 
     /// What the heartbeat says of walls: nothing while somebody is heard who could not read it.
     pub(in crate::engine) fn told_walls(&self) -> (Names, Names) {
-        let old = self.heard().any(|accepted| accepted.heartbeat.speaks < HEARTBEAT_VERSION);
+        let old = self.heard().any(|accepted| accepted.heartbeat.speaks < WALLS_VERSION);
         let walls = || self.fences.walls.values().filter(|wall| !old && wall.is_named());
         let walled = walls().filter(|wall| wall.stands(self.now)).map(|wall| wall.against).collect();
         (walls().map(|wall| wall.against).collect(), walled)

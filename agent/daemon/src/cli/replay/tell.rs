@@ -181,6 +181,12 @@ fn describe(input: &Input) -> String {
         Input::Workload(id, report) => format!("workload {}: {report:?}", id.0),
         Input::Storage(at, health) => format!("storage {at}: {health:?}"),
         Input::Health(class, load) => format!("own health {class:?}, load {load}"),
+        Input::Ills(ills) => {
+            let ill = |ill: &palisade_core::health::Ill| {
+                format!("{:08x} {} (now {})", ill.probe.0, ill.verdict, ill.last)
+            };
+            format!("own probes: {}", ills.iter().map(ill).collect::<Vec<_>>().join(", "))
+        }
         Input::Unfit(reasons) => format!("not to be armed: {}", reasons.join("; ")),
         Input::Watchdog(armed) => format!("the watchdog: {armed:?}"),
         Input::Request(request) => format!("an operator asks: {request:?}"),
