@@ -14,8 +14,8 @@ use super::incident::{GIVES_AWAY, Incident};
 
 /// A standing that lasted so long was more than a change of the view.
 const SETTLED_MS: i64 = 100;
-/// A host that has no quorum for a shorter time changed its view, and nothing more.
-pub(super) const OUTAGE_MS: i64 = 1_000;
+/// A host that has no quorum for a shorter time changed its view, and nothing more: less than it takes to kill anything.
+pub(super) const OUTAGE_MS: i64 = 2_000;
 
 /// The facts of one incident.
 pub(super) struct Facts<'a> {
