@@ -1,4 +1,5 @@
-//! Certificates of several hosts held against one another: what one host alone could rewrite, it cannot rewrite in the others' journals.
+//! Certificates of several hosts held against one another: what one host alone could rewrite, it cannot rewrite in the others'
+//! journals.
 
 use palisade_core::record::{Event, Who};
 

@@ -1,5 +1,5 @@
-//! A fence certificate: the records of an incident as they lie in the journal of one host, byte for byte, with the chain from each to
-//! the next up to the journal's newest record, for somebody who has nothing else. Lines of JSON: a head, the records, a seal.
+//! A fence certificate: the records of an incident as they lie in the journal of one host, byte for byte, with the chain from each
+//! to the next up to the journal's newest record, for somebody who has nothing else. Lines of JSON: a head, the records, a seal.
 //!
 //! Decides whether a certificate holds, and what it shows. Never: that it is true. A chain of hashes shows that nothing was
 //! changed since; whoever is root on the host that wrote it can write another chain from its beginning. What that cannot change is

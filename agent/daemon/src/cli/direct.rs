@@ -1,5 +1,5 @@
-//! `palisade fence HOST --direct`: a fence by hand where no agent runs, from the configuration alone. It drives the same devices, and
-//! the same judge decides what is a proof. Never: a fence while an agent answers here, or a word of success without a reading.
+//! `palisade fence HOST --direct`: a fence by hand where no agent runs, from the configuration alone. It drives the same devices,
+//! and the same judge decides what is a proof. Never: a fence while an agent answers here, or a word of success without a reading.
 //!
 //! Nobody knows here who has the quorum: that is the operator's risk, and is said before.
 
