@@ -49,6 +49,9 @@ if [ "$what" = all ]; then
     need snmpd snmpd
     need snmpset snmp
     need haproxy haproxy
+    # The live view, on a real terminal.
+    need tmux tmux
+    need man man-db
 fi
 if [ -n "$missing" ]; then
     echo "setup: installing$missing"

@@ -2,6 +2,7 @@
 
 mod api;
 mod bus;
+mod certificate;
 mod cli;
 mod counters;
 mod fences;
@@ -19,6 +20,7 @@ mod run;
 mod secret;
 mod standing;
 mod statement;
+mod story;
 mod systemd;
 mod telemetry;
 #[cfg(test)]

@@ -134,15 +134,7 @@ pub fn check(lab: &Lab, mark: &Mark, condition: &Condition) -> Result<()> {
             let open = snmp::is_open(&lab.network, port)?;
             demand(open == *wanted, || format!("port {port} is {}", if open { "open" } else { "closed" }))
         }
-        Condition::OneFenced(hosts) => {
-            let mut shot = Vec::new();
-            for host in hosts {
-                if fenced(lab, mark, host)? {
-                    shot.push(host);
-                }
-            }
-            demand(shot.len() == 1, || format!("fenced: {shot:?}"))
-        }
+        Condition::OneFenced(hosts) => the_fenced(lab, mark, hosts).map(drop),
         Condition::Dead(host, proof) => {
             let held = proofs(&mark.all_since(lab)?, host);
             demand(held.contains(proof), || format!("proofs about {host}: {held:?}"))
@@ -188,6 +180,15 @@ pub fn check(lab: &Lab, mark: &Mark, condition: &Condition) -> Result<()> {
         Condition::Why(victim, host, words) => {
             let done = lab.cli(host, &["why", victim])?;
             demand(done.text.contains(words.as_str()), || format!("palisade why {victim}:\n{}", done.text))
+        }
+        Condition::WhyBegins(victim, host, words) => why_begins(lab, victim, host, words),
+        Condition::WhyTheLoser(hosts, words) => {
+            let loser = the_fenced(lab, mark, hosts).or_else(|_| {
+                let loser = hosts.iter().find(|host| says_quorate(lab, host, true).is_err());
+                loser.ok_or_else(|| Trouble::new("nobody was fenced, and nobody is without a quorum"))
+            })?;
+            let teller = hosts.iter().find(|host| *host != loser).unwrap_or(loser);
+            why_begins(lab, loser, teller, words)
         }
         Condition::Cli(host, arguments, code, words) => {
             let done = lab.cli(host, &arguments.iter().map(String::as_str).collect::<Vec<_>>())?;
@@ -245,6 +246,36 @@ pub fn invariants(lab: &Lab) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The only one of these that was fenced.
+fn the_fenced<'a>(lab: &Lab, mark: &Mark, hosts: &'a [String]) -> Result<&'a String> {
+    let mut shot = Vec::new();
+    for host in hosts {
+        if fenced(lab, mark, host)? {
+            shot.push(host);
+        }
+    }
+    match shot.as_slice() {
+        [one] => Ok(one),
+        _ => Err(Trouble::new(format!("fenced: {shot:?}"))),
+    }
+}
+
+fn why_begins(lab: &Lab, victim: &str, host: &str, words: &str) -> Result<()> {
+    let done = lab.cli(host, &["why", victim])?;
+    let first = done.text.lines().next().unwrap_or_default();
+    demand(begins(first, words), || format!("palisade why {victim} on {host} begins: {first}"))
+}
+
+/// Whether a line begins with these words, in their order, where `...` stands for any others.
+fn begins(line: &str, words: &str) -> bool {
+    let mut rest = line;
+    words.split("...").map(str::trim).enumerate().all(|(at, part)| {
+        let found =
+            if at == 0 { rest.strip_prefix(part) } else { rest.split_once(part).map(|(_, after)| after) };
+        found.map(|after| rest = after).is_some()
+    })
 }
 
 fn demand(holds: bool, otherwise: impl FnOnce() -> String) -> Result<()> {
@@ -329,4 +360,21 @@ fn text(value: Option<&Value>) -> String {
 fn texts(value: Option<&Value>) -> Vec<String> {
     let all = value.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     all.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::begins;
+
+    #[test]
+    fn a_first_line_is_held_against_words_in_their_order() {
+        let line =
+            "a was fenced at 14:03:22: not heard for 1.02 s by b (quorate 2 of 3); proven off by bmc-a";
+        for so in ["a was fenced", "a was fenced at ... by b ... proven off by bmc-a", "... proven off", ""] {
+            assert!(begins(line, so), "{so}");
+        }
+        for not in ["was fenced", "a was NOT fenced", "a was fenced ... proven off ... by b (", "... bmc-b"] {
+            assert!(!begins(line, not), "{not}");
+        }
+    }
 }

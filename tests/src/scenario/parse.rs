@@ -184,6 +184,12 @@ fn condition(words: &[&str]) -> Result<Condition> {
         [host, "never", "says", kind] => Condition::NeverSays(name(host), name(kind)),
         [host, "counts", reason, "packets"] => Condition::Counts(name(host), name(reason)),
         ["why", victim, "on", host, "contains", said] => Condition::Why(name(victim), name(host), name(said)),
+        ["why", "the", "loser", "of", hosts @ .., "begins", said] if !hosts.is_empty() => {
+            Condition::WhyTheLoser(names(hosts), name(said))
+        }
+        ["why", victim, "on", host, "begins", said] => {
+            Condition::WhyBegins(name(victim), name(host), name(said))
+        }
         ["palisade", arguments @ .., "on", host, "exits", code, "with", said] => {
             Condition::Cli(name(host), names(arguments), code.parse().during("an exit code")?, name(said))
         }
@@ -237,6 +243,10 @@ mod tests {
         assert_eq!(one("expect a c not fenced"), Kind::Expect(not_fenced));
         let why = Condition::Why("a".into(), "b".into(), "wrong password".into());
         assert_eq!(one("expect why a on b contains \"wrong password\""), Kind::Expect(why));
+        let why = Condition::WhyBegins("a".into(), "b".into(), "a was fenced ... off by bmc-a".into());
+        assert_eq!(one("expect why a on b begins \"a was fenced ... off by bmc-a\""), Kind::Expect(why));
+        let why = Condition::WhyTheLoser(vec!["a".into(), "b".into()], "...".into());
+        assert_eq!(one("expect why the loser of a b begins ..."), Kind::Expect(why));
         let unreached = Condition::Reaches("a".into(), "b".into(), false);
         assert_eq!(one("expect a cannot reach b"), Kind::Expect(unreached));
         assert_eq!(one("expect port a-1 closed"), Kind::Expect(Condition::Port("a-1".into(), false)));

@@ -219,6 +219,10 @@ pub enum Condition {
     Counts(String, String),
     /// `palisade why VICTIM` on a host contains these words.
     Why(String, String, String),
+    /// The first line of `palisade why VICTIM` on a host begins so; `...` stands for any words between.
+    WhyBegins(String, String, String),
+    /// The same of whichever of two was fenced, or else has no quorum, asked on the other one.
+    WhyTheLoser(Vec<String>, String),
     /// `palisade ARGS` on a host exits with this code and its words contain these.
     Cli(String, Vec<String>, i32, String),
     /// No process of a host had one of its secrets in its arguments or environment, and none stands in what the agents wrote down.

@@ -23,6 +23,12 @@ pub struct Operator {
 }
 
 impl Operator {
+    /// Whoever has the private part of this key, which is a line of a `.pub` file; `None` if it is no Ed25519 key of OpenSSH.
+    #[must_use]
+    pub fn of(name: &str, line: &str) -> Option<Self> {
+        Some(Self { name: name.to_owned(), key: public_key(line)? })
+    }
+
     /// The name in the configuration; it stands in the record.
     #[must_use]
     pub fn name(&self) -> &str {

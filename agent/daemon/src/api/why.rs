@@ -60,7 +60,8 @@ pub(crate) fn read(dir: &Path, host: Option<&str>, entries_max: usize) -> io::Re
     Ok(Story { entries: newest.into(), left_out })
 }
 
-fn entry(line: Line) -> Entry {
+/// The line without what chains it.
+pub(crate) fn entry(line: Line) -> Entry {
     let Line { n, time, boot_ms, host, life, event } = line;
     Entry { n, time, boot_ms, host, life, event }
 }

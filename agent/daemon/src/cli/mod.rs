@@ -2,19 +2,26 @@
 //!
 //! Exit status: 0 done or so, 1 failed or not so, 2 wrong usage or a configuration that does not check.
 
+mod audit;
 mod check;
+mod direct;
 mod dry_run;
 mod fences;
 mod keygen;
 mod order;
+mod papers;
+mod records;
 mod replay;
 mod status;
+mod terminal;
+mod watch;
 mod why;
 mod wish;
 mod workload;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use palisade_core::config::Cluster;
@@ -43,8 +50,14 @@ enum Command {
     /// Show what the agent of this host sees.
     Status {
         /// As JSON.
-        #[arg(long)]
+        #[arg(long, conflicts_with = "watch")]
         json: bool,
+        /// Live, until q is pressed.
+        #[arg(long)]
+        watch: bool,
+        /// How often --watch asks, such as 500ms or 5s.
+        #[arg(long, value_name = "TIME", default_value = "1s", requires = "watch", value_parser = interval)]
+        interval: Duration,
     },
     /// Fence a host: power it off, prove it, and start its workloads elsewhere.
     Fence(FenceOptions),
@@ -70,17 +83,17 @@ enum Command {
         #[arg(long, value_name = "TEXT")]
         reason: String,
     },
-    /// Stop a workload for good, or let it run again.
+    /// List the workloads, stop one for good, or let it run again.
     #[command(subcommand)]
     Workload(Desire),
-    /// Tell what happened, from the journal; also when no agent runs.
-    Why {
-        /// Only what concerns this host, and what followed from its end.
-        host: Option<String>,
-        /// As JSON.
-        #[arg(long)]
-        json: bool,
-    },
+    /// Tell why something happened to a host, from the journal; also when no agent runs.
+    ///
+    /// The first line names the cause; then what led to what, with the times between, as much as the screen holds; then what was not
+    /// done, and why. Without an argument: one line for each thing that happened.
+    Why(WhyOptions),
+    /// A fence certificate for somebody who was not there, and whether one holds.
+    #[command(subcommand)]
+    Audit(Audit),
     /// Feed what an agent recorded to the same engine again, and tell whether it decides the same.
     ///
     /// Exit status 0: everything is as recorded, or --set was given; 1: they part, or something cannot be replayed.
@@ -88,6 +101,17 @@ enum Command {
     /// Check the configuration or the fence paths, without harm.
     #[command(subcommand)]
     Check(Check),
+    /// Print the completion script of a shell: source <(palisade completions bash)
+    Completions {
+        /// Which shell.
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages: man -l DIR/palisade.1
+    Man {
+        /// Where; made if missing.
+        dir: PathBuf,
+    },
     /// Make a cluster key, or with `witness` a witness key.
     Keygen {
         /// Which key.
@@ -97,6 +121,16 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
+}
+
+#[derive(Debug, Subcommand)]
+enum Audit {
+    /// Write the records of an incident with their chain of hashes, as a file that can be verified anywhere.
+    Export(AuditExportOptions),
+    /// Verify certificates, or whole journals; offline. Certificates of several hosts are held against one another.
+    ///
+    /// Exit status 0: all of it holds; 1: something does not, and the first line that does not is named.
+    Verify(AuditVerifyOptions),
 }
 
 #[derive(Debug, Subcommand)]
@@ -113,6 +147,12 @@ enum Check {
 
 #[derive(Debug, Subcommand)]
 enum Desire {
+    /// What each one is to do, where it runs, and what this host makes of it.
+    List {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Stop it, wherever it runs; it stays stopped, over restarts and boots, until it is started again.
     Stop(DesireOptions),
     /// Let it run again: it is placed like any other.
@@ -143,6 +183,54 @@ struct DesireOptions {
     /// Why, for the journal.
     #[arg(long, value_name = "TEXT")]
     reason: String,
+}
+
+#[derive(Debug, Args)]
+struct WhyOptions {
+    /// A host, whose last incident is told; or a record's number (17, or b:17 of several journals), whose incident is told.
+    #[arg(value_name = "HOST|RECORD")]
+    about: Option<String>,
+    /// Everything, however long.
+    #[arg(long)]
+    all: bool,
+    /// As JSON, with the records.
+    #[arg(long)]
+    json: bool,
+    /// A journal's directory; several, such as copies from other hosts, are told together by their wall clocks.
+    #[arg(long, value_name = "DIR", default_value = JOURNAL)]
+    journal: Vec<PathBuf>,
+    /// The configuration, for the names of devices; it need not be there.
+    #[arg(long, value_name = "FILE", default_value = CONFIG)]
+    config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct AuditExportOptions {
+    /// A host, whose last incident is certified; or the number of one of an incident's records.
+    #[arg(value_name = "HOST|RECORD")]
+    about: String,
+    /// Where to write it; never over an existing file. Otherwise it is printed.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// The journal's directory.
+    #[arg(long, value_name = "DIR", default_value = JOURNAL)]
+    journal: PathBuf,
+    /// The configuration, for the names of devices and operators; it need not be there.
+    #[arg(long, value_name = "FILE", default_value = CONFIG)]
+    config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct AuditVerifyOptions {
+    /// Certificates, and directories of journals.
+    #[arg(required = true, value_name = "FILE|DIR")]
+    paths: Vec<PathBuf>,
+    /// The configuration whose operators' signatures count; that of this host unless given.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// An operator's public key (NAME.pub); may be repeated.
+    #[arg(long, value_name = "FILE")]
+    operator: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -183,7 +271,18 @@ struct FenceOptions {
     /// Show how it would be fenced, when each path was last proven, and what would stop; send nothing.
     #[arg(long, conflicts_with_all = ["reason", "yes"])]
     dry_run: bool,
-    /// The configuration, for --dry-run.
+    /// Without an agent, from the configuration alone: refused while one answers here.
+    ///
+    /// The devices are driven level by level, and success is a reading, as with an agent. Nothing is started elsewhere.
+    #[arg(long, conflicts_with = "dry_run")]
+    direct: bool,
+    /// Take the risk that this side has no quorum, which nobody can tell where no agent runs.
+    #[arg(long, requires = "direct")]
+    without_quorum: bool,
+    /// The journal that --direct writes its intents to before each order.
+    #[arg(long, value_name = "DIR", default_value = JOURNAL)]
+    journal: PathBuf,
+    /// The configuration, for --dry-run and --direct.
     #[arg(long, value_name = "FILE", default_value = CONFIG)]
     config: PathBuf,
 }
@@ -213,15 +312,27 @@ struct OrderOptions {
     yes: bool,
 }
 
+/// How often a screen asks: no more often than a person sees, nor than an agent should be asked.
+fn interval(text: &str) -> Result<Duration, String> {
+    let (least, most) = (Duration::from_millis(100), Duration::from_secs(3600));
+    match humantime::parse_duration(text) {
+        Ok(time) if (least..=most).contains(&time) => Ok(time),
+        Ok(_) => Err("from 100ms to 1h".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 /// Runs what the command line asks for.
 pub(crate) fn main() -> ExitCode {
     let socket = Path::new(api::SOCKET);
     let ended = match Line::parse().command {
         Command::Agent(option) => return crate::run::main(&option.config),
-        Command::Status { json } => status::run(socket, json),
+        Command::Status { watch: true, interval, .. } => watch::run(socket, interval),
+        Command::Status { json, .. } => status::run(socket, json),
         Command::Fence(FenceOptions { host, dry_run: true, config, .. }) => {
             dry_run::run(socket, &config, &host)
         }
+        Command::Fence(options @ FenceOptions { direct: true, .. }) => direct::run(socket, &options),
         Command::Fence(FenceOptions { host, reason, yes, .. }) => {
             let options = OrderOptions { host, reason: reason.unwrap_or_default(), yes };
             order::run(socket, order::Kind::Fence, &options)
@@ -232,12 +343,17 @@ pub(crate) fn main() -> ExitCode {
         Command::Host(Wish::Undrain(options)) => wish::host(socket, false, &options),
         Command::Disarm { length, reason } => wish::disarm(socket, &length, &reason),
         Command::Arm { reason } => wish::arm(socket, &reason),
+        Command::Workload(Desire::List { json }) => workload::list(socket, json),
         Command::Workload(Desire::Stop(options)) => workload::run(socket, false, &options),
         Command::Workload(Desire::Start(options)) => workload::run(socket, true, &options),
-        Command::Why { host, json } => why::run(Path::new(JOURNAL), host.as_deref(), json),
+        Command::Audit(Audit::Export(options)) => audit::export(&options),
+        Command::Audit(Audit::Verify(options)) => audit::verify(&options),
+        Command::Why(options) => why::run(&options),
         Command::Replay(options) => replay::run(&options),
         Command::Check(Check::Config { file }) => check::run(&file),
         Command::Check(Check::Fences(option)) => fences::run(&option.config),
+        Command::Completions { shell } => papers::completions(shell),
+        Command::Man { dir } => papers::man(&dir),
         Command::Keygen { kind, out } => keygen::run(kind, out.as_deref()),
     };
     ended.unwrap_or_else(|failure| {
@@ -344,7 +460,10 @@ mod tests {
         for line in [
             "palisade agent --config /x",
             "palisade status --json",
+            "palisade status --watch --interval 500ms",
             "palisade fence b --reason broken --yes",
+            "palisade fence b --direct --without-quorum --reason broken --config /x --journal /y",
+            "palisade workload list --json",
             "palisade confirm b --reason burnt --checked unplugged",
             "palisade host drain b --reason upgrade",
             "palisade host undrain b --reason done",
@@ -354,20 +473,30 @@ mod tests {
             "palisade workload stop db --reason upgrade",
             "palisade workload start db --reason done",
             "palisade why",
-            "palisade why b --json",
+            "palisade why b --json --all",
+            "palisade why 17 --journal /x --journal /y --config /z",
+            "palisade audit export b --out /x --journal /y",
+            "palisade audit verify /x /y --config /z --operator anna.pub --operator bert.pub",
             "palisade replay",
             "palisade replay /x --set suspect=2s --set grace=5s --json",
             "palisade check config",
             "palisade check config /x",
             "palisade check fences --config /x",
             "palisade keygen",
+            "palisade completions zsh",
+            "palisade man /x",
             "palisade keygen witness --out /x",
         ] {
             Line::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
-        for line in
-            ["palisade", "palisade fence", "palisade fence b", "palisade keygen other", "palisade check"]
-        {
+        for line in [
+            "palisade",
+            "palisade fence b --reason x --without-quorum",
+            "palisade fence",
+            "palisade fence b",
+            "palisade keygen other",
+            "palisade check",
+        ] {
             assert_eq!(Line::try_parse_from(line.split(' ')).unwrap_err().exit_code(), 2, "{line}");
         }
     }

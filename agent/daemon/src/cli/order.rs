@@ -50,11 +50,12 @@ impl Kind {
 
 pub(super) fn run(socket: &Path, kind: Kind, options: &OrderOptions) -> Ended {
     let OrderOptions { host, reason, yes } = options;
-    look(socket, kind, options)?;
+    look(socket, kind, options).map_err(|failure| way_out(kind, failure))?;
     if !yes {
         typed(host)?;
     }
     give(socket, kind, host, &serde_json::json!({ "host": host, "reason": reason }))
+        .map_err(|failure| way_out(kind, failure))
 }
 
 /// `palisade confirm`: the same, with a statement that is shown before it is made, and signed.
@@ -127,6 +128,28 @@ fn look(socket: &Path, kind: Kind, options: &OrderOptions) -> Result<Status, Fai
     Ok(status)
 }
 
+/// Whoever runs this, for the record.
+pub(super) fn caller() -> String {
+    let uid = nix::unistd::getuid();
+    if uid.is_root() { "root".to_owned() } else { format!("uid {uid}") }
+}
+
+/// What an operator does next about a fence that no agent here takes.
+fn way_out(kind: Kind, failure: Failure) -> Failure {
+    const NO_AGENT: &str = "no agent runs on this host";
+    const NO_QUORUM: &str = "has no quorum";
+    let next = match kind {
+        Kind::Fence if failure.message.contains(NO_AGENT) => {
+            "; to fence from the configuration alone, at a risk that is told before: --direct"
+        }
+        Kind::Fence if failure.message.contains(NO_QUORUM) => {
+            "; if no host has one, stop the agent here and add --direct, which tells the risk before anything is sent"
+        }
+        Kind::Fence | Kind::Unfence | Kind::Confirm => "",
+    };
+    Failure { message: failure.message + next, ..failure }
+}
+
 fn give(socket: &Path, kind: Kind, host: &str, body: &serde_json::Value) -> Ended {
     let answer = ask(socket, kind.path(), Some(body.to_string().as_bytes()))?;
     match serde_json::from_slice(&answer.body) {
@@ -160,7 +183,7 @@ fn blast_radius(status: &Status, host: &str) -> String {
     format!("It is `{state}` here and was last known to run: {workloads}.\n")
 }
 
-fn typed(host: &str) -> Result<(), Failure> {
+pub(super) fn typed(host: &str) -> Result<(), Failure> {
     let input = std::io::stdin();
     if !input.is_terminal() {
         return Err(Failure::usage(

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use palisade_core::config::Policy;
-use palisade_core::status::Status;
+use palisade_core::status::{IllStatus, Status};
 
 use super::{Ended, Failure, ask, print, span, table};
 
@@ -56,14 +56,7 @@ fn render(status: &Status) -> String {
         text.push_str(&format!("NOT ARMED: {reason}\n"));
     }
     for ill in &status.ills {
-        let level = ill.level.name().to_uppercase();
-        text.push_str(&format!(
-            "{level} {}: {}, {} ({})\n",
-            ill.probe,
-            ill.verdict,
-            ill.why,
-            policy(ill.policy)
-        ));
+        text.push_str(&format!("{}\n", ill_in_words(ill)));
     }
     for alarm in &status.alarms {
         text.push_str(&format!("ALARM: {alarm}\n"));
@@ -77,6 +70,12 @@ fn policy(policy: Policy) -> &'static str {
         Policy::Drain => "drains",
         Policy::Fence => "fences itself",
     }
+}
+
+/// What a probe of this host finds wrong.
+pub(super) fn ill_in_words(ill: &IllStatus) -> String {
+    let level = ill.level.name().to_uppercase();
+    format!("{level} {}: {}, {} ({})", ill.probe, ill.verdict, ill.why, policy(ill.policy))
 }
 
 fn hosts(status: &Status) -> String {
@@ -93,7 +92,7 @@ fn hosts(status: &Status) -> String {
     format!("{}\n", table(&rows))
 }
 
-fn workloads(status: &Status) -> String {
+pub(super) fn workloads(status: &Status) -> String {
     if status.workloads.is_empty() {
         return String::new();
     }

@@ -1,10 +1,27 @@
-//! `palisade workload stop` and `start`: what operators want to run.
+//! `palisade workload list`, `stop` and `start`: what operators want to run.
 
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::{DesireOptions, Ended, Failure, ask, print};
+use palisade_core::status::Status;
+
+use super::{DesireOptions, Ended, Failure, ask, print, status};
 use crate::api::Outcome;
+
+pub(super) fn list(socket: &Path, json: bool) -> Ended {
+    let answer = ask(socket, "/v1/status", None)?;
+    let no_sense = |error| Failure::failed(format!("the agent's answer makes no sense: {error}"));
+    let status: Status = serde_json::from_slice(&answer.body).map_err(no_sense)?;
+    if json {
+        let text = serde_json::to_string(&status.workloads).map_err(no_sense)?;
+        print(&format!("{text}\n"));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let text = status::workloads(&status);
+    print(if text.is_empty() { "no workload is configured\n" } else { text.trim_end_matches('\n') });
+    print(if text.is_empty() { "" } else { "\n" });
+    Ok(ExitCode::SUCCESS)
+}
 
 pub(super) fn run(socket: &Path, run: bool, options: &DesireOptions) -> Ended {
     let DesireOptions { workload, reason } = options;

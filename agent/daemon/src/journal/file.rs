@@ -6,7 +6,8 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{FallocateFlags, fallocate};
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, Flock, FlockArg, fallocate};
 
 use super::line::{self, LineHash, Links, MAX_LINE_BYTES};
 
@@ -63,7 +64,7 @@ pub(super) fn name(first_n: u64) -> String {
 }
 
 /// The journal's files, oldest first.
-pub(super) fn list(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+pub(crate) fn list(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
@@ -80,6 +81,17 @@ pub(super) fn list(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
 /// Names a file in an error that has none.
 pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> io::Error {
     move |error| io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+/// Two that write one journal would break its chain: an agent, and a fence by hand without one.
+pub(super) fn lock(dir: &Path) -> io::Result<Flock<File>> {
+    fs::create_dir_all(dir).map_err(at(dir))?;
+    let held = File::open(dir).map_err(at(dir))?;
+    Flock::lock(held, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
+        let why =
+            if errno == Errno::EWOULDBLOCK { "another process writes this journal" } else { errno.desc() };
+        io::Error::new(io::Error::from(errno).kind(), format!("{}: {why}", dir.display()))
+    })
 }
 
 /// Finds the end of the chain. What follows the last whole line (a crash tore it) is moved aside; lines before it are left

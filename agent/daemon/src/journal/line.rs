@@ -24,6 +24,11 @@ impl LineHash {
     /// What the first line of a chain names as the one before it.
     pub(crate) const NONE: Self = Self([0; 32]);
 
+    /// Of bytes that are no line.
+    pub(crate) fn over(bytes: &[u8]) -> Self {
+        Self::of(&[bytes])
+    }
+
     pub(super) fn of(bytes: &[&[u8]]) -> Self {
         let mut context = digest::Context::new(&digest::SHA256);
         bytes.iter().for_each(|part| context.update(part));

@@ -9,10 +9,6 @@ mod file;
 pub(crate) mod fuzz;
 mod line;
 mod read;
-#[cfg_attr(
-    not(any(test, feature = "fuzz")),
-    expect(dead_code, reason = "for the audit; nothing of the agent asks yet")
-)]
 mod verify;
 mod writer;
 
@@ -26,14 +22,12 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
+#[cfg(test)]
+pub(crate) use file::list;
 use line::Draft;
-pub(crate) use line::{Line, MAX_EVENT_BYTES};
-pub(crate) use read::{last_matching, scan, scan_file};
-#[cfg_attr(
-    not(any(test, feature = "fuzz")),
-    expect(unused_imports, reason = "for the audit; nothing of the agent asks yet")
-)]
-pub(crate) use verify::{ChainError, verify};
+pub(crate) use line::{Line, LineHash, MAX_EVENT_BYTES};
+pub(crate) use read::{last_matching, scan, scan_file, scan_raw};
+pub(crate) use verify::{Broken, ChainError, follows, verify};
 
 use crate::identity::boottime_ms;
 

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use super::file::{self, Lines};
-use super::line::{self, Line};
+use super::line::{self, Line, LineHash};
 
 /// Shows every whole record, oldest first, until `f` breaks. Lines that are none (damaged, being written) are passed over:
 /// [`super::verify()`] speaks about those.
@@ -14,6 +14,25 @@ pub(crate) fn scan(dir: &Path, mut f: impl FnMut(Line) -> ControlFlow<()>) -> io
     for (_, path) in file::list(dir)? {
         if scan_file(&path, &mut f)?.is_break() {
             break;
+        }
+    }
+    Ok(())
+}
+
+/// The same with each record's bytes as they lie on the disk, without the newline, and its hash.
+pub(crate) fn scan_raw(
+    dir: &Path,
+    mut f: impl FnMut(&[u8], LineHash, Line) -> ControlFlow<()>,
+) -> io::Result<()> {
+    for (_, path) in file::list(dir)? {
+        let mut lines = Lines::new(File::open(&path)?);
+        while let Some(raw) = lines.next()? {
+            if let Some(hash) = line::check(raw.bytes)
+                && let Ok(line) = serde_json::from_slice(raw.bytes)
+                && f(raw.bytes, hash, line).is_break()
+            {
+                return Ok(());
+            }
         }
     }
     Ok(())

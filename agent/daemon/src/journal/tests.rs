@@ -458,3 +458,27 @@ impl Storage for FaultyDisk {
         }
     }
 }
+
+#[test]
+fn two_writers_never_share_a_journal_and_the_second_goes_on_when_the_first_has_ended() {
+    let dir = TempDir::new();
+    let (mut first, mut first_answers) = Journal::open(options(dir.path())).unwrap();
+    first.try_append(&step("first"), Some(1)).unwrap();
+    durable(&mut first_answers, [1]);
+    let (mut second, mut answers) = Journal::open(options(dir.path())).unwrap();
+    second.try_append(&step("second"), Some(2)).unwrap();
+    let refused = || match second.health() {
+        JournalHealth::Failing { error } => error.contains("another process writes this journal"),
+        JournalHealth::Ok | JournalHealth::Stalled { .. } => false,
+    };
+    let end = std::time::Instant::now() + Duration::from_secs(10);
+    let mut refused = refused;
+    while !refused() {
+        assert!(std::time::Instant::now() < end, "the second writer is not refused");
+        std::thread::yield_now();
+    }
+    close(first);
+    durable(&mut answers, [2]);
+    close(second);
+    assert_eq!(verify(dir.path()).unwrap().last_n, 2);
+}

@@ -135,6 +135,24 @@ pub(super) fn verify_lines(
     }
 }
 
+/// One line by itself: that it carries its own hash, has this number, and names `before` as the hash of the line before it (`None`:
+/// whichever that was). Its hash and number.
+pub(crate) fn follows(
+    line: &[u8],
+    before: Option<LineHash>,
+    expected: u64,
+) -> Result<(LineHash, u64), Broken> {
+    let hash = line::check(line).ok_or(Broken::Hash)?;
+    let links: Links = serde_json::from_slice(line).map_err(Broken::Format)?;
+    if links.n != expected {
+        return Err(Broken::Number { expected, found: links.n });
+    }
+    if before.is_some_and(|before| links.prev != before.to_string()) {
+        return Err(Broken::Link);
+    }
+    Ok((hash, links.n))
+}
+
 fn broken(file: &Path, line: u64, what: Broken) -> ChainError {
     ChainError { file: file.to_owned(), line, what }
 }

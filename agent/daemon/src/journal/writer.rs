@@ -1,11 +1,13 @@
 //! The journal's thread: takes what waits, chains it, writes it with one sync, answers. The only place of the agent that
 //! waits for this disk.
 
+use std::fs::File;
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, SystemTime};
 
+use nix::fcntl::Flock;
 use serde::Serialize;
 
 use super::file::{self, Current, End, Storage};
@@ -48,6 +50,8 @@ struct Writer<S> {
     disk: S,
     durable: tokio::sync::mpsc::Sender<Durable>,
     shared: Arc<Shared>,
+    /// Held for as long as this process writes; the kernel gives it back when the process ends.
+    lock: Option<Flock<File>>,
     current: Option<Current>,
     /// The chain's end, counting the lines in `batch`.
     end: End,
@@ -65,11 +69,22 @@ pub(super) fn spawn(
 ) -> io::Result<std::thread::Thread> {
     let life = options.life.iter().map(|byte| format!("{byte:02x}")).collect();
     let start = End { n: 0, hash: line::LineHash::NONE };
-    let mut writer =
-        Writer { options, life, disk, durable, shared, current: None, end: start, batch: Vec::new() };
+    let mut writer = Writer {
+        options,
+        life,
+        disk,
+        durable,
+        shared,
+        lock: None,
+        current: None,
+        end: start,
+        batch: Vec::new(),
+    };
     let builder = std::thread::Builder::new().name("journal".into()).stack_size(THREAD_STACK_BYTES);
     let thread = builder.spawn(move || {
         writer.run(&pending);
+        // Whoever waits for the end may open the journal at once.
+        drop(writer);
         // Nobody may be waiting for the end.
         let _ = end.send(());
     })?;
@@ -134,6 +149,9 @@ impl<S: Storage> Writer<S> {
     }
 
     fn recover(&mut self) -> io::Result<()> {
+        if self.lock.is_none() {
+            self.lock = Some(file::lock(&self.options.dir)?);
+        }
         let found = file::recover(&self.options.dir, self.options.file_bytes)?;
         self.end = found.end;
         self.current = found.current;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{Came, Told};
 use crate::api::why::{self, Entry, Story};
-use crate::cli::why::render;
+use crate::cli::records::render;
 use crate::recording::{Ending, Head};
 
 /// The most actions that a parting shows.
