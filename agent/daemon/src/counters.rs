@@ -80,6 +80,20 @@ pub(crate) struct Counters {
     pub(crate) witness_dropped: Counter,
     /// Telemetry shed because its queue was full (SAFE-12: telemetry first).
     pub(crate) telemetry_shed: Counter,
+    /// Events that the telemetry broker acknowledged.
+    pub(crate) telemetry_acknowledged: Counter,
+    /// Whether the telemetry broker has accepted the session.
+    pub(crate) telemetry_connected: Gauge,
+    /// Events that the broker has not acknowledged.
+    pub(crate) spool_events: Gauge,
+    /// Bytes of the spool on the disk.
+    pub(crate) spool_bytes: Gauge,
+    /// Bytes of events in memory because the disk does not take them.
+    pub(crate) spool_memory_bytes: Gauge,
+    /// Events that the spool shed: a gap was told for each.
+    pub(crate) spool_lost: Gauge,
+    /// Whether the disk refuses the spool.
+    pub(crate) spool_failing: Gauge,
     /// Work for a device or workload that found its queue full; answered as a failure.
     pub(crate) work_refused: Counter,
     /// Inputs that are not in the recording: the disk did not keep up, or did not take them.
@@ -110,6 +124,22 @@ impl Counter {
     }
 
     /// How many so far.
+    pub(crate) fn value(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// What stands now.
+#[derive(Debug, Default)]
+pub(crate) struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// It stands at so much.
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(value, Relaxed);
+    }
+
+    /// How it stands.
     pub(crate) fn value(&self) -> u64 {
         self.0.load(Relaxed)
     }
@@ -159,7 +189,7 @@ impl Counters {
             let _ =
                 writeln!(text, "palisade_packets_dropped_total{{reason=\"{name}\"}} {}", self.dropped(why));
         }
-        let rising: [(&str, &str, &Counter); 12] = [
+        let rising: [(&str, &str, &Counter); 13] = [
             ("palisade_packets_received_total", "Heartbeats handed to the engine", &self.received),
             ("palisade_packets_sent_total", "Datagrams that left", &self.sent),
             ("palisade_packets_unsent_total", "Datagrams that the kernel did not take", &self.send_failed),
@@ -172,6 +202,11 @@ impl Counters {
                 &self.witness_dropped,
             ),
             ("palisade_telemetry_shed_total", "Telemetry shed under load", &self.telemetry_shed),
+            (
+                "palisade_telemetry_acknowledged_total",
+                "Events that the telemetry broker acknowledged",
+                &self.telemetry_acknowledged,
+            ),
             ("palisade_work_refused_total", "Work that found its queue full", &self.work_refused),
             (
                 "palisade_recording_lost_total",
@@ -187,16 +222,43 @@ impl Counters {
         }
         let highest: [(&str, &str, &Highest); 2] = [
             (
-                "palisade_loop_longest_turn_us",
+                "palisade_loop_longest_turn_seconds",
                 "The longest the run loop took for one input",
                 &self.longest_turn_us,
             ),
-            ("palisade_loop_latest_tick_us", "The latest that a timer was served", &self.latest_tick_us),
+            ("palisade_loop_latest_tick_seconds", "The latest that a timer was served", &self.latest_tick_us),
         ];
         for (name, help, gauge) in highest {
             head(&mut text, name, "gauge", help);
+            let us = gauge.value();
+            let _ = writeln!(text, "{name} {}.{:06}", us / 1_000_000, us % 1_000_000);
+        }
+        let standing: [(&str, &str, &Gauge); 5] = [
+            (
+                "palisade_telemetry_connected",
+                "Whether the telemetry broker has accepted the session",
+                &self.telemetry_connected,
+            ),
+            ("palisade_spool_events", "Events that the broker has not acknowledged", &self.spool_events),
+            ("palisade_spool_bytes", "Bytes of the spool on the disk", &self.spool_bytes),
+            (
+                "palisade_spool_memory_bytes",
+                "Bytes of events in memory because the disk does not take them",
+                &self.spool_memory_bytes,
+            ),
+            ("palisade_spool_failing", "Whether the disk refuses the spool", &self.spool_failing),
+        ];
+        for (name, help, gauge) in standing {
+            head(&mut text, name, "gauge", help);
             let _ = writeln!(text, "{name} {}", gauge.value());
         }
+        head(
+            &mut text,
+            "palisade_spool_lost_total",
+            "counter",
+            "Events that the spool shed; a gap was told for them",
+        );
+        let _ = writeln!(text, "palisade_spool_lost_total {}", self.spool_lost.value());
         text
     }
 }
@@ -220,6 +282,6 @@ mod tests {
         }
         let text = counters.prometheus();
         assert!(text.contains("palisade_packets_dropped_total{reason=\"size\"} 1\n"), "{text}");
-        assert!(text.contains("# TYPE palisade_loop_longest_turn_us gauge\n"), "{text}");
+        assert!(text.contains("# TYPE palisade_loop_longest_turn_seconds gauge\n"), "{text}");
     }
 }

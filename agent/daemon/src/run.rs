@@ -100,6 +100,7 @@ fn begin(config: &Path, stored: Option<std::os::fd::OwnedFd>) -> Result<ExitCode
         devices: setup.devices,
         run_dir: Path::new(start::RUN_DIR),
         journal_dir: Path::new(start::JOURNAL_DIR),
+        spool_dir: Path::new(start::SPOOL_DIR),
         listener,
         way: way.clone(),
         counters: counters.clone(),
@@ -243,7 +244,11 @@ impl Agent {
         };
         systemd::stopping(words);
         let (written, recorded) = (self.journal.close(), self.engine.close());
-        drop((self.hands, self.ears));
+        let mut hands = self.hands;
+        if let Some(session) = hands.telemetry.take() {
+            hands.spool.close(session);
+        }
+        drop((hands, self.ears));
         let both = async {
             drop(written.await);
             drop(recorded.await);

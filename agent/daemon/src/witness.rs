@@ -24,6 +24,8 @@ pub(crate) const ANSWERS_MAX: usize = 16;
 const UNANSWERED_MAX: usize = 16;
 /// Messages that may wait for the socket.
 const QUEUE: usize = 8;
+/// An ask is a few hundred bytes.
+const PACKET_MAX: usize = 16 * 1024;
 /// A broker that hangs is given up after twice this.
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
 /// Lives of the witness whose keys are kept: this one and the one before.
@@ -100,6 +102,7 @@ pub(crate) async fn run(
         keep_alive: KEEP_ALIVE,
         last_will: None,
         queue: QUEUE,
+        packet_max: PACKET_MAX,
     };
     let talk = Asking {
         ask_topic: format!("palisade/{}/witness/ask/{}", cluster.name(), me.host),

@@ -285,9 +285,16 @@ impl Witness {
 pub struct Telemetry {
     broker: Broker,
     login: Option<Login>,
+    spool_bytes: u64,
 }
 
 impl Telemetry {
+    /// What events may take on the disk while the broker is away, in bytes.
+    #[must_use]
+    pub fn spool_bytes(&self) -> u64 {
+        self.spool_bytes
+    }
+
     /// The MQTT broker of central monitoring.
     #[must_use]
     pub fn broker(&self) -> &Broker {

@@ -25,6 +25,12 @@ const TEXT_MAX: usize = 1 << 20;
 const CLUSTER_NAME_MAX: usize = 32;
 /// The most links of one host.
 const LINKS_MAX: usize = 4;
+/// The least that telemetry's spool may take: some thousands of events.
+const SPOOL_MIN: u64 = 1024 * 1024;
+/// The most: more events than anybody reads after the broker is back.
+const SPOOL_MAX: u64 = 4096 * 1024 * 1024;
+/// What it takes by default: days of incidents.
+const SPOOL: u64 = 64 * 1024 * 1024;
 /// The most keys of one rotation: the old one, the new one, and room for a mistake.
 const KEYS_MAX: usize = 4;
 
@@ -255,7 +261,11 @@ impl Source<'_> {
 
     fn telemetry(&self, raw: &RawTelemetry) -> Result<Telemetry, ConfigError> {
         let login = self.login(raw.username.as_ref(), raw.password.as_ref())?;
-        Ok(Telemetry { broker: self.broker(&raw.broker)?, login })
+        let spool_bytes = match &raw.spool {
+            Some(text) => self.size(text, SPOOL_MIN..=SPOOL_MAX)?,
+            None => SPOOL,
+        };
+        Ok(Telemetry { broker: self.broker(&raw.broker)?, login, spool_bytes })
     }
 
     fn login(

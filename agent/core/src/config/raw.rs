@@ -101,6 +101,7 @@ pub(super) struct RawWitness {
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub(super) struct RawTelemetry {
     pub(super) broker: Text,
+    pub(super) spool: Option<Text>,
     pub(super) username: Option<Text>,
     pub(super) password: Option<Spanned<RawSecret>>,
 }

@@ -209,6 +209,24 @@ fn the_digest_covers_safety_and_nothing_else() {
 }
 
 #[test]
+fn the_spool_has_a_size() {
+    let with = |spool: &str| {
+        let telemetry = format!("[telemetry]\nbroker = \"mqtt://10.0.0.8\"\n{spool}\n[fencing]");
+        Cluster::parse(&SOUND.replacen("[fencing]", &telemetry, 1), "f")
+    };
+    let bytes = |spool: &str| with(spool).map(|cluster| cluster.telemetry().map(Telemetry::spool_bytes));
+    assert_eq!(bytes(""), Ok(Some(64 << 20)));
+    assert_eq!(bytes("spool = \"16MiB\""), Ok(Some(16 << 20)));
+    // What central monitoring hears is no part of what keeps the cluster safe.
+    let plain = Cluster::parse(SOUND, "f").map(|cluster| cluster.digest());
+    assert_eq!(with("spool = \"16MiB\"").map(|cluster| cluster.digest()), plain);
+    for (spool, what) in [("64", "`64` is no size"), ("64KiB", "`64KiB` is out of range")] {
+        let error = with(&format!("spool = \"{spool}\"")).unwrap_err().to_string();
+        assert!(error.contains(what) && error.contains("\"1MiB\" to \"4096MiB\""), "{error}");
+    }
+}
+
+#[test]
 fn two_hosts_without_a_witness_are_warned_of() {
     let start = SOUND.find("[[host]]\nid = 2").unwrap();
     let text = format!("{}{}", &SOUND[..start], &SOUND[SOUND.find("[[device]]").unwrap()..]).replacen(

@@ -14,7 +14,6 @@ use tokio::time::Instant;
 use super::probes;
 use super::{Agent, Ended};
 use crate::fences;
-use crate::telemetry::Tell;
 
 const SYSRQ: &str = "/proc/sysrq-trigger";
 
@@ -83,10 +82,8 @@ impl Agent {
         }
         let changes_state =
             matches!(&*event, Event::Standing { .. } | Event::Admitted { .. } | Event::Left { .. });
-        if let Some(telemetry) = &self.hands.telemetry
-            && telemetry.try_send(Tell::Event(event)).is_err()
-        {
-            self.counters.telemetry_shed.count();
+        if self.hands.telemetry.is_some() {
+            self.hands.spool.event(event);
         }
         if changes_state && self.hands.telemetry.is_some() {
             let now_us = self.clock.now_us();

@@ -81,9 +81,11 @@ impl Agent {
         self.witness_at = broker(&self.cluster);
         self.witness_print = print;
         self.hands.telemetry = None;
-        if self.cluster.telemetry().is_some() {
+        if let Some(configured) = self.cluster.telemetry() {
+            self.hands.spool.set_size(configured.spool_bytes());
             let (tell, outbox) = mpsc::channel(telemetry::QUEUE);
-            let brokered = Box::new(Brokered { cluster: self.cluster.clone(), access: telemetry, outbox });
+            let access = (telemetry, tell.downgrade());
+            let brokered = Box::new(Brokered { cluster: self.cluster.clone(), access, outbox });
             self.hands.telemetry = Some(tell);
             self.control(Control::Telemetry(brokered));
         }
