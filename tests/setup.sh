@@ -48,10 +48,20 @@ if [ "$what" = all ]; then
     need snmpd snmpd
     need snmpset snmp
     need haproxy haproxy
+    need mosquitto_sub mosquitto-clients
+    need openssl openssl
+    need promtool prometheus
 fi
 if [ -n "$missing" ]; then
     echo "setup: installing$missing"
     apt-get update -qq
+    # The programs are wanted, not their services.
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e "$policy" ]; then
+        trap 'rm -f "$policy"' EXIT
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+    fi
     # shellcheck disable=SC2086 # a list of packages
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
 fi

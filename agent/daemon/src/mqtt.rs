@@ -3,14 +3,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::hash::{BuildHasher as _, Hasher as _};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use palisade_core::config::Broker;
 use rumqttc::{AsyncClient, Event, EventLoop, LastWill, MqttOptions, NetworkOptions, Outgoing, Packet};
-use rumqttc::{Publish, QoS};
-use rumqttc::{SubscribeReasonCode, mqttbytes};
+use rumqttc::{Publish, QoS, SubscribeReasonCode, TlsConfiguration, Transport, mqttbytes};
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
@@ -28,14 +27,23 @@ const HEARD_MAX: usize = 16 * 1024;
 /// User and password at a broker.
 pub(crate) type Credentials = (String, Zeroizing<String>);
 
+/// What the configuration's files hold for a session with a broker.
+#[derive(Clone, Default)]
+pub(crate) struct Access {
+    /// User and password, if the broker asks for them.
+    pub(crate) login: Option<Credentials>,
+    /// Whom to believe, and how to be believed; there if and only if the broker's address says so.
+    pub(crate) tls: Option<Arc<rustls::ClientConfig>>,
+}
+
 /// How to reach a broker.
 pub(crate) struct Settings {
     /// Where it listens.
     pub(crate) broker: Broker,
     /// The client id: two sessions with one id throw each other out.
     pub(crate) client_id: String,
-    /// User and password, if the broker asks for them.
-    pub(crate) login: Option<Credentials>,
+    /// The files' part of it.
+    pub(crate) access: Access,
     /// An idle connection is tested this often; a silent broker is given up after twice as long.
     pub(crate) keep_alive: Duration,
     /// What the broker says for us when we fall silent.
@@ -56,7 +64,10 @@ impl Settings {
             .set_keep_alive(self.keep_alive)
             .set_clean_session(true)
             .set_max_packet_size(HEARD_MAX, self.packet_max);
-        if let Some((user, password)) = &self.login {
+        if let Some(tls) = &self.access.tls {
+            options.set_transport(Transport::Tls(TlsConfiguration::Rustls(tls.clone())));
+        }
+        if let Some((user, password)) = &self.access.login {
             options.set_credentials(user.as_str(), password.as_str());
         }
         if let Some(will) = &self.last_will {
@@ -293,6 +304,7 @@ pub(crate) fn jittered(wait: Duration) -> Duration {
 
 #[cfg(test)]
 pub(crate) mod broker;
+pub(crate) mod tls;
 
 #[cfg(test)]
 mod tests {
@@ -334,7 +346,7 @@ mod tests {
             let settings = Settings {
                 broker: cluster.telemetry().unwrap().broker().clone(),
                 client_id: "test".to_owned(),
-                login: None,
+                access: Access::default(),
                 keep_alive: Duration::from_secs(5),
                 last_will: None,
                 queue: 1,

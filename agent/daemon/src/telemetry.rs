@@ -21,7 +21,7 @@ use rumqttc::{AsyncClient, LastWill, Publish, QoS};
 use tokio::sync::mpsc;
 
 use crate::counters::Counters;
-use crate::mqtt::{self, Credentials, Session, Settings, Talk};
+use crate::mqtt::{self, Access, Session, Settings, Talk};
 pub(crate) use keeper::{Keeper, Outlet, Seat, outlet};
 pub(crate) use said::Teller;
 use spool::Item;
@@ -45,7 +45,7 @@ pub(crate) enum Tell {
 pub(crate) async fn run(
     cluster: &Cluster,
     host: &str,
-    login: Option<Credentials>,
+    access: Access,
     session: &Session,
     (out, outbox): (mpsc::WeakSender<Tell>, mpsc::Receiver<Tell>),
     keeper: Keeper,
@@ -59,7 +59,7 @@ pub(crate) async fn run(
     let settings = Settings {
         broker: telemetry.broker().clone(),
         client_id: format!("palisade-{}-{host}-telemetry", cluster.name()),
-        login,
+        access,
         keep_alive: KEEP_ALIVE,
         last_will: Some(LastWill::new(state_topic.as_str(), gone, QoS::AtLeastOnce, true)),
         queue: QUEUE,

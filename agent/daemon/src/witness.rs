@@ -14,7 +14,7 @@ use rumqttc::{AsyncClient, Publish, QoS};
 use tokio::sync::mpsc;
 
 use crate::counters::Counters;
-use crate::mqtt::{self, Credentials, Session, Settings, Talk};
+use crate::mqtt::{self, Session, Settings, Talk};
 
 /// Asks that may wait for the session: more than a round trip's worth is late anyway.
 pub(crate) const ASKS_MAX: usize = 4;
@@ -77,8 +77,8 @@ impl Way {
 pub(crate) struct Access {
     /// The keys shared with the witness, never the cluster's own.
     pub(crate) keyring: Keyring,
-    /// User and password at the broker.
-    pub(crate) login: Option<Credentials>,
+    /// At its broker.
+    pub(crate) broker: mqtt::Access,
 }
 
 /// Keeps the session up until `asks` closes.
@@ -98,7 +98,7 @@ pub(crate) async fn run(
     let settings = Settings {
         broker: witness.broker().clone(),
         client_id: format!("palisade-{}-{host}-witness", cluster.name()),
-        login: access.login,
+        access: access.broker,
         keep_alive: KEEP_ALIVE,
         last_will: None,
         queue: QUEUE,

@@ -34,7 +34,7 @@ pub use device::{
     SwitchPort, Tls, Wall,
 };
 pub use error::ConfigError;
-pub use names::{Broker, KeyRef, MachineId, SecretRef};
+pub use names::{Broker, BrokerTls, KeyRef, MachineId, SecretRef};
 pub use operator::Operator;
 pub use timing::{Profile, Timing, Watchdog};
 pub use workload::{Storage, Workload, WorkloadKind};

@@ -93,6 +93,9 @@ pub(super) struct RawWatchdog {
 pub(super) struct RawWitness {
     pub(super) broker: Text,
     pub(super) keys: Spanned<Vec<RawKey>>,
+    pub(super) ca: Option<Text>,
+    pub(super) certificate: Option<Text>,
+    pub(super) key: Option<Spanned<RawSecret>>,
     pub(super) username: Option<Text>,
     pub(super) password: Option<Spanned<RawSecret>>,
 }
@@ -102,6 +105,9 @@ pub(super) struct RawWitness {
 pub(super) struct RawTelemetry {
     pub(super) broker: Text,
     pub(super) spool: Option<Text>,
+    pub(super) ca: Option<Text>,
+    pub(super) certificate: Option<Text>,
+    pub(super) key: Option<Spanned<RawSecret>>,
     pub(super) username: Option<Text>,
     pub(super) password: Option<Spanned<RawSecret>>,
 }

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use super::slow::{Brokered, Control};
 use super::{Agent, Setup, probes};
 use crate::fences;
-use crate::mqtt::Credentials;
+use crate::mqtt;
 use crate::systemd;
 use crate::telemetry;
 use crate::witness::{self, Access};
@@ -59,7 +59,7 @@ impl Agent {
         &mut self,
         witness: Option<Access>,
         print: Option<[u8; 32]>,
-        telemetry: Option<Credentials>,
+        telemetry: mqtt::Access,
     ) {
         let broker = |cluster: &palisade_core::config::Cluster| {
             cluster.witness().map(|witness| witness.broker().clone())

@@ -19,7 +19,7 @@ use super::setup::Setup;
 use crate::api::{self, ApiRequest};
 use crate::counters::Counters;
 use crate::fences::{self, Known};
-use crate::mqtt::{Credentials, Session};
+use crate::mqtt::{self, Session};
 use crate::systemd::{self, StopKind};
 use crate::telemetry::{self, Outlet, Tell};
 use crate::witness::{self, Access, Way};
@@ -66,7 +66,7 @@ pub(crate) enum Control {
 }
 
 /// How to reach the telemetry broker, and the outbox's other end, for the spool.
-pub(crate) type Monitoring = (Option<Credentials>, mpsc::WeakSender<Tell>);
+pub(crate) type Monitoring = (mqtt::Access, mpsc::WeakSender<Tell>);
 
 /// An MQTT session to begin; the one before ended when its sender was dropped.
 pub(crate) struct Brokered<A, T> {
@@ -256,14 +256,14 @@ impl Controller {
     }
 
     fn telemetry(&mut self, brokered: Brokered<Monitoring, Tell>) {
-        let Brokered { cluster, access: (login, out), outbox } = brokered;
+        let Brokered { cluster, access: (access, out), outbox } = brokered;
         let (me, counters) = (self.me, self.counters.clone());
         let bytes = cluster.telemetry().map_or(0, palisade_core::config::Telemetry::spool_bytes);
         let Some(keeper) = self.spool.keeper(bytes) else { return };
         self.sessions.push(tokio::task::spawn_local(async move {
             let host = cluster.host(me.host).map_or("", |host| host.name());
             let session = Session::default();
-            telemetry::run(&cluster, host, login, &session, (out, outbox), keeper, counters).await;
+            telemetry::run(&cluster, host, access, &session, (out, outbox), keeper, counters).await;
         }));
     }
 }

@@ -8,6 +8,8 @@ use super::*;
 use crate::mqtt::broker::Broker;
 use crate::testing::{TempDir, run};
 
+mod central;
+
 const STATUS: &str = r#"{"cluster":"t","host":"a","incarnation":"x","admitted":true,"quorate":true,"found":null,
     "coordinator":"a","view":["a"],"electorate":["a"],"dead":[],"hosts":[],"workloads":[],
     "witness":{"configured":false,"proven_ms":null,"granting":false},"fence_paths":[],"not_armed":[],
@@ -48,7 +50,7 @@ fn agent(port: u16, dir: &TempDir) -> (Agent, impl Future<Output = ()>) {
     let agent = Agent { outlet, tell: Some(tell), counters: counters.clone() };
     let session = async move {
         let session = Session::default();
-        super::run(&cluster(port), "a", None, &session, ends, keeper, counters).await;
+        super::run(&cluster(port), "a", Access::default(), &session, ends, keeper, counters).await;
     };
     (agent, session)
 }
