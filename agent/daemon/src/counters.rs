@@ -106,6 +106,57 @@ pub(crate) struct Counters {
     pub(crate) longest_turn_us: Highest,
     /// The latest that a timer was served, in us.
     pub(crate) latest_tick_us: Highest,
+    /// For how long each lost host had not been heard when it fell out of the view.
+    pub(crate) detection: Histogram,
+    /// From a lost host's last sign of life until a workload of its runs here.
+    pub(crate) recovery: Histogram,
+}
+
+/// How often something took how long.
+#[derive(Debug, Default)]
+pub(crate) struct Histogram {
+    /// Not cumulative; the last one is for all that is longer.
+    buckets: [AtomicU64; BOUNDS_MS.len() + 1],
+    sum_us: AtomicU64,
+}
+
+/// The bounds of an incident's times: the fast profile's, the default profile's, and what takes people's help.
+const BOUNDS_MS: [u64; 10] = [250, 500, 1000, 2000, 5000, 10_000, 30_000, 60_000, 120_000, 300_000];
+
+impl Histogram {
+    /// Takes one in.
+    pub(crate) fn see(&self, us: u64) {
+        let at = BOUNDS_MS.iter().position(|bound| us <= bound * 1000).unwrap_or(BOUNDS_MS.len());
+        if let Some(bucket) = self.buckets.get(at) {
+            bucket.fetch_add(1, Relaxed);
+        }
+        self.sum_us.fetch_add(us, Relaxed);
+    }
+
+    /// How many, and how long together.
+    #[cfg(test)]
+    pub(crate) fn count_and_sum_us(&self) -> (u64, u64) {
+        (self.buckets.iter().map(|bucket| bucket.load(Relaxed)).sum(), self.sum_us.load(Relaxed))
+    }
+
+    fn prometheus(&self, text: &mut String, name: &str, help: &str) {
+        head(text, name, "histogram", help);
+        let mut count = 0;
+        for (bucket, bound) in self.buckets.iter().zip(BOUNDS_MS.map(Some).into_iter().chain([None])) {
+            count += bucket.load(Relaxed);
+            let bound = bound.map_or("+Inf".to_owned(), |ms| seconds(ms * 1000, 2));
+            let _ = writeln!(text, "{name}_bucket{{le=\"{bound}\"}} {count}");
+        }
+        let sum = seconds(self.sum_us.load(Relaxed), 6);
+        let _ = writeln!(text, "{name}_sum {sum}\n{name}_count {count}");
+    }
+}
+
+/// So many digits after the point.
+fn seconds(us: u64, digits: usize) -> String {
+    let text = format!("{}.{:06}", us / 1_000_000, us % 1_000_000);
+    let length = text.len().saturating_sub(6 - digits);
+    text.get(..length).unwrap_or(&text).to_owned()
 }
 
 /// A count that only rises.
@@ -230,9 +281,18 @@ impl Counters {
         ];
         for (name, help, gauge) in highest {
             head(&mut text, name, "gauge", help);
-            let us = gauge.value();
-            let _ = writeln!(text, "{name} {}.{:06}", us / 1_000_000, us % 1_000_000);
+            let _ = writeln!(text, "{name} {}", seconds(gauge.value(), 6));
         }
+        self.detection.prometheus(
+            &mut text,
+            "palisade_detection_seconds",
+            "For how long a lost host had not been heard when it fell out of the view",
+        );
+        self.recovery.prometheus(
+            &mut text,
+            "palisade_recovery_seconds",
+            "From a lost host's last sign of life until its workload runs here",
+        );
         let standing: [(&str, &str, &Gauge); 5] = [
             (
                 "palisade_telemetry_connected",
@@ -280,7 +340,18 @@ mod tests {
         for (times, why) in Dropped::ALL.into_iter().enumerate() {
             assert_eq!(counters.dropped(why), times as u64 + 1, "{}", why.name());
         }
+        counters.recovery.see(1_500_000);
+        counters.recovery.see(900_000_000);
         let text = counters.prometheus();
+        for line in [
+            "palisade_recovery_seconds_bucket{le=\"1.00\"} 0",
+            "palisade_recovery_seconds_bucket{le=\"2.00\"} 1",
+            "palisade_recovery_seconds_bucket{le=\"+Inf\"} 2",
+            "palisade_recovery_seconds_sum 901.500000",
+            "palisade_recovery_seconds_count 2",
+        ] {
+            assert!(text.lines().any(|said| said == line), "no {line:?} in {text}");
+        }
         assert!(text.contains("palisade_packets_dropped_total{reason=\"size\"} 1\n"), "{text}");
         assert!(text.contains("# TYPE palisade_loop_longest_turn_seconds gauge\n"), "{text}");
     }

@@ -7,6 +7,7 @@ mod act;
 mod clock;
 mod dog;
 mod feed;
+mod incidents;
 mod input;
 mod orders;
 mod probes;
@@ -143,6 +144,7 @@ fn begin(config: &Path, stored: Option<std::os::fd::OwnedFd>) -> Result<ExitCode
             witness_at: None,
             witness_print: None,
             state_told_us: 0,
+            incidents: incidents::Incidents::default(),
             missing,
             way,
             counters,
@@ -185,6 +187,8 @@ struct Agent {
     witness_at: Option<palisade_core::config::Broker>,
     witness_print: Option<[u8; 32]>,
     state_told_us: u64,
+    /// How long incidents took, for metrics.
+    incidents: incidents::Incidents,
     missing: Vec<String>,
     way: Arc<Way>,
     counters: Arc<Counters>,

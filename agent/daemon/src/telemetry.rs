@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use crate::counters::Counters;
 use crate::mqtt::{self, Access, Session, Settings, Talk};
 pub(crate) use keeper::{Keeper, Outlet, Seat, outlet};
-pub(crate) use said::Teller;
+pub(crate) use said::{SCHEMA, Teller};
 use spool::Item;
 
 /// What may wait for the session: the events under way, and states.

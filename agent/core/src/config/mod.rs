@@ -51,6 +51,7 @@ pub struct Cluster {
     watchdog: Option<Watchdog>,
     witness: Option<Witness>,
     telemetry: Option<Telemetry>,
+    monitoring: Option<SocketAddr>,
     fencing: Fencing,
     hosts: Vec<Host>,
     devices: Vec<Device>,
@@ -71,6 +72,7 @@ impl Cluster {
             watchdog: None,
             witness: None,
             telemetry: None,
+            monitoring: None,
             fencing: Fencing {
                 budget: 0,
                 budget_window: Duration(0),
@@ -127,6 +129,12 @@ impl Cluster {
     #[must_use]
     pub fn witness(&self) -> Option<&Witness> {
         self.witness.as_ref()
+    }
+
+    /// Where each host answers monitoring over TCP, for reading alone; nowhere unless it is said.
+    #[must_use]
+    pub fn monitoring(&self) -> Option<SocketAddr> {
+        self.monitoring
     }
 
     /// Where telemetry goes, if anywhere.

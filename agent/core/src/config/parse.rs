@@ -1,6 +1,7 @@
 //! From what is written to what is checked: the cluster, its hosts and its timing. Devices and workloads have a file each.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use core::ops::Range;
 
@@ -91,6 +92,7 @@ impl Cluster {
         }
         let witness = raw.witness.as_ref().map(|raw| source.witness(raw, &keys)).transpose()?;
         let telemetry = raw.telemetry.as_ref().map(|raw| source.telemetry(raw)).transpose()?;
+        let listen = raw.metrics.as_ref().map(|raw| source.listen(&raw.listen));
         let fencing = source.fencing(&raw.fencing, hosts.len())?;
         let storages = source.storages(&raw.storage)?;
         let devices = source.devices(&raw.device, &hosts, &storages, &mut settings)?;
@@ -110,6 +112,7 @@ impl Cluster {
             watchdog,
             witness,
             telemetry,
+            monitoring: listen.transpose()?,
             fencing,
             hosts,
             devices,
@@ -339,6 +342,15 @@ impl Source<'_> {
             }
         };
         Ok(Some(BrokerTls { ca: self.absolute(ca)?, client }))
+    }
+
+    /// The file is the same on every host: here `0.0.0.0` and `[::]` make sense.
+    fn listen(&self, text: &Text) -> Result<SocketAddr, ConfigError> {
+        let address = text.get_ref().parse().ok();
+        address.filter(|address: &SocketAddr| address.port() != 0).ok_or_else(|| {
+            let help = "write an address with its port, such as \"127.0.0.1:9753\" or \"0.0.0.0:9753\"";
+            self.error(text.span(), format!("`{}` is nowhere to listen", shown(text.get_ref())), help)
+        })
     }
 
     fn fencing(&self, raw: &RawFencing, hosts: usize) -> Result<Fencing, ConfigError> {

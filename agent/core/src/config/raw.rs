@@ -17,6 +17,7 @@ pub(super) struct RawFile {
     pub(super) watchdog: Option<Spanned<RawWatchdog>>,
     pub(super) witness: Option<RawWitness>,
     pub(super) telemetry: Option<RawTelemetry>,
+    pub(super) metrics: Option<RawMetrics>,
     #[serde(default)]
     pub(super) fencing: RawFencing,
     #[serde(default)]
@@ -110,6 +111,12 @@ pub(super) struct RawTelemetry {
     pub(super) key: Option<Spanned<RawSecret>>,
     pub(super) username: Option<Text>,
     pub(super) password: Option<Spanned<RawSecret>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct RawMetrics {
+    pub(super) listen: Text,
 }
 
 #[derive(Deserialize, Default)]

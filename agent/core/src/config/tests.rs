@@ -250,6 +250,16 @@ fn tls_with_a_broker_is_whole_or_refused() {
 }
 
 #[test]
+fn monitoring_is_answered_where_it_is_said_and_nowhere_else() {
+    let with = |metrics: &str| Cluster::parse(&SOUND.replacen("[fencing]", metrics, 1), "f");
+    assert_eq!(with("[fencing]").map(|cluster| cluster.monitoring()), Ok(None));
+    let listening = with("[metrics]\nlisten = \"0.0.0.0:9753\"\n[fencing]");
+    assert_eq!(listening.map(|cluster| cluster.monitoring()), Ok("0.0.0.0:9753".parse().ok()));
+    let error = with("[metrics]\nlisten = \"9753\"\n[fencing]").unwrap_err().to_string();
+    assert!(error.contains("9753"), "{error}");
+}
+
+#[test]
 fn the_spool_has_a_size() {
     let with = |spool: &str| {
         let telemetry = format!("[telemetry]\nbroker = \"mqtt://10.0.0.8\"\n{spool}\n[fencing]");

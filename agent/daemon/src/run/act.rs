@@ -80,13 +80,14 @@ impl Agent {
         if matches!(&*event, Event::Standing { .. } | Event::View { .. }) {
             self.tell_systemd();
         }
+        let now_us = self.clock.now_us();
+        self.incidents.see(&event, now_us, &self.counters);
         let changes_state =
             matches!(&*event, Event::Standing { .. } | Event::Admitted { .. } | Event::Left { .. });
         if self.hands.telemetry.is_some() {
             self.hands.spool.event(event);
         }
         if changes_state && self.hands.telemetry.is_some() {
-            let now_us = self.clock.now_us();
             self.tell_state(now_us);
         }
     }

@@ -80,6 +80,7 @@ impl Agent {
         }
         self.witness_at = broker(&self.cluster);
         self.witness_print = print;
+        self.control(Control::Monitoring(self.cluster.monitoring()));
         self.hands.telemetry = None;
         if let Some(configured) = self.cluster.telemetry() {
             self.hands.spool.set_size(configured.spool_bytes());

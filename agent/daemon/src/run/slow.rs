@@ -2,6 +2,7 @@
 //! here, beside the run loop, joined to it by bounded channels only.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +27,7 @@ use crate::witness::{self, Access, Way};
 
 /// More than the deepest call on this thread needs (JSON, D-Bus, RMCP+). All of it is resident: memory is locked.
 const STACK_BYTES: usize = 512 * 1024;
-/// Requests of the run loop to this thread itself: a signal or a reload each.
+/// Requests of the run loop to this thread itself: a signal, or a reload, which takes three.
 const CONTROL_MAX: usize = 8;
 /// For the goodbyes to the brokers when the agent ends.
 const GOODBYE: Duration = Duration::from_millis(500);
@@ -61,6 +62,8 @@ pub(crate) enum Control {
     Reload,
     /// Speak to the witness's broker so from now on.
     Witness(Box<Brokered<Access, Box<Ask>>>),
+    /// Answer monitoring there from now on, and nowhere else.
+    Monitoring(Option<SocketAddr>),
     /// Speak to the telemetry broker so from now on.
     Telemetry(Box<Brokered<Monitoring, Tell>>),
 }
@@ -140,11 +143,12 @@ pub(crate) fn spawn(runtime: Runtime, start: Start) -> io::Result<(Hands, Ears, 
         } = start;
         tokio::spawn(fences::run(Me { life: me, first_of_boot }, devices, device_work, replies));
         tokio::spawn(probes::run(cluster, me.host, run_dir, probe_work, reports));
-        tokio::spawn(api::serve(listener, requests, journal_dir.to_owned(), counters.clone()));
+        tokio::spawn(api::serve(listener, requests.clone(), journal_dir.to_owned(), counters.clone()));
         tokio::spawn(stay_alive(counters.clone()));
         let spool = Spooling { dir: spool_dir, seat: Some(seat), keeper: None };
         let sessions = Vec::new();
-        let controller = Controller { config, me, way, answers, counters, tell, sessions, spool };
+        let listening = Listening { requests, at: None, task: None };
+        let controller = Controller { config, me, way, answers, counters, tell, sessions, spool, listening };
         controller.run(controlled).await;
     };
     std::thread::Builder::new().name("palisade-slow".to_owned()).stack_size(STACK_BYTES).spawn(
@@ -188,6 +192,28 @@ struct Controller {
     tell: mpsc::Sender<Told>,
     sessions: Vec<tokio::task::JoinHandle<()>>,
     spool: Spooling,
+    listening: Listening,
+}
+
+/// Where monitoring is answered over TCP.
+struct Listening {
+    requests: mpsc::Sender<ApiRequest>,
+    at: Option<SocketAddr>,
+    task: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl Listening {
+    fn set(&mut self, at: Option<SocketAddr>, counters: &Arc<Counters>) {
+        if self.at == at {
+            return;
+        }
+        if let Some(task) = self.task.take() {
+            task.abort();
+        }
+        self.at = at;
+        self.task =
+            at.map(|at| tokio::spawn(api::serve_monitoring(at, self.requests.clone(), counters.clone())));
+    }
 }
 
 /// The spool's thread begins with the first telemetry that is configured, and stays.
@@ -233,6 +259,7 @@ impl Controller {
                 }
                 Control::Witness(brokered) => self.witness(*brokered),
                 Control::Telemetry(brokered) => self.telemetry(*brokered),
+                Control::Monitoring(at) => self.listening.set(at, &self.counters),
             }
         }
         // The run loop has ended: say goodbye where somebody listens.

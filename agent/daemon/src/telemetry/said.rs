@@ -14,6 +14,7 @@ use palisade_core::status::Status;
 use serde::{Deserialize, Serialize};
 
 use super::ledger::Gap;
+use crate::readiness::Readiness;
 
 /// Rises when a field changes its meaning or goes; a new field does not raise it.
 pub(crate) const SCHEMA: u32 = 1;
@@ -125,6 +126,7 @@ pub(super) struct StateMessage<'a> {
     pub(super) schema: u32,
     pub(super) agent: &'static str,
     pub(super) time_ms: u64,
+    pub(super) readiness: Readiness,
     #[serde(flatten)]
     pub(super) status: &'a Status,
 }
@@ -140,7 +142,8 @@ pub(super) struct GoneMessage<'a> {
 
 /// The state as it is told.
 pub(super) fn state(status: &Status, time: SystemTime) -> Vec<u8> {
-    let message = StateMessage { schema: SCHEMA, agent: "running", time_ms: since_epoch(time), status };
+    let (time_ms, readiness) = (since_epoch(time), Readiness::of(status));
+    let message = StateMessage { schema: SCHEMA, agent: "running", time_ms, readiness, status };
     serde_json::to_vec(&message).unwrap_or_default()
 }
 

@@ -9,6 +9,7 @@ use crate::mqtt::broker::Broker;
 use crate::testing::{TempDir, run};
 
 mod central;
+mod examples;
 
 const STATUS: &str = r#"{"cluster":"t","host":"a","incarnation":"x","admitted":true,"quorate":true,"found":null,
     "coordinator":"a","view":["a"],"electorate":["a"],"dead":[],"hosts":[],"workloads":[],
