@@ -20,7 +20,6 @@ pub(crate) fn global_example(status: &Status) -> Vec<u8> {
     serde_json::to_vec(&metrics::Global::of(status, &crate::counters::Counters::default())).unwrap()
 }
 
-
 use std::fmt;
 
 use palisade_core::status::Status;

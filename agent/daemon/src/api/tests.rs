@@ -17,6 +17,8 @@ use super::*;
 use crate::counters::Counters;
 use crate::testing::{TempDir, run};
 
+mod monitoring;
+
 const ROOT: Caller = Caller { uid: 0, pid: Some(7) };
 
 pub(crate) fn status() -> Status {
