@@ -217,7 +217,10 @@ pub(crate) async fn keep<T: Talk>(
         let wait = tokio::time::sleep(jittered(backoff));
         tokio::select! {
             () = wait => {}
-            () = pass_over(&mut outbox, &talk) => return,
+            () = pass_over(&mut outbox, &talk) => {
+                session.set(Some("closed".to_owned()));
+                return;
+            }
         }
         backoff = (backoff * 2).min(BACKOFF_MAX);
     }

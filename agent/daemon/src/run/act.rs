@@ -62,7 +62,10 @@ impl Agent {
         } else {
             tracing::info!("{event}");
         }
-        if let Err(error) = self.journal.try_append(&*event, ticket.map(|Ticket(token)| token)) {
+        // One time for the journal and for telemetry, so that either leads to the other.
+        let boot_us = self.hands.spool.stamp_us();
+        let token = ticket.map(|Ticket(token)| token);
+        if let Err(error) = self.journal.try_append_at(&*event, token, boot_us / 1000) {
             tracing::error!("{error}");
             // SAFE-5: what waits for this record would wait for ever; the engine hears of it when this turn ends.
             self.journal_refused = Some((error.to_string(), Instant::now()));
@@ -85,7 +88,7 @@ impl Agent {
         let changes_state =
             matches!(&*event, Event::Standing { .. } | Event::Admitted { .. } | Event::Left { .. });
         if self.hands.telemetry.is_some() {
-            self.hands.spool.event(event);
+            self.hands.spool.event(boot_us, event);
         }
         if changes_state && self.hands.telemetry.is_some() {
             self.tell_state(now_us);

@@ -79,11 +79,14 @@ pub(crate) fn outlet(teller: Teller, counters: Arc<Counters>) -> (Outlet, Seat) 
 }
 
 impl Outlet {
+    /// The time of a record, in us since the boot: rises strictly, for the id (see `said`).
+    pub(crate) fn stamp_us(&mut self) -> u64 {
+        self.last_us = boottime_us().max(self.last_us + 1);
+        self.last_us
+    }
+
     /// Passes a record on. Never waits: one that finds no room is counted, and a gap told in its place.
-    pub(crate) fn event(&mut self, event: Box<Event>) {
-        // See `said`: ids rise strictly.
-        let boot_us = boottime_us().max(self.last_us + 1);
-        self.last_us = boot_us;
+    pub(crate) fn event(&mut self, boot_us: u64, event: Box<Event>) {
         self.tell_lost();
         let passed =
             self.lost.is_none() && self.send_event(Input::Event { boot_us, time: SystemTime::now(), event });

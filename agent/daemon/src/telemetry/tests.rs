@@ -41,6 +41,13 @@ struct Agent {
     counters: Arc<Counters>,
 }
 
+impl Agent {
+    fn event(&mut self, event: Box<Event>) {
+        let boot_us = self.outlet.stamp_us();
+        self.outlet.event(boot_us, event);
+    }
+}
+
 fn agent(port: u16, dir: &TempDir) -> (Agent, impl Future<Output = ()>) {
     let counters = Arc::new(Counters::default());
     let teller = Teller { host: "a".to_owned(), life: "00000000000000aa".to_owned() };
@@ -100,7 +107,7 @@ fn monitoring_hears_events_and_the_state_and_that_the_agent_is_gone() {
         let central = async {
             let mut central = Central::new(broker.port);
             while central.next().await.is_some() {}
-            agent.outlet.event(Box::new(Event::Away));
+            agent.event(Box::new(Event::Away));
             let state = Tell::State(serde_json::from_str(STATUS).unwrap());
             assert!(agent.tell.as_ref().unwrap().try_send(state).is_ok());
             let (mut away, mut quorate) = (false, false);
@@ -136,8 +143,8 @@ fn the_last_events_before_the_end_are_handed_over() {
             while agent.counters.telemetry_connected.value() == 0 {
                 tokio::task::yield_now().await;
             }
-            agent.outlet.event(event(1));
-            agent.outlet.event(Box::new(Event::Left { why: "stopped".to_owned() }));
+            agent.event(event(1));
+            agent.event(Box::new(Event::Left { why: "stopped".to_owned() }));
             agent.outlet.close(agent.tell.take().unwrap());
             let mut kinds = Vec::new();
             while kinds.len() < 2 {
@@ -162,7 +169,7 @@ fn events_outlast_the_broker_and_the_agent() {
         let port = broker.port;
         let (mut first, session) = agent(port, &dir);
         let before = async {
-            first.outlet.event(event(0));
+            first.event(event(0));
             while first.counters.telemetry_acknowledged.value() == 0 {
                 tokio::task::yield_now().await;
             }
@@ -171,7 +178,7 @@ fn events_outlast_the_broker_and_the_agent() {
                 tokio::task::yield_now().await;
             }
             for n in 1..100 {
-                first.outlet.event(event(n));
+                first.event(event(n));
             }
             first.outlet.close(first.tell.take().unwrap());
         };
@@ -182,7 +189,7 @@ fn events_outlast_the_broker_and_the_agent() {
         let (mut second, session) = agent(port, &dir);
         let after = async {
             for n in 100..200 {
-                second.outlet.event(event(n));
+                second.event(event(n));
             }
             // The consumer is there before the first of them is sent.
             let _broker = Broker::start(Some(port));
@@ -213,7 +220,10 @@ fn what_finds_no_room_is_told_as_a_gap() {
     let teller = Teller { host: "a".to_owned(), life: "00000000000000aa".to_owned() };
     let (mut outlet, _seat) = outlet(teller, counters.clone());
     // Nobody takes anything from the queue: the run loop is not held up, and counts.
-    (0..1000).for_each(|n| outlet.event(event(n)));
+    for n in 0..1000 {
+        let boot_us = outlet.stamp_us();
+        outlet.event(boot_us, event(n));
+    }
     assert_eq!(counters.telemetry_shed.value(), 1000 - 256);
 }
 

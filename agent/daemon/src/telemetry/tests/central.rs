@@ -174,7 +174,7 @@ fn long_event(n: u64) -> Box<Event> {
 /// Hands over events as the run loop does, no faster than the spool takes them.
 async fn load(agent: &mut Agent, numbers: std::ops::Range<u64>) {
     for n in numbers {
-        agent.outlet.event(long_event(n));
+        agent.event(long_event(n));
         while agent.counters.spool_events.value() + agent.counters.telemetry_acknowledged.value() + 100 < n {
             tokio::task::yield_now().await;
         }
