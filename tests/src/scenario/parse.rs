@@ -176,6 +176,9 @@ fn condition(words: &[&str]) -> Result<Condition> {
         [host, "says", kind, "with", said] => Condition::Says(name(host), name(kind), name(said)),
         ["console", "of", host, "shows", said] => Condition::Shows(name(host), name(said)),
         [host, "never", "says", kind] => Condition::NeverSays(name(host), name(kind)),
+        ["central", "has", "all", "of", hosts @ ..] if !hosts.is_empty() => {
+            Condition::CentralHasAll(names(hosts))
+        }
         [host, "counts", reason, "packets"] => Condition::Counts(name(host), name(reason)),
         ["why", victim, "on", host, "contains", said] => Condition::Why(name(victim), name(host), name(said)),
         ["palisade", arguments @ .., "on", host, "exits", code, "with", said] => {

@@ -88,6 +88,7 @@ impl<S: Store> Spool<S> {
         if !self.opened {
             self.open()?;
         }
+        let mut wrote = false;
         while let Some(waiting) = self.ledger.waiting() {
             let (number, line) = match waiting {
                 Ok(kept) => (kept.if_shed.number, store::line(kept.if_shed.number, &kept.payload)),
@@ -98,6 +99,11 @@ impl<S: Store> Spool<S> {
             };
             self.write(number, &line)?;
             self.ledger.waits_no_more();
+            wrote = true;
+        }
+        if self.trouble.is_some() && !wrote {
+            // The broker took what waited. Whether the disk is well again shows in a write alone.
+            self.store.save(&self.ledger.position())?;
         }
         Ok(())
     }

@@ -293,6 +293,22 @@ fn a_disk_that_takes_nothing_leaves_the_newest_events_in_memory() {
 }
 
 #[test]
+fn a_disk_is_well_again_once_it_takes_something_and_not_because_nothing_waits() {
+    let model = Model::default();
+    let mut spool = Spool::new(model.clone(), LIMITS, teller());
+    model.with(|files| files.full = true);
+    spool.put(payload(0));
+    let mut consumer = Consumer::default();
+    drain(&mut spool, &mut consumer);
+    assert_eq!((consumer.heard, spool.bytes().1), (vec![0], 0), "told from memory");
+    spool.flush();
+    assert!(spool.trouble().is_some());
+    model.with(|files| files.full = false);
+    spool.flush();
+    assert_eq!(spool.trouble(), None);
+}
+
+#[test]
 fn what_the_run_loop_had_no_room_for_is_told_in_its_place() {
     let mut spool = Spool::new(Model::default(), LIMITS, teller());
     spool.put(payload(0));
