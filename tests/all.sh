@@ -58,7 +58,9 @@ if cargo deny --locked fetch db >/dev/null 2>&1; then
 else
     echo "NOT CHECKED dependencies: advisories (the advisory database cannot be reached)"
 fi
-check "release binaries" cargo build --quiet --release --locked -p palisade -p palisade-witness -p palisade-tests
+# By itself: cargo joins the features of what it builds together, and the witness would get the agent's TLS.
+check "release binary of the witness" cargo build --quiet --release --locked -p palisade-witness
+check "release binaries" cargo build --quiet --release --locked -p palisade -p palisade-tests
 check "simulation: build" cargo build --quiet --locked --profile sim -p palisade-tests --bin sim --bin explore
 check "simulation: 20000 histories" "$target/sim/sim" --seeds 0..20000
 count "exploration" "$target/sim/explore"

@@ -52,10 +52,20 @@ if [ "$what" = all ]; then
     # The live view, on a real terminal.
     need tmux tmux
     need man man-db
+    need mosquitto_sub mosquitto-clients
+    need openssl openssl
+    need promtool prometheus
 fi
 if [ -n "$missing" ]; then
     echo "setup: installing$missing"
     apt-get update -qq
+    # The programs are wanted, not their services.
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e "$policy" ]; then
+        trap 'rm -f "$policy"' EXIT
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+    fi
     # shellcheck disable=SC2086 # a list of packages
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
 fi

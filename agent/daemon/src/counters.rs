@@ -80,6 +80,20 @@ pub(crate) struct Counters {
     pub(crate) witness_dropped: Counter,
     /// Telemetry shed because its queue was full (SAFE-12: telemetry first).
     pub(crate) telemetry_shed: Counter,
+    /// Events that the telemetry broker acknowledged.
+    pub(crate) telemetry_acknowledged: Counter,
+    /// Whether the telemetry broker has accepted the session.
+    pub(crate) telemetry_connected: Gauge,
+    /// Events that the broker has not acknowledged.
+    pub(crate) spool_events: Gauge,
+    /// Bytes of the spool on the disk.
+    pub(crate) spool_bytes: Gauge,
+    /// Bytes of events in memory because the disk does not take them.
+    pub(crate) spool_memory_bytes: Gauge,
+    /// Events that the spool shed: a gap was told for each.
+    pub(crate) spool_lost: Gauge,
+    /// Whether the disk refuses the spool.
+    pub(crate) spool_failing: Gauge,
     /// Work for a device or workload that found its queue full; answered as a failure.
     pub(crate) work_refused: Counter,
     /// Inputs that are not in the recording: the disk did not keep up, or did not take them.
@@ -92,6 +106,57 @@ pub(crate) struct Counters {
     pub(crate) longest_turn_us: Highest,
     /// The latest that a timer was served, in us.
     pub(crate) latest_tick_us: Highest,
+    /// For how long each lost host had not been heard when it fell out of the view.
+    pub(crate) detection: Histogram,
+    /// From a lost host's last sign of life until a workload of its runs here.
+    pub(crate) recovery: Histogram,
+}
+
+/// How often something took how long.
+#[derive(Debug, Default)]
+pub(crate) struct Histogram {
+    /// Not cumulative; the last one is for all that is longer.
+    buckets: [AtomicU64; BOUNDS_MS.len() + 1],
+    sum_us: AtomicU64,
+}
+
+/// The bounds of an incident's times: the fast profile's, the default profile's, and what takes people's help.
+const BOUNDS_MS: [u64; 10] = [250, 500, 1000, 2000, 5000, 10_000, 30_000, 60_000, 120_000, 300_000];
+
+impl Histogram {
+    /// Takes one in.
+    pub(crate) fn see(&self, us: u64) {
+        let at = BOUNDS_MS.iter().position(|bound| us <= bound * 1000).unwrap_or(BOUNDS_MS.len());
+        if let Some(bucket) = self.buckets.get(at) {
+            bucket.fetch_add(1, Relaxed);
+        }
+        self.sum_us.fetch_add(us, Relaxed);
+    }
+
+    /// How many, and how long together.
+    #[cfg(test)]
+    pub(crate) fn count_and_sum_us(&self) -> (u64, u64) {
+        (self.buckets.iter().map(|bucket| bucket.load(Relaxed)).sum(), self.sum_us.load(Relaxed))
+    }
+
+    fn prometheus(&self, text: &mut String, name: &str, help: &str) {
+        head(text, name, "histogram", help);
+        let mut count = 0;
+        for (bucket, bound) in self.buckets.iter().zip(BOUNDS_MS.map(Some).into_iter().chain([None])) {
+            count += bucket.load(Relaxed);
+            let bound = bound.map_or("+Inf".to_owned(), |ms| seconds(ms * 1000, 2));
+            let _ = writeln!(text, "{name}_bucket{{le=\"{bound}\"}} {count}");
+        }
+        let sum = seconds(self.sum_us.load(Relaxed), 6);
+        let _ = writeln!(text, "{name}_sum {sum}\n{name}_count {count}");
+    }
+}
+
+/// So many digits after the point.
+fn seconds(us: u64, digits: usize) -> String {
+    let text = format!("{}.{:06}", us / 1_000_000, us % 1_000_000);
+    let length = text.len().saturating_sub(6 - digits);
+    text.get(..length).unwrap_or(&text).to_owned()
 }
 
 /// A count that only rises.
@@ -110,6 +175,22 @@ impl Counter {
     }
 
     /// How many so far.
+    pub(crate) fn value(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// What stands now.
+#[derive(Debug, Default)]
+pub(crate) struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// It stands at so much.
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(value, Relaxed);
+    }
+
+    /// How it stands.
     pub(crate) fn value(&self) -> u64 {
         self.0.load(Relaxed)
     }
@@ -159,7 +240,7 @@ impl Counters {
             let _ =
                 writeln!(text, "palisade_packets_dropped_total{{reason=\"{name}\"}} {}", self.dropped(why));
         }
-        let rising: [(&str, &str, &Counter); 12] = [
+        let rising: [(&str, &str, &Counter); 13] = [
             ("palisade_packets_received_total", "Heartbeats handed to the engine", &self.received),
             ("palisade_packets_sent_total", "Datagrams that left", &self.sent),
             ("palisade_packets_unsent_total", "Datagrams that the kernel did not take", &self.send_failed),
@@ -172,6 +253,11 @@ impl Counters {
                 &self.witness_dropped,
             ),
             ("palisade_telemetry_shed_total", "Telemetry shed under load", &self.telemetry_shed),
+            (
+                "palisade_telemetry_acknowledged_total",
+                "Events that the telemetry broker acknowledged",
+                &self.telemetry_acknowledged,
+            ),
             ("palisade_work_refused_total", "Work that found its queue full", &self.work_refused),
             (
                 "palisade_recording_lost_total",
@@ -187,16 +273,52 @@ impl Counters {
         }
         let highest: [(&str, &str, &Highest); 2] = [
             (
-                "palisade_loop_longest_turn_us",
+                "palisade_loop_longest_turn_seconds",
                 "The longest the run loop took for one input",
                 &self.longest_turn_us,
             ),
-            ("palisade_loop_latest_tick_us", "The latest that a timer was served", &self.latest_tick_us),
+            ("palisade_loop_latest_tick_seconds", "The latest that a timer was served", &self.latest_tick_us),
         ];
         for (name, help, gauge) in highest {
             head(&mut text, name, "gauge", help);
+            let _ = writeln!(text, "{name} {}", seconds(gauge.value(), 6));
+        }
+        self.detection.prometheus(
+            &mut text,
+            "palisade_detection_seconds",
+            "For how long a lost host had not been heard when it fell out of the view",
+        );
+        self.recovery.prometheus(
+            &mut text,
+            "palisade_recovery_seconds",
+            "From a lost host's last sign of life until its workload runs here",
+        );
+        let standing: [(&str, &str, &Gauge); 5] = [
+            (
+                "palisade_telemetry_connected",
+                "Whether the telemetry broker has accepted the session",
+                &self.telemetry_connected,
+            ),
+            ("palisade_spool_events", "Events that the broker has not acknowledged", &self.spool_events),
+            ("palisade_spool_bytes", "Bytes of the spool on the disk", &self.spool_bytes),
+            (
+                "palisade_spool_memory_bytes",
+                "Bytes of events in memory because the disk does not take them",
+                &self.spool_memory_bytes,
+            ),
+            ("palisade_spool_failing", "Whether the disk refuses the spool", &self.spool_failing),
+        ];
+        for (name, help, gauge) in standing {
+            head(&mut text, name, "gauge", help);
             let _ = writeln!(text, "{name} {}", gauge.value());
         }
+        head(
+            &mut text,
+            "palisade_spool_lost_total",
+            "counter",
+            "Events that the spool shed; a gap was told for them",
+        );
+        let _ = writeln!(text, "palisade_spool_lost_total {}", self.spool_lost.value());
         text
     }
 }
@@ -218,8 +340,19 @@ mod tests {
         for (times, why) in Dropped::ALL.into_iter().enumerate() {
             assert_eq!(counters.dropped(why), times as u64 + 1, "{}", why.name());
         }
+        counters.recovery.see(1_500_000);
+        counters.recovery.see(900_000_000);
         let text = counters.prometheus();
+        for line in [
+            "palisade_recovery_seconds_bucket{le=\"1.00\"} 0",
+            "palisade_recovery_seconds_bucket{le=\"2.00\"} 1",
+            "palisade_recovery_seconds_bucket{le=\"+Inf\"} 2",
+            "palisade_recovery_seconds_sum 901.500000",
+            "palisade_recovery_seconds_count 2",
+        ] {
+            assert!(text.lines().any(|said| said == line), "no {line:?} in {text}");
+        }
         assert!(text.contains("palisade_packets_dropped_total{reason=\"size\"} 1\n"), "{text}");
-        assert!(text.contains("# TYPE palisade_loop_longest_turn_us gauge\n"), "{text}");
+        assert!(text.contains("# TYPE palisade_loop_longest_turn_seconds gauge\n"), "{text}");
     }
 }

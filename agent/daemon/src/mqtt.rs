@@ -3,13 +3,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::hash::{BuildHasher as _, Hasher as _};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use palisade_core::config::Broker;
-use rumqttc::{AsyncClient, Event, EventLoop, LastWill, MqttOptions, NetworkOptions, Packet, Publish, QoS};
-use rumqttc::{SubscribeReasonCode, mqttbytes};
+use rumqttc::{AsyncClient, Event, EventLoop, LastWill, MqttOptions, NetworkOptions, Outgoing, Packet};
+use rumqttc::{Publish, QoS, SubscribeReasonCode, TlsConfiguration, Transport, mqttbytes};
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
@@ -21,11 +21,20 @@ const BACKOFF_MAX: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT_S: u64 = 3;
 /// For what is still queued when the agent ends.
 const FLUSH: Duration = Duration::from_millis(200);
-/// Larger than anything that is said on these topics.
-const PACKET_MAX: usize = 16 * 1024;
+/// Larger than anything that is heard on these topics.
+const HEARD_MAX: usize = 16 * 1024;
 
 /// User and password at a broker.
 pub(crate) type Credentials = (String, Zeroizing<String>);
+
+/// What the configuration's files hold for a session with a broker.
+#[derive(Clone, Default)]
+pub(crate) struct Access {
+    /// User and password, if the broker asks for them.
+    pub(crate) login: Option<Credentials>,
+    /// Whom to believe, and how to be believed; there if and only if the broker's address says so.
+    pub(crate) tls: Option<Arc<rustls::ClientConfig>>,
+}
 
 /// How to reach a broker.
 pub(crate) struct Settings {
@@ -33,14 +42,16 @@ pub(crate) struct Settings {
     pub(crate) broker: Broker,
     /// The client id: two sessions with one id throw each other out.
     pub(crate) client_id: String,
-    /// User and password, if the broker asks for them.
-    pub(crate) login: Option<Credentials>,
+    /// The files' part of it.
+    pub(crate) access: Access,
     /// An idle connection is tested this often; a silent broker is given up after twice as long.
     pub(crate) keep_alive: Duration,
     /// What the broker says for us when we fall silent.
     pub(crate) last_will: Option<LastWill>,
     /// How many messages may wait for the socket.
     pub(crate) queue: usize,
+    /// The longest packet that is said. A longer one would end the connection.
+    pub(crate) packet_max: usize,
 }
 
 impl Settings {
@@ -52,8 +63,11 @@ impl Settings {
         options
             .set_keep_alive(self.keep_alive)
             .set_clean_session(true)
-            .set_max_packet_size(PACKET_MAX, PACKET_MAX);
-        if let Some((user, password)) = &self.login {
+            .set_max_packet_size(HEARD_MAX, self.packet_max);
+        if let Some(tls) = &self.access.tls {
+            options.set_transport(Transport::Tls(TlsConfiguration::Rustls(tls.clone())));
+        }
+        if let Some((user, password)) = &self.access.login {
             options.set_credentials(user.as_str(), password.as_str());
         }
         if let Some(will) = &self.last_will {
@@ -138,6 +152,21 @@ pub(crate) trait Talk {
 
     /// A message arrived on the topic.
     fn hear(&mut self, publish: Publish);
+
+    /// The connection is no more.
+    fn lost(&mut self) {}
+
+    /// Handed over while there is no connection.
+    fn keep(&mut self, _out: Self::Out) {}
+
+    /// The oldest message that was published without one has this packet identifier, 0 if none.
+    fn sent(&mut self, _packet: u16) {}
+
+    /// The broker acknowledged the message with this packet identifier.
+    fn acknowledged(&mut self, _packet: u16) {}
+
+    /// After anything was sent or heard.
+    fn turned(&mut self) {}
 }
 
 /// Keeps a session up until `outbox` closes.
@@ -172,12 +201,12 @@ pub(crate) async fn keep<T: Talk>(
                 if settings.last_will.is_none() {
                     drop(client.try_disconnect());
                 }
-                // What is still queued goes out first.
-                let flush = async { while events.poll().await.is_ok() {} };
-                drop(tokio::time::timeout(FLUSH, flush).await);
+                // What is still queued goes out first, and acknowledgements come in.
+                drop(tokio::time::timeout(FLUSH, listen(&mut events, &client, session, &talk)).await);
                 return;
             }
         };
+        talk.borrow_mut().lost();
         if session.is_connected() {
             backoff = BACKOFF_MIN;
             tracing::warn!(broker = %settings.broker, session = settings.client_id, "broker lost: {trouble}");
@@ -185,7 +214,14 @@ pub(crate) async fn keep<T: Talk>(
             tracing::warn!(broker = %settings.broker, session = settings.client_id, "broker not reached: {trouble}");
         }
         session.set(Some(trouble));
-        tokio::time::sleep(jittered(backoff)).await;
+        let wait = tokio::time::sleep(jittered(backoff));
+        tokio::select! {
+            () = wait => {}
+            () = pass_over(&mut outbox, &talk) => {
+                session.set(Some("closed".to_owned()));
+                return;
+            }
+        }
         backoff = (backoff * 2).min(BACKOFF_MAX);
     }
 }
@@ -200,7 +236,12 @@ async fn listen<T: Talk>(
     loop {
         let packet = match events.poll().await {
             Ok(Event::Incoming(packet)) => packet,
-            Ok(Event::Outgoing(_)) => continue,
+            Ok(Event::Outgoing(outgoing)) => {
+                if let Outgoing::Publish(packet) = outgoing {
+                    talk.borrow_mut().sent(packet);
+                }
+                continue;
+            }
             Err(error) => return error.to_string(),
         };
         match packet {
@@ -219,11 +260,11 @@ async fn listen<T: Talk>(
                 return "the broker refuses the subscription (check its access list)".to_owned();
             }
             Packet::Publish(publish) => talk.borrow_mut().hear(publish),
+            Packet::PubAck(ack) => talk.borrow_mut().acknowledged(ack.pkid),
             Packet::Disconnect => return "the broker ended the connection".to_owned(),
-            // Acknowledgements and pings are rumqttc's own business; the rest is never sent to a client.
+            // Pings are rumqttc's own business; the rest is never sent to a client.
             mqttbytes::v4::Packet::Connect(_)
             | Packet::SubAck(_)
-            | Packet::PubAck(_)
             | Packet::PubRec(_)
             | Packet::PubRel(_)
             | Packet::PubComp(_)
@@ -233,10 +274,11 @@ async fn listen<T: Talk>(
             | Packet::PingReq
             | Packet::PingResp => {}
         }
+        talk.borrow_mut().turned();
     }
 }
 
-/// Says what comes out of `outbox` while connected and drops it else; ends when the outbox closes.
+/// Says what comes out of `outbox` while connected and has it kept else; ends when the outbox closes.
 async fn forward<T: Talk>(
     outbox: &mut mpsc::Receiver<T::Out>,
     client: &AsyncClient,
@@ -244,9 +286,15 @@ async fn forward<T: Talk>(
     talk: &RefCell<T>,
 ) {
     while let Some(out) = outbox.recv().await {
-        if session.is_connected() {
-            talk.borrow_mut().say(out, client);
-        }
+        let mut talk = talk.borrow_mut();
+        if session.is_connected() { talk.say(out, client) } else { talk.keep(out) }
+    }
+}
+
+/// The same between two connections.
+async fn pass_over<T: Talk>(outbox: &mut mpsc::Receiver<T::Out>, talk: &RefCell<T>) {
+    while let Some(out) = outbox.recv().await {
+        talk.borrow_mut().keep(out);
     }
 }
 
@@ -259,6 +307,7 @@ pub(crate) fn jittered(wait: Duration) -> Duration {
 
 #[cfg(test)]
 pub(crate) mod broker;
+pub(crate) mod tls;
 
 #[cfg(test)]
 mod tests {
@@ -300,10 +349,11 @@ mod tests {
             let settings = Settings {
                 broker: cluster.telemetry().unwrap().broker().clone(),
                 client_id: "test".to_owned(),
-                login: None,
+                access: Access::default(),
                 keep_alive: Duration::from_secs(5),
                 last_will: None,
                 queue: 1,
+                packet_max: 1024,
             };
             let session = Session::default();
             let (out, outbox) = mpsc::channel(1);

@@ -7,6 +7,7 @@ mod act;
 mod clock;
 mod dog;
 mod feed;
+mod incidents;
 mod input;
 mod orders;
 mod probes;
@@ -100,6 +101,7 @@ fn begin(config: &Path, stored: Option<std::os::fd::OwnedFd>) -> Result<ExitCode
         devices: setup.devices,
         run_dir: Path::new(start::RUN_DIR),
         journal_dir: Path::new(start::JOURNAL_DIR),
+        spool_dir: Path::new(start::SPOOL_DIR),
         listener,
         way: way.clone(),
         counters: counters.clone(),
@@ -142,6 +144,7 @@ fn begin(config: &Path, stored: Option<std::os::fd::OwnedFd>) -> Result<ExitCode
             witness_at: None,
             witness_print: None,
             state_told_us: 0,
+            incidents: incidents::Incidents::default(),
             missing,
             way,
             counters,
@@ -184,6 +187,8 @@ struct Agent {
     witness_at: Option<palisade_core::config::Broker>,
     witness_print: Option<[u8; 32]>,
     state_told_us: u64,
+    /// How long incidents took, for metrics.
+    incidents: incidents::Incidents,
     missing: Vec<String>,
     way: Arc<Way>,
     counters: Arc<Counters>,
@@ -243,7 +248,11 @@ impl Agent {
         };
         systemd::stopping(words);
         let (written, recorded) = (self.journal.close(), self.engine.close());
-        drop((self.hands, self.ears));
+        let mut hands = self.hands;
+        if let Some(session) = hands.telemetry.take() {
+            hands.spool.close(session);
+        }
+        drop((hands, self.ears));
         let both = async {
             drop(written.await);
             drop(recorded.await);

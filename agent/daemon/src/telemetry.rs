@@ -1,58 +1,79 @@
 //! What central monitoring hears: this host's state (retained, with a last will) and each record. Nothing here decides or
 //! delays anything; it is the first to be shed under load (SAFE-12), and no host acts on it (SAFE-11).
+//!
+//! Each event goes through the spool on the disk ([`keeper`]) and leaves it once the broker has acknowledged it, so that a broker
+//! that is away, or a restart of the agent, costs none; it may come twice, with the same id. What is retained is not spooled: only
+//! the newest of each topic says anything, so of those one each waits, in memory, and an older one goes before any event does.
 
+mod keeper;
+mod ledger;
+mod said;
+mod spool;
+mod store;
+
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use palisade_core::config::Cluster;
-use palisade_core::record::Event;
 use palisade_core::status::Status;
 use rumqttc::{AsyncClient, LastWill, Publish, QoS};
-use serde::Serialize;
 use tokio::sync::mpsc;
 
 use crate::counters::Counters;
-use crate::mqtt::{self, Credentials, Session, Settings, Talk};
+use crate::mqtt::{self, Access, Session, Settings, Talk};
+pub(crate) use keeper::{Keeper, Outlet, Seat, outlet};
+pub(crate) use said::{SCHEMA, Teller};
+use spool::Item;
 
-/// What may wait for the broker; the rest is shed.
-pub(crate) const QUEUE: usize = 256;
+/// What may wait for the session: the events under way, and states.
+pub(crate) const QUEUE: usize = 64;
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// The longest message and its topic. A state of 32 hosts and 256 workloads takes half of it.
+const PACKET_MAX: usize = said::EVENT_BYTES_MAX + 1024;
 
 /// One thing to tell.
 pub(crate) enum Tell {
     /// This host's state changed, or its time has come.
     State(Box<Status>),
-    /// Something happened.
-    Event(Box<Event>),
+    /// An event of the spool, for this session.
+    Spooled(Item, u64),
 }
 
-/// Keeps the session up until `outbox` closes. A configuration without telemetry ends it at once.
+/// Keeps the session up until `outbox` closes. A configuration without telemetry ends it at once. `out` is the other end of
+/// `outbox`, for the spool.
 pub(crate) async fn run(
     cluster: &Cluster,
     host: &str,
-    login: Option<Credentials>,
+    access: Access,
     session: &Session,
-    outbox: mpsc::Receiver<Tell>,
+    (out, outbox): (mpsc::WeakSender<Tell>, mpsc::Receiver<Tell>),
+    keeper: Keeper,
     counters: Arc<Counters>,
 ) {
     let Some(telemetry) = cluster.telemetry() else {
         return;
     };
     let state_topic = format!("palisade/{}/host/{host}/state", cluster.name());
-    let gone = format!("{{\"host\":{},\"agent\":\"gone\"}}", serde_json::Value::from(host));
+    let gone = said::gone(cluster.name(), host);
     let settings = Settings {
         broker: telemetry.broker().clone(),
         client_id: format!("palisade-{}-{host}-telemetry", cluster.name()),
-        login,
+        access,
         keep_alive: KEEP_ALIVE,
         last_will: Some(LastWill::new(state_topic.as_str(), gone, QoS::AtLeastOnce, true)),
         queue: QUEUE,
+        packet_max: PACKET_MAX,
     };
     let talk = Telling {
         event_topic: format!("palisade/{}/event", cluster.name()),
         state_topic,
-        host: host.to_owned(),
-        last_state: None,
+        state: None,
+        keeper,
+        out,
+        begun: None,
+        unnamed: VecDeque::new(),
+        named: VecDeque::new(),
         counters,
     };
     mqtt::keep(settings, session, outbox, talk).await;
@@ -61,26 +82,43 @@ pub(crate) async fn run(
 struct Telling {
     state_topic: String,
     event_topic: String,
-    host: String,
-    last_state: Option<Vec<u8>>,
+    /// What is retained at the broker, to be said again after the last will has replaced it.
+    state: Option<Vec<u8>>,
+    keeper: Keeper,
+    out: mpsc::WeakSender<Tell>,
+    /// By which number the spool knows this session.
+    begun: Option<u64>,
+    /// What was published and has no packet identifier yet, in order: an event's number, or none for what is not spooled.
+    unnamed: VecDeque<Option<u64>>,
+    /// Packet identifiers that the broker is to acknowledge, with the number of the event.
+    named: VecDeque<(u16, Option<u64>)>,
     counters: Arc<Counters>,
 }
 
-/// An event as consumers read it.
-#[derive(Serialize)]
-struct Told<'a> {
-    host: &'a str,
-    time_ms: u128,
-    event: &'a Event,
-    text: String,
+impl Telling {
+    fn publish(&mut self, topic: Topic, payload: Vec<u8>, number: Option<u64>, client: &AsyncClient) -> bool {
+        let (topic, retain) = match topic {
+            Topic::State => (self.state_topic.as_str(), true),
+            Topic::Event => (self.event_topic.as_str(), false),
+        };
+        let fits = payload.len() + topic.len() + 16 <= PACKET_MAX;
+        if !fits || client.try_publish(topic, QoS::AtLeastOnce, retain, payload).is_err() {
+            self.counters.telemetry_shed.count();
+            return false;
+        }
+        self.unnamed.push_back(number);
+        true
+    }
+
+    fn begin(&mut self) {
+        self.begun = self.keeper.begin(self.out.clone());
+    }
 }
 
-impl Telling {
-    fn publish(&self, client: &AsyncClient, topic: &str, qos: QoS, retain: bool, payload: Vec<u8>) {
-        if client.try_publish(topic, qos, retain, payload).is_err() {
-            self.counters.telemetry_shed.count();
-        }
-    }
+#[derive(Clone, Copy)]
+enum Topic {
+    State,
+    Event,
 }
 
 impl Talk for Telling {
@@ -91,34 +129,67 @@ impl Talk for Telling {
     }
 
     fn connected(&mut self, client: &AsyncClient) {
+        self.unnamed.clear();
+        self.named.clear();
+        self.counters.telemetry_connected.set(1);
         // The last will has replaced what was retained.
-        if let Some(state) = self.last_state.clone() {
-            self.publish(client, &self.state_topic, QoS::AtLeastOnce, true, state);
+        if let Some(state) = self.state.clone() {
+            self.publish(Topic::State, state, None, client);
         }
+        self.begin();
+    }
+
+    fn lost(&mut self) {
+        self.begun = None;
+        self.counters.telemetry_connected.set(0);
     }
 
     fn say(&mut self, tell: Tell, client: &AsyncClient) {
         match tell {
-            Tell::State(status) => match serde_json::to_vec(&status) {
-                Ok(state) => {
-                    self.last_state = Some(state.clone());
-                    self.publish(client, &self.state_topic, QoS::AtLeastOnce, true, state);
-                }
-                Err(error) => tracing::error!("the state cannot be written as JSON: {error}"),
-            },
-            Tell::Event(event) => {
-                let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-                let told = Told {
-                    host: &self.host,
-                    time_ms: since_epoch.map_or(0, |time| time.as_millis()),
-                    text: event.to_string(),
-                    event: &event,
-                };
-                match serde_json::to_vec(&told) {
-                    Ok(payload) => self.publish(client, &self.event_topic, QoS::AtLeastOnce, false, payload),
-                    Err(error) => tracing::error!("an event cannot be written as JSON: {error}"),
+            Tell::State(status) => {
+                let state = said::state(&status, SystemTime::now());
+                self.state = Some(state.clone());
+                self.publish(Topic::State, state, None, client);
+            }
+            // Handed over for the connection before this one: told again for this one, in order.
+            Tell::Spooled(_, session) if self.begun != Some(session) => {}
+            Tell::Spooled(Item { number, payload }, _) => {
+                if !self.publish(Topic::Event, payload, Some(number), client) {
+                    // It stays in the spool; what comes after it must not overtake it.
+                    self.begin();
                 }
             }
+        }
+    }
+
+    fn keep(&mut self, tell: Tell) {
+        match tell {
+            Tell::State(status) => self.state = Some(said::state(&status, SystemTime::now())),
+            Tell::Spooled(..) => {}
+        }
+    }
+
+    fn sent(&mut self, packet: u16) {
+        if let Some(number) = self.unnamed.pop_front() {
+            self.named.push_back((packet, number));
+        }
+    }
+
+    fn turned(&mut self) {
+        // The spool had no room to hear of this session.
+        if self.begun.is_none() {
+            self.begin();
+        }
+    }
+
+    fn acknowledged(&mut self, packet: u16) {
+        let at = self.named.iter().position(|(named, _)| *named == packet);
+        let number = at.and_then(|at| self.named.remove(at)).and_then(|(_, number)| number);
+        if let Some(number) = number
+            && !self.keeper.acknowledged(number)
+        {
+            // The spool does not know: it tells all again that it does not know of.
+            self.begin();
         }
     }
 
@@ -126,89 +197,4 @@ impl Talk for Telling {
 }
 
 #[cfg(test)]
-mod tests {
-    use rumqttc::{Event as Mqtt, MqttOptions, Packet};
-
-    use super::*;
-    use crate::mqtt::broker::Broker;
-    use crate::testing::run;
-
-    const STATUS: &str = r#"{"cluster":"t","host":"a","incarnation":"x","admitted":true,"quorate":true,"found":null,
-        "coordinator":"a","view":["a"],"electorate":["a"],"dead":[],"hosts":[],"workloads":[],
-        "witness":{"configured":false,"proven_ms":null,"granting":false},"fence_paths":[],"not_armed":[],
-        "journal":{"ok":true,"error":null},"alarms":[]}"#;
-
-    fn cluster(port: u16) -> Cluster {
-        let host = |id: u8, name: &str| {
-            format!(
-                "[[host]]\nid = {id}\nname = \"{name}\"\nmachine = \"0000000{}-0000-0000-0000-000000000001\"\n\
-                 links = [\"127.0.0.1:{}\"]\n",
-                id + 1,
-                7411 + u16::from(id)
-            )
-        };
-        let text = format!(
-            "[cluster]\nname = \"t\"\nkeys = [ {{ id = 1, file = \"/k\" }} ]\n\
-             [telemetry]\nbroker = \"mqtt://127.0.0.1:{port}\"\n{}{}",
-            host(0, "a"),
-            host(1, "b")
-        );
-        Cluster::parse(&text, "t").unwrap()
-    }
-
-    #[test]
-    fn monitoring_hears_events_and_the_state_and_that_the_agent_is_gone() {
-        run(async {
-            let broker = Broker::start(None);
-            let cluster = cluster(broker.port);
-            let (tell, outbox) = mpsc::channel(QUEUE);
-            let session = Session::default();
-            let agent = super::run(&cluster, "a", None, &session, outbox, Arc::default());
-            let central = async {
-                let options = MqttOptions::new("central", "127.0.0.1", broker.port);
-                let (client, mut events) = AsyncClient::new(options, 8);
-                let mut tell = Some(tell);
-                let mut heard = Vec::new();
-                let mut again = tokio::time::interval(Duration::from_millis(300));
-                loop {
-                    let publish = tokio::select! {
-                        event = events.poll() => match event {
-                            Ok(Mqtt::Incoming(Packet::ConnAck(_))) => {
-                                client.try_subscribe("palisade/t/#", QoS::AtLeastOnce).unwrap();
-                                continue;
-                            }
-                            Ok(Mqtt::Incoming(Packet::Publish(publish))) => publish,
-                            Ok(_) | Err(_) => continue,
-                        },
-                        // What is told while the broker is away is shed: told again until it was heard.
-                        _ = again.tick(), if tell.is_some() => {
-                            let tell = tell.as_ref().unwrap();
-                            drop(tell.try_send(Tell::Event(Box::new(Event::Away))));
-                            drop(tell.try_send(Tell::State(serde_json::from_str(STATUS).unwrap())));
-                            continue;
-                        }
-                    };
-                    let said: serde_json::Value = serde_json::from_slice(&publish.payload).unwrap();
-                    heard.push(publish.topic.clone());
-                    match publish.topic.as_str() {
-                        "palisade/t/event" => {
-                            assert_eq!(
-                                (&said["host"], &said["event"]["kind"]),
-                                (&"a".into(), &"away".into())
-                            );
-                        }
-                        "palisade/t/host/a/state" if said["agent"] == "gone" => return heard,
-                        "palisade/t/host/a/state" => {
-                            assert_eq!(said["quorate"], true);
-                            // The agent ends.
-                            tell = None;
-                        }
-                        other => panic!("{other}"),
-                    }
-                }
-            };
-            let ((), heard) = tokio::join!(agent, central);
-            assert!(heard.iter().any(|topic| topic == "palisade/t/event"), "{heard:?}");
-        });
-    }
-}
+mod tests;

@@ -14,7 +14,7 @@ use rumqttc::{AsyncClient, Publish, QoS};
 use tokio::sync::mpsc;
 
 use crate::counters::Counters;
-use crate::mqtt::{self, Credentials, Session, Settings, Talk};
+use crate::mqtt::{self, Session, Settings, Talk};
 
 /// Asks that may wait for the session: more than a round trip's worth is late anyway.
 pub(crate) const ASKS_MAX: usize = 4;
@@ -24,6 +24,8 @@ pub(crate) const ANSWERS_MAX: usize = 16;
 const UNANSWERED_MAX: usize = 16;
 /// Messages that may wait for the socket.
 const QUEUE: usize = 8;
+/// An ask is a few hundred bytes.
+const PACKET_MAX: usize = 16 * 1024;
 /// A broker that hangs is given up after twice this.
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
 /// Lives of the witness whose keys are kept: this one and the one before.
@@ -75,8 +77,8 @@ impl Way {
 pub(crate) struct Access {
     /// The keys shared with the witness, never the cluster's own.
     pub(crate) keyring: Keyring,
-    /// User and password at the broker.
-    pub(crate) login: Option<Credentials>,
+    /// At its broker.
+    pub(crate) broker: mqtt::Access,
 }
 
 /// Keeps the session up until `asks` closes.
@@ -96,10 +98,11 @@ pub(crate) async fn run(
     let settings = Settings {
         broker: witness.broker().clone(),
         client_id: format!("palisade-{}-{host}-witness", cluster.name()),
-        login: access.login,
+        access: access.broker,
         keep_alive: KEEP_ALIVE,
         last_will: None,
         queue: QUEUE,
+        packet_max: PACKET_MAX,
     };
     let talk = Asking {
         ask_topic: format!("palisade/{}/witness/ask/{}", cluster.name(), me.host),

@@ -118,6 +118,9 @@ pub fn render(hardware: &Hardware, known: &[String], machines: &[u8], keys: &Key
              keys = [ {{ id = 1, file = \"/etc/palisade/witness.key\" }} ]\n"
         );
     }
+    if hardware.telemetry {
+        let _ = writeln!(file, "[telemetry]\nbroker = \"mqtt://{BROKER_ADDRESS}:1883\"\n");
+    }
     for host in known {
         let id = hardware.id(host)?;
         let links =

@@ -29,6 +29,9 @@ pub struct Hardware {
     /// Whether a broker and a witness stand beside the hosts.
     #[serde(default)]
     pub witness: bool,
+    /// Whether a broker and central monitoring stand beside the hosts, which tell it all.
+    #[serde(default)]
+    pub telemetry: bool,
     /// Timing profile of the cluster.
     #[serde(default = "default_profile")]
     pub profile: String,
@@ -152,6 +155,7 @@ impl Hardware {
             later: Vec::new(),
             links: 1,
             witness,
+            telemetry: false,
             profile: profile.into(),
             cluster: toml::Table::new(),
             timing: toml::Table::new(),

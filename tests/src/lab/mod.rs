@@ -68,7 +68,7 @@ impl Binaries {
         for binary in [&found.palisade, &found.witness] {
             if !binary.exists() {
                 return Err(Trouble::new(format!(
-                    "{} is not there; build it: cargo build --release -p palisade -p palisade-witness",
+                    "{} is not there; build it: cargo build --release -p palisade-witness; cargo build --release -p palisade",
                     binary.display()
                 )));
             }
@@ -96,6 +96,8 @@ pub struct Lab {
     pub broker: Option<Service>,
     /// The witness, when there is one.
     pub witness: Option<Service>,
+    /// Central monitoring, when the hosts tell it anything.
+    pub central: Option<Service>,
     /// The switch's own agent, when it speaks SNMP.
     pub snmpd: Option<Service>,
     /// Who looks whether a host shows its secrets, once it does.
@@ -146,6 +148,7 @@ impl Lab {
             bmcs: BTreeMap::new(),
             broker: None,
             witness: None,
+            central: None,
             snmpd: None,
             spy: None,
             heard: Vec::new(),
@@ -157,8 +160,11 @@ impl Lab {
         for host in &hardware.hosts {
             lab.install(host, &known, &cgroup)?;
         }
+        if hardware.witness || hardware.telemetry {
+            lab.install_broker(&cgroup)?;
+        }
         if hardware.witness {
-            lab.install_services(&cgroup)?;
+            lab.install_witness(&cgroup)?;
         }
         if hardware.snmp.is_some() {
             lab.install_snmpd(&cgroup)?;
@@ -218,11 +224,23 @@ impl Lab {
         Ok(())
     }
 
-    fn install_services(&mut self, cgroup: &Path) -> Result<()> {
+    fn install_broker(&mut self, cgroup: &Path) -> Result<()> {
         let infra = cgroup.join("infra");
         let mut broker = Service::broker(self.network.netns("broker"), &infra, &self.dir.join("broker"))?;
         broker.start()?;
         broker.listening()?;
+        self.broker = Some(broker);
+        if self.hardware.telemetry {
+            let netns = self.network.netns("witness");
+            let mut central = Service::central(netns, &infra, &self.dir.join("central"))?;
+            central.start()?;
+            self.central = Some(central);
+        }
+        Ok(())
+    }
+
+    fn install_witness(&mut self, cgroup: &Path) -> Result<()> {
+        let infra = cgroup.join("infra");
         let timing = |key: &str, otherwise: &str| {
             let set = self.hardware.timing.get(key).and_then(|value| value.as_str());
             set.unwrap_or(otherwise).to_owned()
@@ -235,7 +253,6 @@ impl Lab {
         let mut witness =
             Service::witness(netns, &infra, &self.dir.join("witness"), &self.binaries.witness, &served)?;
         witness.start()?;
-        self.broker = Some(broker);
         self.witness = Some(witness);
         Ok(())
     }

@@ -53,11 +53,28 @@ impl Service {
     /// Its files cannot be written.
     pub fn broker(netns: String, cgroup: &Path, dir: &Path) -> Result<Self> {
         shell::make_dir(dir)?;
-        let conf =
-            format!("listener 1883 {BROKER_ADDRESS}\nallow_anonymous true\npersistence false\nuser root\n");
+        let conf = format!(
+            "listener 1883 {BROKER_ADDRESS}\nallow_anonymous true\nuser root\nmax_queued_messages 0\n"
+        );
+        // Killed, it knows afterwards who had subscribed a second before.
+        let keeps =
+            format!("persistence true\npersistence_location {}/\nautosave_interval 1\n", dir.display());
+        let conf = conf + &keeps;
         shell::write(&dir.join("mosquitto.conf"), &conf, 0o644)?;
         let broker = Self::new("broker", netns, cgroup, dir, "mosquitto -c mosquitto.conf".into());
         Ok(Self { opens: Some(BROKER_SOCKET), ..broker })
+    }
+
+    /// Central monitoring: a consumer with a session of its own at the broker, which comes back after it. What it hears is its log.
+    ///
+    /// # Errors
+    /// Its files cannot be written.
+    pub fn central(netns: String, cgroup: &Path, dir: &Path) -> Result<Self> {
+        shell::make_dir(dir)?;
+        let subscribe =
+            format!("mosquitto_sub -h {BROKER_ADDRESS} -i central -c -q 1 -t 'palisade/#' -F '%t %p'");
+        let command = format!("sh -c \"while :; do {subscribe} 2>/dev/null; sleep 0.1; done\"");
+        Ok(Self::new("central", netns, cgroup, dir, command))
     }
 
     /// The switch's agent, in the bridges' namespace.

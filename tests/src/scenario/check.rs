@@ -1,6 +1,6 @@
 //! Whether a condition holds, by what hosts, BMCs and workloads show.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use serde_json::Value;
@@ -172,6 +172,7 @@ pub fn check(lab: &Lab, mark: &Mark, condition: &Condition) -> Result<()> {
                 format!("{host} wrote {}", said.map(|line| line.text()).unwrap_or_default())
             })
         }
+        Condition::CentralHasAll(hosts) => hosts.iter().try_for_each(|host| central_has_all(lab, host)),
         Condition::Counts(host, reason) => {
             let name = format!("palisade_packets_dropped_total{{reason=\"{reason}\"}}");
             let count = api::metric(lab.machine(host)?, &name)?;
@@ -301,6 +302,33 @@ fn armed(lab: &Lab, fencer: &str, victim: &str) -> Result<()> {
     let proven = |path: &&Value| path.get("proven_ms").is_some_and(Value::is_number);
     demand(!paths.is_empty() && paths.iter().all(proven), || {
         format!("{fencer} has not proven how to fence {victim}: {paths:?}")
+    })
+}
+
+/// What the journal holds is what monitoring heard: the same records at the same times, in the same order, whatever came twice.
+fn central_has_all(lab: &Lab, host: &str) -> Result<()> {
+    let log = shell::read(&lab.dir.join("central/central.log"))?;
+    let (mut ids, mut heard) = (BTreeSet::new(), Vec::new());
+    for line in log.lines() {
+        let Some((topic, payload)) = line.split_once(' ') else { continue };
+        let Ok(said) = serde_json::from_str::<Value>(payload) else { continue };
+        if topic.ends_with("/event") && text(said.get("host")) == host && ids.insert(text(said.get("id"))) {
+            let boot_ms = said.get("boot_us").and_then(Value::as_u64).unwrap_or_default() / 1000;
+            heard.push((boot_ms, said.get("event").cloned().unwrap_or_default()));
+        }
+    }
+    let own = ["journal_torn", "journal_gap"];
+    let lines = lab.journal(host)?.into_iter().filter(|line| !own.contains(&line.kind.as_str()));
+    let written: Vec<_> = lines.map(|line| (line.boot_ms, line.event)).collect();
+    let same = written.iter().zip(&heard).take_while(|(written, heard)| written == heard).count();
+    demand(!written.is_empty() && same == written.len() && same == heard.len(), || {
+        format!(
+            "{host}: {} records and {} heard; they part at {same}: {:?} and {:?}",
+            written.len(),
+            heard.len(),
+            written.get(same),
+            heard.get(same)
+        )
     })
 }
 

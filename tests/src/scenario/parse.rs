@@ -182,6 +182,9 @@ fn condition(words: &[&str]) -> Result<Condition> {
         [host, "never", "reboots", "itself"] => Condition::NeverReboots(name(host)),
         ["console", "of", host, "shows", said] => Condition::Shows(name(host), name(said)),
         [host, "never", "says", kind] => Condition::NeverSays(name(host), name(kind)),
+        ["central", "has", "all", "of", hosts @ ..] if !hosts.is_empty() => {
+            Condition::CentralHasAll(names(hosts))
+        }
         [host, "counts", reason, "packets"] => Condition::Counts(name(host), name(reason)),
         ["why", victim, "on", host, "contains", said] => Condition::Why(name(victim), name(host), name(said)),
         ["why", "the", "loser", "of", hosts @ .., "begins", said] if !hosts.is_empty() => {

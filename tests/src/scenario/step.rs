@@ -215,6 +215,8 @@ pub enum Condition {
     Shows(String, String),
     /// It wrote no such record.
     NeverSays(String, String),
+    /// Central monitoring has heard every record of these hosts' journals, in their order, each once by its id.
+    CentralHasAll(Vec<String>),
     /// The host has dropped packets for this reason, say its metrics.
     Counts(String, String),
     /// `palisade why VICTIM` on a host contains these words.

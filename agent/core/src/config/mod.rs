@@ -36,7 +36,7 @@ pub use device::{
     SwitchPort, Tls, Wall,
 };
 pub use error::ConfigError;
-pub use names::{Broker, KeyRef, MachineId, SecretRef};
+pub use names::{Broker, BrokerTls, KeyRef, MachineId, SecretRef};
 pub use operator::Operator;
 pub use probe::{CapacityLimits, Health, HttpProbe, Level, Policy, Probe, ProbeId, ProbeKind};
 pub use timing::{Profile, Timing, Watchdog};
@@ -54,6 +54,7 @@ pub struct Cluster {
     watchdog: Option<Watchdog>,
     witness: Option<Witness>,
     telemetry: Option<Telemetry>,
+    monitoring: Option<SocketAddr>,
     fencing: Fencing,
     hosts: Vec<Host>,
     devices: Vec<Device>,
@@ -76,6 +77,7 @@ impl Cluster {
             watchdog: None,
             witness: None,
             telemetry: None,
+            monitoring: None,
             fencing: Fencing {
                 budget: 0,
                 budget_window: Duration(0),
@@ -134,6 +136,12 @@ impl Cluster {
     #[must_use]
     pub fn witness(&self) -> Option<&Witness> {
         self.witness.as_ref()
+    }
+
+    /// Where each host answers monitoring over TCP, for reading alone; nowhere unless it is said.
+    #[must_use]
+    pub fn monitoring(&self) -> Option<SocketAddr> {
+        self.monitoring
     }
 
     /// Where telemetry goes, if anywhere.
@@ -310,9 +318,16 @@ impl Witness {
 pub struct Telemetry {
     broker: Broker,
     login: Option<Login>,
+    spool_bytes: u64,
 }
 
 impl Telemetry {
+    /// What events may take on the disk while the broker is away, in bytes.
+    #[must_use]
+    pub fn spool_bytes(&self) -> u64 {
+        self.spool_bytes
+    }
+
     /// The MQTT broker of central monitoring.
     #[must_use]
     pub fn broker(&self) -> &Broker {

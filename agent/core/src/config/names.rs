@@ -1,7 +1,7 @@
 //! Small values with a strict shape: machine ids, brokers, references to secrets.
 
 use core::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use palisade_ladder::Identity;
 
@@ -65,11 +65,12 @@ pub(super) fn hex_digits(bytes: [u8; 16]) -> String {
     format!("{:032x}", u128::from_be_bytes(bytes))
 }
 
-/// An MQTT broker: `mqtt://HOST[:PORT]`.
+/// An MQTT broker: `mqtt://HOST[:PORT]`, or `mqtts://HOST[:PORT]` for TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Broker {
     pub(super) host: String,
     pub(super) port: u16,
+    pub(super) tls: Option<BrokerTls>,
 }
 
 impl Broker {
@@ -79,20 +80,48 @@ impl Broker {
         &self.host
     }
 
-    /// TCP port, 1883 by default.
+    /// TCP port, by default 1883, or 8883 with TLS.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// How it is known, and how it knows this host; `None`: in clear.
+    #[must_use]
+    pub fn tls(&self) -> Option<&BrokerTls> {
+        self.tls.as_ref()
     }
 }
 
 impl fmt::Display for Broker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls.is_some() { "mqtts" } else { "mqtt" };
         if self.host.contains(':') {
-            write!(f, "mqtt://[{}]:{}", self.host, self.port)
+            write!(f, "{scheme}://[{}]:{}", self.host, self.port)
         } else {
-            write!(f, "mqtt://{}:{}", self.host, self.port)
+            write!(f, "{scheme}://{}:{}", self.host, self.port)
         }
+    }
+}
+
+/// TLS with a broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrokerTls {
+    pub(super) ca: PathBuf,
+    pub(super) client: Option<(PathBuf, SecretRef)>,
+}
+
+impl BrokerTls {
+    /// The certificates of whoever may have signed the broker's, in PEM form. Nobody else is believed.
+    #[must_use]
+    pub fn ca(&self) -> &Path {
+        &self.ca
+    }
+
+    /// This host's certificate with those that lead to its CA, in PEM form, and where its private key lies.
+    #[must_use]
+    pub fn client(&self) -> Option<(&Path, &SecretRef)> {
+        self.client.as_ref().map(|(certificate, key)| (certificate.as_path(), key))
     }
 }
 

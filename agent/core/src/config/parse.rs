@@ -1,14 +1,15 @@
 //! From what is written to what is checked: the cluster, its hosts and its timing. Devices and workloads have a file each.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use core::ops::Range;
 
 use palisade_proto::{Duration, HostId, MAX_HOSTS, time::voter_length};
 
 use super::{
-    AfterOff, Broker, Cluster, Fencing, FencingMode, Host, KeyRef, Login, MachineId, OnQuorumLoss, Profile,
-    SecretRef, Telemetry, Timing, Watchdog, Witness,
+    AfterOff, Broker, BrokerTls, Cluster, Fencing, FencingMode, Host, KeyRef, Login, MachineId, OnQuorumLoss,
+    Profile, SecretRef, Telemetry, Timing, Watchdog, Witness,
     contradiction::contradictions,
     error::{ConfigError, Place},
     raw::{
@@ -25,6 +26,12 @@ const TEXT_MAX: usize = 1 << 20;
 const CLUSTER_NAME_MAX: usize = 32;
 /// The most links of one host.
 const LINKS_MAX: usize = 4;
+/// The least that telemetry's spool may take: some thousands of events.
+const SPOOL_MIN: u64 = 1024 * 1024;
+/// The most: more events than anybody reads after the broker is back.
+const SPOOL_MAX: u64 = 4096 * 1024 * 1024;
+/// What it takes by default: days of incidents.
+const SPOOL: u64 = 64 * 1024 * 1024;
 /// The most keys of one rotation: the old one, the new one, and room for a mistake.
 const KEYS_MAX: usize = 4;
 
@@ -85,6 +92,7 @@ impl Cluster {
         }
         let witness = raw.witness.as_ref().map(|raw| source.witness(raw, &keys)).transpose()?;
         let telemetry = raw.telemetry.as_ref().map(|raw| source.telemetry(raw)).transpose()?;
+        let listen = raw.metrics.as_ref().map(|raw| source.listen(&raw.listen));
         let fencing = source.fencing(&raw.fencing, hosts.len())?;
         let storages = source.storages(&raw.storage)?;
         let devices = source.devices(&raw.device, &hosts, &storages, &mut settings)?;
@@ -106,6 +114,7 @@ impl Cluster {
             watchdog,
             witness,
             telemetry,
+            monitoring: listen.transpose()?,
             fencing,
             hosts,
             devices,
@@ -254,12 +263,20 @@ impl Source<'_> {
             return Err(self.error(raw.keys.span(), what, help));
         }
         let login = self.login(raw.username.as_ref(), raw.password.as_ref())?;
-        Ok(Witness { broker: self.broker(&raw.broker)?, keys, login })
+        let tls =
+            RawTls { ca: raw.ca.as_ref(), certificate: raw.certificate.as_ref(), key: raw.key.as_ref() };
+        Ok(Witness { broker: self.broker(&raw.broker, &tls)?, keys, login })
     }
 
     fn telemetry(&self, raw: &RawTelemetry) -> Result<Telemetry, ConfigError> {
         let login = self.login(raw.username.as_ref(), raw.password.as_ref())?;
-        Ok(Telemetry { broker: self.broker(&raw.broker)?, login })
+        let spool_bytes = match &raw.spool {
+            Some(text) => self.size(text, SPOOL_MIN..=SPOOL_MAX)?,
+            None => SPOOL,
+        };
+        let tls =
+            RawTls { ca: raw.ca.as_ref(), certificate: raw.certificate.as_ref(), key: raw.key.as_ref() };
+        Ok(Telemetry { broker: self.broker(&raw.broker, &tls)?, login, spool_bytes })
     }
 
     fn login(
@@ -283,14 +300,60 @@ impl Source<'_> {
         }
     }
 
-    fn broker(&self, text: &Text) -> Result<Broker, ConfigError> {
-        broker(text.get_ref()).ok_or_else(|| {
+    fn broker(&self, text: &Text, tls: &RawTls<'_>) -> Result<Broker, ConfigError> {
+        let Some((secure, host, port)) = broker(text.get_ref()) else {
             let what = format!("`{}` is no broker's address", shown(text.get_ref()));
-            self.error(
-                text.span(),
-                what,
-                "write \"mqtt://HOST\" or \"mqtt://HOST:PORT\"; TLS is not supported yet",
-            )
+            let help = "write \"mqtt://HOST\" or \"mqtt://HOST:PORT\", or with TLS \"mqtts://HOST\"";
+            return Err(self.error(text.span(), what, help));
+        };
+        let tls = self.broker_tls(text, secure, tls)?;
+        if tls.is_some() && host.contains(':') {
+            let what = "a broker with TLS cannot be known by an IPv6 address";
+            return Err(self.error(text.span(), what, "write the name that stands in its certificate"));
+        }
+        Ok(Broker { host: host.to_owned(), port, tls })
+    }
+
+    /// Never half of it: what asks for TLS without saying who is believed is refused, and so is the opposite.
+    fn broker_tls(
+        &self,
+        broker: &Text,
+        secure: bool,
+        raw: &RawTls<'_>,
+    ) -> Result<Option<BrokerTls>, ConfigError> {
+        let stray = raw.ca.or(raw.certificate).map(toml::Spanned::span);
+        if let (false, Some(span)) = (secure, stray.or(raw.key.map(toml::Spanned::span))) {
+            let help = "write broker = \"mqtts://HOST\", or remove `ca`, `certificate` and `key`";
+            return Err(self.error(span, "this is for TLS, and the broker's address says mqtt://", help));
+        }
+        let Some(ca) = raw.ca else {
+            if !secure {
+                return Ok(None);
+            }
+            let help = "add ca = \"/path\": the certificate of who signed the broker's, in PEM form";
+            return Err(self.error(broker.span(), "TLS without a CA: any broker would be believed", help));
+        };
+        let client = match (raw.certificate, raw.key) {
+            (None, None) => None,
+            (Some(certificate), Some(key)) => Some((self.absolute(certificate)?, self.secret(key)?)),
+            (Some(certificate), None) => {
+                let help = "add key = { file = \"...\" }";
+                return Err(self.error(certificate.span(), "a certificate without its key", help));
+            }
+            (None, Some(key)) => {
+                let help = "add certificate = \"/path\"";
+                return Err(self.error(key.span(), "a key without its certificate", help));
+            }
+        };
+        Ok(Some(BrokerTls { ca: self.absolute(ca)?, client }))
+    }
+
+    /// The file is the same on every host: here `0.0.0.0` and `[::]` make sense.
+    fn listen(&self, text: &Text) -> Result<SocketAddr, ConfigError> {
+        let address = text.get_ref().parse().ok();
+        address.filter(|address: &SocketAddr| address.port() != 0).ok_or_else(|| {
+            let help = "write an address with its port, such as \"127.0.0.1:9753\" or \"0.0.0.0:9753\"";
+            self.error(text.span(), format!("`{}` is nowhere to listen", shown(text.get_ref())), help)
         })
     }
 
@@ -378,10 +441,21 @@ impl Source<'_> {
     }
 }
 
-/// `mqtt://HOST[:PORT]`, an IPv6 address in brackets.
-fn broker(text: &str) -> Option<Broker> {
+/// What a section says about TLS.
+struct RawTls<'a> {
+    ca: Option<&'a Text>,
+    certificate: Option<&'a Text>,
+    key: Option<&'a toml::Spanned<RawSecret>>,
+}
+
+/// `mqtt://HOST[:PORT]`, an IPv6 address in brackets; whether it is `mqtts`, the host and the port.
+fn broker(text: &str) -> Option<(bool, &str, u16)> {
     const MQTT_PORT: u16 = 1883;
-    let rest = text.strip_prefix("mqtt://")?;
+    const MQTTS_PORT: u16 = 8883;
+    let (secure, usual, rest) = match text.strip_prefix("mqtts://") {
+        Some(rest) => (true, MQTTS_PORT, rest),
+        None => (false, MQTT_PORT, text.strip_prefix("mqtt://")?),
+    };
     let rest = rest.strip_suffix('/').unwrap_or(rest);
     let (host, port) = match rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((host, port)) => {
@@ -390,7 +464,7 @@ fn broker(text: &str) -> Option<Broker> {
         }
         None => rest.split_once(':').map_or((rest, None), |(host, port)| (host, Some(port))),
     };
-    let port = port.map_or(Some(MQTT_PORT), |port| port.parse().ok().filter(|port| *port != 0))?;
+    let port = port.map_or(Some(usual), |port| port.parse().ok().filter(|port| *port != 0))?;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-:_".contains(&byte);
-    (!host.is_empty() && host.bytes().all(plain)).then(|| Broker { host: host.to_owned(), port })
+    (!host.is_empty() && host.bytes().all(plain)).then_some((secure, host, port))
 }

@@ -17,6 +17,7 @@ pub(super) struct RawFile {
     pub(super) watchdog: Option<Spanned<RawWatchdog>>,
     pub(super) witness: Option<RawWitness>,
     pub(super) telemetry: Option<RawTelemetry>,
+    pub(super) metrics: Option<RawMetrics>,
     #[serde(default)]
     pub(super) fencing: RawFencing,
     #[serde(default)]
@@ -97,6 +98,9 @@ pub(super) struct RawWatchdog {
 pub(super) struct RawWitness {
     pub(super) broker: Text,
     pub(super) keys: Spanned<Vec<RawKey>>,
+    pub(super) ca: Option<Text>,
+    pub(super) certificate: Option<Text>,
+    pub(super) key: Option<Spanned<RawSecret>>,
     pub(super) username: Option<Text>,
     pub(super) password: Option<Spanned<RawSecret>>,
 }
@@ -105,8 +109,18 @@ pub(super) struct RawWitness {
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub(super) struct RawTelemetry {
     pub(super) broker: Text,
+    pub(super) spool: Option<Text>,
+    pub(super) ca: Option<Text>,
+    pub(super) certificate: Option<Text>,
+    pub(super) key: Option<Spanned<RawSecret>>,
     pub(super) username: Option<Text>,
     pub(super) password: Option<Spanned<RawSecret>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct RawMetrics {
+    pub(super) listen: Text,
 }
 
 #[derive(Deserialize, Default)]

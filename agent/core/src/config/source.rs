@@ -14,6 +14,7 @@ use super::{
 const DURATION_MAX: Duration = Duration::secs(24 * 3600);
 /// The largest drift, in ppm: clocks further apart than this are broken, not drifting.
 const DRIFT_MAX_PPM: u32 = 200_000;
+const MIB: u64 = 1024 * 1024;
 /// The longest name of a host, device, storage or workload.
 const LABEL_MAX: usize = 64;
 
@@ -130,6 +131,21 @@ impl Source<'_> {
         default: Duration,
     ) -> Result<Duration, ConfigError> {
         text.map_or(Ok(default), |text| self.duration(text))
+    }
+
+    /// A size within a range, in bytes.
+    pub(super) fn size(&self, text: &Text, range: RangeInclusive<u64>) -> Result<u64, ConfigError> {
+        let written = text.get_ref();
+        let help = format!(
+            "write a whole number with its unit, KiB, MiB or GiB, from \"{}MiB\" to \"{}MiB\"",
+            range.start() / MIB,
+            range.end() / MIB
+        );
+        match size(written) {
+            Some(bytes) if range.contains(&bytes) => Ok(bytes),
+            Some(_) => Err(self.error(text.span(), format!("`{}` is out of range", shown(written)), &help)),
+            None => Err(self.error(text.span(), format!("`{}` is no size", shown(written)), &help)),
+        }
     }
 
     pub(super) fn drift(&self, text: &Text) -> Result<Drift, ConfigError> {
@@ -250,6 +266,19 @@ fn duration(text: &str) -> Option<Duration> {
     number.parse::<u64>().ok()?.checked_mul(factor).map(Duration)
 }
 
+/// `64MiB`; also with one space before the unit.
+fn size(text: &str) -> Option<u64> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at_checked(digits)?;
+    let factor = match unit.strip_prefix(' ').unwrap_or(unit) {
+        "KiB" => 1024,
+        "MiB" => MIB,
+        "GiB" => 1024 * MIB,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(factor)
+}
+
 /// A percentage with at most four digits after the point, so that it is a whole number of ppm.
 fn drift(text: &str) -> Option<Drift> {
     let number = text.strip_suffix('%')?;
@@ -274,6 +303,16 @@ mod tests {
         }
         for text in ["", "1", "s", "1.5s", "-1s", "1  s", "1S", "99999999999999999999s", "1sx", "１s"] {
             assert_eq!(duration(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_size_is_a_whole_number_with_its_unit() {
+        for (text, bytes) in [("1KiB", 1024), ("64MiB", 64 << 20), ("1 GiB", 1 << 30), ("0MiB", 0)] {
+            assert_eq!(size(text), Some(bytes), "{text}");
+        }
+        for text in ["", "1", "MiB", "64MB", "64M", "1.5MiB", "-1MiB", "1  MiB", "99999999999999999999GiB"] {
+            assert_eq!(size(text), None, "{text}");
         }
     }
 

@@ -210,6 +210,75 @@ fn the_digest_covers_safety_and_nothing_else() {
 }
 
 #[test]
+fn tls_with_a_broker_is_whole_or_refused() {
+    let with = |broker: &str, more: &str| {
+        let witness = format!("broker = \"{broker}\"\n{more}");
+        Cluster::parse(&SOUND.replacen("broker = \"mqtt://10.0.0.9:1883\"", &witness, 1), "f")
+    };
+    let (ca, certificate, key) =
+        ("ca = \"/c\"\n", "certificate = \"/p\"\n", "key = { credential = \"mqtt\" }\n");
+    let broker = |broker: &str, more: &str| {
+        let cluster = with(broker, more).unwrap_or_else(|error| panic!("{error}"));
+        cluster.witness().map(|witness| witness.broker().clone()).unwrap()
+    };
+    let plain = broker("mqtts://broker.lan", ca);
+    assert_eq!((plain.to_string().as_str(), plain.port()), ("mqtts://broker.lan:8883", 8883));
+    let tls = plain.tls().unwrap();
+    assert_eq!((tls.ca(), tls.client()), (std::path::Path::new("/c"), None));
+    let both = broker("mqtts://10.0.0.9:9000", &format!("{ca}{certificate}{key}"));
+    let (path, secret) = both.tls().and_then(BrokerTls::client).unwrap();
+    assert_eq!((path.to_str(), secret), (Some("/p"), &SecretRef::Credential("mqtt".to_owned())));
+    for (address, more, what) in [
+        ("mqtts://10.0.0.9", "", "TLS without a CA"),
+        ("mqtts://10.0.0.9", certificate, "TLS without a CA"),
+        ("mqtt://10.0.0.9", ca, "the broker's address says mqtt://"),
+        ("mqtt://10.0.0.9", key, "the broker's address says mqtt://"),
+        ("mqtts://10.0.0.9", &format!("{ca}{certificate}"), "a certificate without its key"),
+        ("mqtts://10.0.0.9", &format!("{ca}{key}"), "a key without its certificate"),
+        ("mqtts://[fd00::9]", ca, "cannot be known by an IPv6 address"),
+    ] {
+        let error = with(address, more).unwrap_err().to_string();
+        assert!(error.contains(what), "{address} {more}: {error}");
+    }
+    // A password in clear is warned of, one in TLS is not.
+    let login = "username = \"u\"\npassword = { file = \"/w\" }\n";
+    let warned = |address: &str, more: &str| {
+        let cluster = with(address, more).unwrap_or_else(|error| panic!("{error}"));
+        cluster.warnings().iter().any(|warning| warning.contains("witness broker is sent in clear"))
+    };
+    assert!(warned("mqtt://10.0.0.9", login));
+    assert!(!warned("mqtts://10.0.0.9", &format!("{ca}{login}")) && !warned("mqtt://10.0.0.9", ""));
+}
+
+#[test]
+fn monitoring_is_answered_where_it_is_said_and_nowhere_else() {
+    let with = |metrics: &str| Cluster::parse(&SOUND.replacen("[fencing]", metrics, 1), "f");
+    assert_eq!(with("[fencing]").map(|cluster| cluster.monitoring()), Ok(None));
+    let listening = with("[metrics]\nlisten = \"0.0.0.0:9753\"\n[fencing]");
+    assert_eq!(listening.map(|cluster| cluster.monitoring()), Ok("0.0.0.0:9753".parse().ok()));
+    let error = with("[metrics]\nlisten = \"9753\"\n[fencing]").unwrap_err().to_string();
+    assert!(error.contains("9753"), "{error}");
+}
+
+#[test]
+fn the_spool_has_a_size() {
+    let with = |spool: &str| {
+        let telemetry = format!("[telemetry]\nbroker = \"mqtt://10.0.0.8\"\n{spool}\n[fencing]");
+        Cluster::parse(&SOUND.replacen("[fencing]", &telemetry, 1), "f")
+    };
+    let bytes = |spool: &str| with(spool).map(|cluster| cluster.telemetry().map(Telemetry::spool_bytes));
+    assert_eq!(bytes(""), Ok(Some(64 << 20)));
+    assert_eq!(bytes("spool = \"16MiB\""), Ok(Some(16 << 20)));
+    // What central monitoring hears is no part of what keeps the cluster safe.
+    let plain = Cluster::parse(SOUND, "f").map(|cluster| cluster.digest());
+    assert_eq!(with("spool = \"16MiB\"").map(|cluster| cluster.digest()), plain);
+    for (spool, what) in [("64", "`64` is no size"), ("64KiB", "`64KiB` is out of range")] {
+        let error = with(&format!("spool = \"{spool}\"")).unwrap_err().to_string();
+        assert!(error.contains(what) && error.contains("\"1MiB\" to \"4096MiB\""), "{error}");
+    }
+}
+
+#[test]
 fn two_hosts_without_a_witness_are_warned_of() {
     let start = SOUND.find("[[host]]\nid = 2").unwrap();
     let text = format!("{}{}", &SOUND[..start], &SOUND[SOUND.find("[[device]]").unwrap()..]).replacen(

@@ -21,6 +21,17 @@ impl Cluster {
                  `palisade confirm`; add a [witness]"
             ));
         }
+        let witness = self.witness.as_ref().map(|witness| ("witness", &witness.broker, &witness.login));
+        let telemetry =
+            self.telemetry.as_ref().map(|telemetry| ("telemetry", &telemetry.broker, &telemetry.login));
+        for (whose, broker, login) in [witness, telemetry].into_iter().flatten() {
+            if login.is_some() && broker.tls.is_none() {
+                warnings.push(format!(
+                    "the password for the {whose} broker is sent in clear: whoever hears it can log in there; write \
+                     broker = \"mqtts://...\" and `ca`"
+                ));
+            }
+        }
         for host in &self.hosts {
             self.warn_of_host(host, &mut warnings);
         }

@@ -1,8 +1,70 @@
-//! The status as Prometheus text (exposition format 0.0.4). Nothing is measured here.
+//! The status as Prometheus text, and as JSON for `/metrics/global`: in exposition format 0.0.4. Nothing is measured here.
 
 use std::fmt::Display;
 
-use palisade_core::status::{FencePathStatus, Status};
+use palisade_core::status::{FencePathStatus, Status, WitnessStatus};
+use serde::Serialize;
+
+use crate::counters::Counters;
+use crate::readiness::{Readiness, quorum_margin};
+use crate::telemetry::SCHEMA;
+
+/// The body of `/metrics/global`: what concerns the whole cluster, as this host sees it.
+#[derive(Serialize)]
+pub(super) struct Global<'a> {
+    schema: u32,
+    cluster: &'a str,
+    host: &'a str,
+    admitted: bool,
+    quorate: bool,
+    /// Hosts counted, and hosts in the view.
+    counted: usize,
+    view: usize,
+    quorum_margin: i64,
+    witness: &'a WitnessStatus,
+    fence_paths: &'a [FencePathStatus],
+    not_armed: &'a [String],
+    alarms: &'a [String],
+    telemetry: Telemetry,
+    readiness: Readiness,
+}
+
+/// How telemetry stands.
+#[derive(Serialize)]
+struct Telemetry {
+    connected: bool,
+    spool_events: u64,
+    spool_bytes: u64,
+    spool_failing: bool,
+    lost_events: u64,
+}
+
+impl<'a> Global<'a> {
+    pub(super) fn of(status: &'a Status, counters: &Counters) -> Self {
+        Self {
+            schema: SCHEMA,
+            cluster: &status.cluster,
+            host: &status.host,
+            admitted: status.admitted,
+            quorate: status.quorate,
+            counted: status.electorate.len(),
+            view: status.view.len(),
+            quorum_margin: quorum_margin(status),
+            witness: &status.witness,
+            fence_paths: &status.fence_paths,
+            not_armed: &status.not_armed,
+            alarms: &status.alarms,
+            telemetry: Telemetry {
+                connected: counters.telemetry_connected.value() == 1,
+                spool_events: counters.spool_events.value(),
+                spool_bytes: counters.spool_bytes.value(),
+                spool_failing: counters.spool_failing.value() == 1,
+                lost_events: counters.spool_lost.value(),
+            },
+            readiness: Readiness::of(status),
+        }
+    }
+}
 
 /// Every metric of one agent. Names begin with `palisade_`; ages are in seconds; a metric without a value is left out.
 pub(super) fn prometheus(status: &Status) -> String {
@@ -39,6 +101,21 @@ pub(super) fn prometheus(status: &Status) -> String {
     text.gauge("not_armed", "Reasons why something is not armed.", [("", status.not_armed.len())]);
     text.gauge("journal_ok", "Whether records become durable.", [("", u8::from(status.journal.ok))]);
     text.gauge("alarms", "Alarms that stand now.", [("", status.alarms.len())]);
+    text.gauge(
+        "quorum_margin",
+        "Hosts that can fall silent at once and leave the others quorate; below zero, so many are missing.",
+        [("", quorum_margin(status))],
+    );
+    let readiness = Readiness::of(status);
+    text.gauge("readiness_score", "How ready for the next incident, 0 to 100.", [("", readiness.score)]);
+    text.gauge(
+        "readiness_part",
+        "How much of a part of the readiness is there, 0 to 1.",
+        readiness
+            .parts
+            .iter()
+            .map(|part| (labels(&[("part", part.part)]), seconds(part.there_permille.into()))),
+    );
     text.0
 }
 

@@ -14,13 +14,19 @@ pub(crate) mod why;
 #[cfg(test)]
 pub(crate) mod tests;
 
+/// The body of `/metrics/global`, for the example in the repository.
+#[cfg(test)]
+pub(crate) fn global_example(status: &Status) -> Vec<u8> {
+    serde_json::to_vec(&metrics::Global::of(status, &crate::counters::Counters::default())).unwrap()
+}
+
 use std::fmt;
 
 use palisade_core::status::Status;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-pub(crate) use server::{bind, serve};
+pub(crate) use server::{bind, serve, serve_monitoring};
 
 /// Where the agent listens.
 pub(crate) const SOCKET: &str = "/run/palisade/agent.sock";

@@ -24,6 +24,11 @@ const HOST_MAX: usize = 64;
 /// How long the run loop may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What monitoring may read over TCP.
+const MONITORING: [&str; 4] = ["/healthz", "/ready", "/metrics", "/metrics/global"];
+/// No user's number.
+const NOBODY: u32 = u32::MAX;
+
 /// What every connection needs.
 pub(super) struct Shared {
     /// What this process counts, for `/metrics`.
@@ -85,7 +90,7 @@ where
 {
     let path = request.uri().path().to_owned();
     let allowed = match path.as_str() {
-        "/v1/status" | "/v1/why" | "/healthz" | "/ready" | "/metrics" => Method::GET,
+        "/v1/status" | "/v1/why" | "/healthz" | "/ready" | "/metrics" | "/metrics/global" => Method::GET,
         "/v1/fence" | "/v1/unfence" | "/v1/confirm" | "/v1/workload/stop" | "/v1/workload/start"
         | "/v1/host/drain" | "/v1/host/undrain" | "/v1/disarm" | "/v1/arm" => Method::POST,
         _ => return Err(Refusal(StatusCode::NOT_FOUND, "there is no such resource".to_owned())),
@@ -130,8 +135,24 @@ where
         "/metrics" => status(shared)
             .await
             .map(|status| text(&(metrics::prometheus(&status) + &shared.counters.prometheus()))),
+        "/metrics/global" => status(shared)
+            .await
+            .map(|status| json(StatusCode::OK, &metrics::Global::of(&status, &shared.counters))),
         _ => status(shared).await.map(|status| json(StatusCode::OK, &status)),
     }
+}
+
+/// Answers one request of monitoring, over TCP, where nobody says who asks: what is for reading, and nothing else.
+pub(super) async fn respond_to_monitoring<B>(request: Request<B>, shared: &Shared) -> Reply
+where
+    B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send,
+{
+    // SAFE-7: whatever becomes of the other paths, no order comes this way.
+    if !MONITORING.contains(&request.uri().path()) {
+        let error = "there is no such resource here; the agent's socket may have it".to_owned();
+        return json(StatusCode::NOT_FOUND, &ErrorBody { error });
+    }
+    respond(request, Caller { uid: NOBODY, pid: None }, shared).await
 }
 
 async fn status(shared: &Shared) -> Result<Status, Refusal> {

@@ -1,6 +1,7 @@
 //! The socket: who connects, how many, for how long.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::routes::{self, Shared};
@@ -19,6 +20,10 @@ use crate::counters::Counters;
 
 /// Connections served at once (SAFE-12): an operator, monitoring, and room for both to be slow.
 const CONNECTIONS: usize = 16;
+/// Connections of monitoring over TCP, which take nothing from those (SAFE-12).
+const SCRAPES: usize = 8;
+/// Between two tries to listen.
+const BIND_PAUSE: Duration = Duration::from_secs(5);
 /// The end of a connection, whatever it does: longer than the run loop may take to answer.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// After a failed accept: no file descriptor is free, and none becomes free by asking.
@@ -80,6 +85,71 @@ pub(crate) async fn serve(
     }
 }
 
+/// Answers monitoring at `address`, for reading alone and for ever. An address that cannot be had yet, as one of a network that is
+/// not up, is tried again.
+pub(crate) async fn serve_monitoring(
+    address: SocketAddr,
+    requests: mpsc::Sender<ApiRequest>,
+    counters: Arc<Counters>,
+) {
+    let mut told = false;
+    let listener = loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => break listener,
+            Err(error) => {
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!("monitoring is not answered at {address}, trying again: {error}");
+                }
+                tokio::time::sleep(BIND_PAUSE).await;
+            }
+        }
+    };
+    answer_monitoring(listener, requests, counters).await;
+}
+
+/// The same at a socket that listens.
+pub(super) async fn answer_monitoring(
+    listener: TcpListener,
+    requests: mpsc::Sender<ApiRequest>,
+    counters: Arc<Counters>,
+) {
+    let shared = Arc::new(Shared { counters, requests, journal: PathBuf::new() });
+    let slots = Arc::new(Semaphore::new(SCRAPES));
+    loop {
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let shared = Arc::clone(&shared);
+                tokio::spawn(async move {
+                    let service = service_fn(move |request| {
+                        let shared = Arc::clone(&shared);
+                        async move {
+                            Ok::<_, std::convert::Infallible>(
+                                routes::respond_to_monitoring(request, &shared).await,
+                            )
+                        }
+                    });
+                    let conversation = one_request().serve_connection(TokioIo::new(stream), service);
+                    // Who is cut off asks again.
+                    drop(tokio::time::timeout(CONNECTION_TIMEOUT, conversation).await);
+                    drop(slot);
+                });
+            }
+            Err(error) => {
+                tracing::warn!("monitoring: cannot accept a connection: {error}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// One request a connection, and a limit on the whole of it: no timer of hyper's own is needed.
+fn one_request() -> http1::Builder {
+    let mut http = http1::Builder::new();
+    http.keep_alive(false).header_read_timeout(None).max_buf_size(HEAD_MAX);
+    http
+}
+
 async fn connection(stream: UnixStream, shared: Arc<Shared>) {
     let caller = match stream.peer_cred() {
         Ok(credentials) => Caller { uid: credentials.uid(), pid: credentials.pid() },
@@ -97,10 +167,7 @@ pub(super) async fn converse(stream: UnixStream, caller: Caller, shared: Arc<Sha
         let shared = Arc::clone(&shared);
         async move { Ok::<_, std::convert::Infallible>(routes::respond(request, caller, &shared).await) }
     });
-    let mut http = http1::Builder::new();
-    // One request a connection, and a limit on the whole of it: no timer of hyper's own is needed.
-    http.keep_alive(false).header_read_timeout(None).max_buf_size(HEAD_MAX);
-    if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
+    if let Err(error) = one_request().serve_connection(TokioIo::new(stream), service).await {
         tracing::debug!("local API: {caller}: {error}");
     }
 }

@@ -14,11 +14,14 @@ use tokio::sync::mpsc;
 
 use super::routes::{Shared, respond};
 use super::*;
+use crate::counters::Counters;
 use crate::testing::{TempDir, run};
+
+mod monitoring;
 
 const ROOT: Caller = Caller { uid: 0, pid: Some(7) };
 
-fn status() -> Status {
+pub(crate) fn status() -> Status {
     Status {
         cluster: "edge-a".into(),
         host: "a".into(),
@@ -260,7 +263,7 @@ fn monitoring_gets_health_readiness_and_metrics() {
         ] {
             assert!(text.lines().any(|said| said == line), "no {line:?} in:\n{text}");
         }
-        assert!(!text.contains("fence_path"), "a metric without a value is left out:\n{text}");
+        assert!(!text.contains("palisade_fence_path"), "a metric without a value is left out:\n{text}");
     });
 }
 
@@ -304,6 +307,58 @@ fn the_socket_serves_and_outlives_garbage() {
         let expected = format!("fence b because x by root (process {})", std::process::id());
         assert_eq!(told.recv().await.unwrap(), expected);
     });
+}
+
+/// With curl, as people look; and no order gets in this way.
+#[test]
+fn safe_7_monitoring_over_tcp_reads_and_orders_nothing() {
+    run(async {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (requests, receiver) = mpsc::channel(REQUESTS);
+        let mut told = run_loop(receiver);
+        tokio::spawn(super::server::answer_monitoring(listener, requests, Default::default()));
+        let curl = move |arguments: &[&str], path: &str| {
+            let mut command = tokio::process::Command::new("curl");
+            command.args(["--silent", "--write-out", " %{http_code}"]).args(arguments);
+            let output = command.arg(format!("http://127.0.0.1:{port}{path}")).output();
+            async { String::from_utf8(output.await.expect("curl is not installed").stdout).unwrap() }
+        };
+        assert_eq!(curl(&[], "/healthz").await, "ok\n 200");
+        assert_eq!(curl(&[], "/ready").await, "ready\n 200");
+        let text = curl(&[], "/metrics").await;
+        assert!(text.contains("\npalisade_quorum_margin 0\n"), "{text}");
+        let text = curl(&[], "/metrics/global").await;
+        let global: serde_json::Value = serde_json::from_str(text.strip_suffix(" 200").unwrap()).unwrap();
+        assert_eq!((&global["schema"], &global["quorum_margin"]), (&1.into(), &0.into()), "{text}");
+        assert_eq!(global["readiness"]["parts"][0]["part"], "quorum");
+        let order = ["--data", r#"{"host":"b","reason":"x"}"#];
+        for path in ["/v1/fence", "/v1/confirm", "/v1/unfence", "/v1/workload/stop", "/v1/workload/start"] {
+            assert!(curl(&order, path).await.ends_with(" 404"), "{path}");
+        }
+        for path in ["/v1/status", "/v1/why", "/"] {
+            assert!(curl(&[], path).await.ends_with(" 404"), "{path}");
+        }
+        assert!(curl(&order, "/metrics").await.ends_with(" 405"));
+        assert!(told.try_recv().is_err(), "an order came through");
+    });
+}
+
+/// promtool knows the conventions: names, units, help, types.
+#[test]
+fn promtool_finds_nothing_to_say_about_the_metrics() {
+    let text = super::metrics::prometheus(&status()) + &Counters::default().prometheus();
+    let mut promtool = std::process::Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("promtool is not installed: apt-get install prometheus");
+    promtool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = promtool.wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
 }
 
 #[test]

@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use palisade_core::config::{Cluster, DeviceKind, Profile, SecretRef, SnmpLogin};
+use palisade_core::config::{BrokerTls, Cluster, DeviceKind, Profile, SecretRef, SnmpLogin};
 use palisade_proto::Duration;
 
 use super::{Ended, Failure, configuration, print, table};
+use crate::mqtt::tls;
 use crate::secret;
 
 pub(super) fn run(file: &Path) -> Ended {
@@ -135,6 +136,14 @@ fn secrets(cluster: &Cluster) -> (Vec<String>, Vec<String>) {
     if let Some(login) = cluster.telemetry().and_then(|telemetry| telemetry.login()) {
         check("telemetry broker's password".to_owned(), login.password(), false);
     }
+    let witness = cluster.witness().map(|witness| ("witness", witness.broker()));
+    let telemetry = cluster.telemetry().map(|telemetry| ("telemetry", telemetry.broker()));
+    let brokers: Vec<_> = [witness, telemetry].into_iter().flatten().collect();
+    for (whose, broker) in &brokers {
+        if let Some((_, key)) = broker.tls().and_then(BrokerTls::client) {
+            check(format!("{whose} broker's client key"), key, false);
+        }
+    }
     for device in cluster.devices() {
         let secrets: Vec<(&str, &SecretRef)> = match device.kind() {
             DeviceKind::Ipmi(ipmi) => {
@@ -159,6 +168,15 @@ fn secrets(cluster: &Cluster) -> (Vec<String>, Vec<String>) {
         };
         for (what, secret) in secrets {
             check(format!("{what} of device `{}`", device.name()), secret, false);
+        }
+    }
+    for (whose, broker) in brokers {
+        let mut print = ring::digest::Context::new(&ring::digest::SHA256);
+        let loaded = broker.tls().map(|tls| tls::load(tls, &mut print)).transpose();
+        match loaded {
+            // The key alone was checked above.
+            Ok(_) | Err(tls::TlsError::Secret(_)) => {}
+            Err(error) => faults.push(format!("TLS with the {whose} broker: {error}")),
         }
     }
     (notes, faults)

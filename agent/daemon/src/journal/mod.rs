@@ -77,7 +77,7 @@ impl Options {
 /// A record is on the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Durable {
-    /// As given to [`Journal::try_append`].
+    /// As given to [`Journal::try_append_at`].
     pub(crate) token: u64,
     /// The line's number.
     pub(crate) n: u64,
@@ -197,11 +197,13 @@ impl Journal {
         ))
     }
 
-    /// Hands a record over. With a token, its [`Durable`] follows once the line is synced. Never waits.
-    pub(crate) fn try_append(
+    /// Hands over a record of `boot_ms` (CLOCK_BOOTTIME, a moment ago). With a token, its [`Durable`] follows once the line is
+    /// synced. Never waits.
+    pub(crate) fn try_append_at(
         &mut self,
         event: &impl Serialize,
         token: Option<u64>,
+        boot_ms: u64,
     ) -> Result<(), AppendError> {
         let event = serde_json::to_vec(event).map_err(AppendError::Serialise)?;
         if event.len() > MAX_EVENT_BYTES {
@@ -213,7 +215,6 @@ impl Journal {
         if self.shared.queued_bytes.load(Ordering::Acquire).saturating_add(bytes) > QUEUE_BYTES {
             return Err(self.refuse());
         }
-        let boot_ms = boottime_ms();
         let pending = Pending { draft: Draft { time: SystemTime::now(), boot_ms, event }, token };
         self.shared.queued_bytes.fetch_add(bytes, Ordering::AcqRel);
         match self.queue.as_ref().map(|queue| queue.try_send(pending)) {
@@ -227,6 +228,15 @@ impl Journal {
             }
             Some(Err(mpsc::TrySendError::Disconnected(_))) | None => Err(AppendError::Closed),
         }
+    }
+
+    /// The same for a record of just now.
+    pub(crate) fn try_append(
+        &mut self,
+        event: &impl Serialize,
+        token: Option<u64>,
+    ) -> Result<(), AppendError> {
+        self.try_append_at(event, token, boottime_ms())
     }
 
     fn refuse(&self) -> AppendError {

@@ -14,7 +14,6 @@ use tokio::time::Instant;
 use super::probes;
 use super::{Agent, Ended};
 use crate::fences;
-use crate::telemetry::Tell;
 
 const SYSRQ: &str = "/proc/sysrq-trigger";
 
@@ -65,7 +64,10 @@ impl Agent {
         } else {
             tracing::info!("{event}");
         }
-        if let Err(error) = self.journal.try_append(&*event, ticket.map(|Ticket(token)| token)) {
+        // One time for the journal and for telemetry, so that either leads to the other.
+        let boot_us = self.hands.spool.stamp_us();
+        let token = ticket.map(|Ticket(token)| token);
+        if let Err(error) = self.journal.try_append_at(&*event, token, boot_us / 1000) {
             tracing::error!("{error}");
             // SAFE-5: what waits for this record would wait for ever; the engine hears of it when this turn ends.
             self.journal_refused = Some((error.to_string(), Instant::now()));
@@ -83,15 +85,14 @@ impl Agent {
         if matches!(&*event, Event::Standing { .. } | Event::View { .. }) {
             self.tell_systemd();
         }
+        let now_us = self.clock.now_us();
+        self.incidents.see(&event, now_us, &self.counters);
         let changes_state =
             matches!(&*event, Event::Standing { .. } | Event::Admitted { .. } | Event::Left { .. });
-        if let Some(telemetry) = &self.hands.telemetry
-            && telemetry.try_send(Tell::Event(event)).is_err()
-        {
-            self.counters.telemetry_shed.count();
+        if self.hands.telemetry.is_some() {
+            self.hands.spool.event(boot_us, event);
         }
         if changes_state && self.hands.telemetry.is_some() {
-            let now_us = self.clock.now_us();
             self.tell_state(now_us);
         }
     }

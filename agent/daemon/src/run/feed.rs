@@ -152,6 +152,9 @@ impl Agent {
         if self.cluster.witness().is_some() {
             status.alarms.extend(self.way.alarm(self.cluster.timing().lease()));
         }
+        if self.hands.telemetry.is_some() {
+            status.alarms.extend(self.hands.spool.alarm());
+        }
         status.alarms.extend(self.missing.iter().cloned());
         status.alarms.extend(self.engine.alarm());
         status
@@ -187,6 +190,7 @@ impl Agent {
     /// Tells central monitoring this host's state; shed if the queue is full.
     pub(super) fn tell_state(&mut self, now_us: u64) {
         self.state_told_us = now_us;
+        self.hands.spool.tell_lost();
         let status = Box::new(self.status(Time(now_us / 1000)));
         if let Some(telemetry) = &self.hands.telemetry
             && telemetry.try_send(Tell::State(status)).is_err()

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use super::slow::{Brokered, Control};
 use super::{Agent, Setup, probes};
 use crate::fences;
-use crate::mqtt::Credentials;
+use crate::mqtt;
 use crate::systemd;
 use crate::telemetry;
 use crate::witness::{self, Access};
@@ -59,7 +59,7 @@ impl Agent {
         &mut self,
         witness: Option<Access>,
         print: Option<[u8; 32]>,
-        telemetry: Option<Credentials>,
+        telemetry: mqtt::Access,
     ) {
         let broker = |cluster: &palisade_core::config::Cluster| {
             cluster.witness().map(|witness| witness.broker().clone())
@@ -80,10 +80,13 @@ impl Agent {
         }
         self.witness_at = broker(&self.cluster);
         self.witness_print = print;
+        self.control(Control::Monitoring(self.cluster.monitoring()));
         self.hands.telemetry = None;
-        if self.cluster.telemetry().is_some() {
+        if let Some(configured) = self.cluster.telemetry() {
+            self.hands.spool.set_size(configured.spool_bytes());
             let (tell, outbox) = mpsc::channel(telemetry::QUEUE);
-            let brokered = Box::new(Brokered { cluster: self.cluster.clone(), access: telemetry, outbox });
+            let access = (telemetry, tell.downgrade());
+            let brokered = Box::new(Brokered { cluster: self.cluster.clone(), access, outbox });
             self.hands.telemetry = Some(tell);
             self.control(Control::Telemetry(brokered));
         }

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-use palisade_core::config::{Cluster, Host, KeyRef, Login, MachineId, Written};
+use palisade_core::config::{Broker, Cluster, Host, KeyRef, Login, MachineId, Written};
 use palisade_proto::HostId;
 use palisade_proto::seal::{Keyring, RootKey};
 use ring::digest;
@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use crate::fences::{self, Known};
 use crate::identity;
-use crate::mqtt::Credentials;
+use crate::mqtt::{Access, Credentials, tls};
 use crate::secret;
 use crate::witness;
 
@@ -37,8 +37,8 @@ pub(crate) struct Setup {
     pub(crate) witness: Option<witness::Access>,
     /// Tells whether a reload changed anything about the witness; not the secret itself.
     pub(crate) witness_print: Option<[u8; 32]>,
-    /// User and password for telemetry.
-    pub(crate) telemetry: Option<Credentials>,
+    /// How to be let in by the telemetry broker.
+    pub(crate) telemetry: Access,
     /// The fence devices.
     pub(crate) devices: Vec<Known>,
 }
@@ -57,15 +57,16 @@ impl Setup {
         let mut witness_print = None;
         if let Some(configured) = cluster.witness() {
             let (keyring, mut print) = self::keyring(&cluster, configured.keys())?;
-            let login = configured.login().map(login).transpose()?;
-            if let Some((user, password)) = &login {
-                print.update(user.as_bytes());
-                print.update(password.as_bytes());
-            }
-            witness = Some(witness::Access { keyring, login });
+            let broker = access("witness", configured.broker(), configured.login(), &mut print)?;
+            witness = Some(witness::Access { keyring, broker });
             witness_print = print.finish().as_ref().try_into().ok();
         }
-        let telemetry = cluster.telemetry().and_then(|telemetry| telemetry.login()).map(login).transpose()?;
+        let telemetry = cluster.telemetry().map(|telemetry| {
+            // Its session begins anew at each reload.
+            let mut print = digest::Context::new(&digest::SHA256);
+            access("telemetry", telemetry.broker(), telemetry.login(), &mut print)
+        });
+        let telemetry = telemetry.transpose()?.unwrap_or_default();
         let devices = fences::known(&cluster, me)?;
         Ok(Self { cluster, written, me, machine, keyring, witness, witness_print, telemetry, devices })
     }
@@ -104,6 +105,22 @@ fn keyring(cluster: &Cluster, keys: &[KeyRef]) -> Result<(Keyring, digest::Conte
     }
     let keyring = Keyring::new(cluster.name(), roots).map_err(|error| error.to_string())?;
     Ok((keyring, print))
+}
+
+fn access(
+    whose: &str,
+    broker: &Broker,
+    configured: Option<&Login>,
+    print: &mut digest::Context,
+) -> Result<Access, String> {
+    let login = configured.map(login).transpose()?;
+    if let Some((user, password)) = &login {
+        print.update(user.as_bytes());
+        print.update(password.as_bytes());
+    }
+    let tls = broker.tls().map(|tls| tls::load(tls, print)).transpose();
+    let tls = tls.map_err(|error| format!("TLS with the {whose} broker: {error}"))?;
+    Ok(Access { login, tls })
 }
 
 fn login(login: &Login) -> Result<Credentials, String> {

@@ -2,6 +2,7 @@
 //! here, beside the run loop, joined to it by bounded channels only.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,14 +21,14 @@ use crate::api::{self, ApiRequest};
 use crate::counters::Counters;
 use crate::fences::{self, Known};
 use crate::health::Health;
-use crate::mqtt::{Credentials, Session};
+use crate::mqtt::{self, Session};
 use crate::systemd::{self, StopKind};
-use crate::telemetry::{self, Tell};
+use crate::telemetry::{self, Outlet, Tell};
 use crate::witness::{self, Access, Way};
 
 /// More than the deepest call on this thread needs (JSON, D-Bus, RMCP+). All of it is resident: memory is locked.
 const STACK_BYTES: usize = 512 * 1024;
-/// Requests of the run loop to this thread itself: a signal or a reload each.
+/// Requests of the run loop to this thread itself: a signal, or a reload, which takes three.
 const CONTROL_MAX: usize = 8;
 /// For the goodbyes to the brokers when the agent ends.
 const GOODBYE: Duration = Duration::from_millis(500);
@@ -40,6 +41,8 @@ pub(crate) struct Hands {
     pub(crate) asks: Option<mpsc::Sender<Box<Ask>>>,
     /// Absent without telemetry.
     pub(crate) telemetry: Option<mpsc::Sender<Tell>>,
+    /// Where events are kept for it.
+    pub(crate) spool: Outlet,
     pub(crate) control: mpsc::Sender<Control>,
 }
 
@@ -60,9 +63,14 @@ pub(crate) enum Control {
     Reload,
     /// Speak to the witness's broker so from now on.
     Witness(Box<Brokered<Access, Box<Ask>>>),
+    /// Answer monitoring there from now on, and nowhere else.
+    Monitoring(Option<SocketAddr>),
     /// Speak to the telemetry broker so from now on.
-    Telemetry(Box<Brokered<Option<Credentials>, Tell>>),
+    Telemetry(Box<Brokered<Monitoring, Tell>>),
 }
+
+/// How to reach the telemetry broker, and the outbox's other end, for the spool.
+pub(crate) type Monitoring = (mqtt::Access, mpsc::WeakSender<Tell>);
 
 /// An MQTT session to begin; the one before ended when its sender was dropped.
 pub(crate) struct Brokered<A, T> {
@@ -89,6 +97,7 @@ pub(crate) struct Start {
     pub(crate) devices: Vec<Known>,
     pub(crate) run_dir: &'static Path,
     pub(crate) journal_dir: &'static Path,
+    pub(crate) spool_dir: &'static Path,
     pub(crate) listener: UnixListener,
     pub(crate) way: Arc<Way>,
     pub(crate) counters: Arc<Counters>,
@@ -115,6 +124,9 @@ pub(crate) fn spawn(runtime: Runtime, start: Start) -> io::Result<(Hands, Ears, 
     let (control, controlled) = mpsc::channel(CONTROL_MAX);
     let (tell, told) = mpsc::channel(CONTROL_MAX);
     let (end, ended) = oneshot::channel();
+    let name = start.cluster.host(start.me.host).map_or("", |host| host.name());
+    let teller = telemetry::Teller { host: name.to_owned(), life: start.me.life.to_string() };
+    let (spool, seat) = telemetry::outlet(teller, start.counters.clone());
 
     let work = async move {
         let Start {
@@ -125,6 +137,7 @@ pub(crate) fn spawn(runtime: Runtime, start: Start) -> io::Result<(Hands, Ears, 
             devices,
             run_dir,
             journal_dir,
+            spool_dir,
             listener,
             way,
             counters,
@@ -132,9 +145,12 @@ pub(crate) fn spawn(runtime: Runtime, start: Start) -> io::Result<(Hands, Ears, 
         tokio::spawn(fences::run(Me { life: me, first_of_boot }, devices, device_work, replies));
         let health = Health::default();
         tokio::task::spawn_local(probes::run(cluster, me.host, run_dir, health, probe_work, reports));
-        tokio::spawn(api::serve(listener, requests, journal_dir.to_owned(), counters.clone()));
+        tokio::spawn(api::serve(listener, requests.clone(), journal_dir.to_owned(), counters.clone()));
         tokio::spawn(stay_alive(counters.clone()));
-        let controller = Controller { config, me, way, answers, counters, tell, sessions: Vec::new() };
+        let spool = Spooling { dir: spool_dir, seat: Some(seat), keeper: None };
+        let sessions = Vec::new();
+        let listening = Listening { requests, at: None, task: None };
+        let controller = Controller { config, me, way, answers, counters, tell, sessions, spool, listening };
         controller.run(controlled).await;
     };
     std::thread::Builder::new().name("palisade-slow".to_owned()).stack_size(STACK_BYTES).spawn(
@@ -145,7 +161,7 @@ pub(crate) fn spawn(runtime: Runtime, start: Start) -> io::Result<(Hands, Ears, 
             let _ = end.send(());
         },
     )?;
-    let hands = Hands { devices, probes, asks: None, telemetry: None, control };
+    let hands = Hands { devices, probes, asks: None, telemetry: None, spool, control };
     let ears = Ears {
         devices: device_replies,
         probes: probe_reports,
@@ -177,6 +193,48 @@ struct Controller {
     counters: Arc<Counters>,
     tell: mpsc::Sender<Told>,
     sessions: Vec<tokio::task::JoinHandle<()>>,
+    spool: Spooling,
+    listening: Listening,
+}
+
+/// Where monitoring is answered over TCP.
+struct Listening {
+    requests: mpsc::Sender<ApiRequest>,
+    at: Option<SocketAddr>,
+    task: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl Listening {
+    fn set(&mut self, at: Option<SocketAddr>, counters: &Arc<Counters>) {
+        if self.at == at {
+            return;
+        }
+        if let Some(task) = self.task.take() {
+            task.abort();
+        }
+        self.at = at;
+        self.task =
+            at.map(|at| tokio::spawn(api::serve_monitoring(at, self.requests.clone(), counters.clone())));
+    }
+}
+
+/// The spool's thread begins with the first telemetry that is configured, and stays.
+struct Spooling {
+    dir: &'static Path,
+    seat: Option<telemetry::Seat>,
+    keeper: Option<telemetry::Keeper>,
+}
+
+impl Spooling {
+    fn keeper(&mut self, bytes: u64) -> Option<telemetry::Keeper> {
+        if let Some(seat) = self.seat.take() {
+            match seat.begin(self.dir, bytes) {
+                Ok(keeper) => self.keeper = Some(keeper),
+                Err(error) => tracing::error!("telemetry has no thread for its spool: {error}"),
+            }
+        }
+        self.keeper.clone()
+    }
 }
 
 impl Controller {
@@ -203,6 +261,7 @@ impl Controller {
                 }
                 Control::Witness(brokered) => self.witness(*brokered),
                 Control::Telemetry(brokered) => self.telemetry(*brokered),
+                Control::Monitoring(at) => self.listening.set(at, &self.counters),
             }
         }
         // The run loop has ended: say goodbye where somebody listens.
@@ -225,12 +284,15 @@ impl Controller {
         }));
     }
 
-    fn telemetry(&mut self, brokered: Brokered<Option<Credentials>, Tell>) {
-        let Brokered { cluster, access, outbox } = brokered;
+    fn telemetry(&mut self, brokered: Brokered<Monitoring, Tell>) {
+        let Brokered { cluster, access: (access, out), outbox } = brokered;
         let (me, counters) = (self.me, self.counters.clone());
+        let bytes = cluster.telemetry().map_or(0, palisade_core::config::Telemetry::spool_bytes);
+        let Some(keeper) = self.spool.keeper(bytes) else { return };
         self.sessions.push(tokio::task::spawn_local(async move {
             let host = cluster.host(me.host).map_or("", |host| host.name());
-            telemetry::run(&cluster, host, access, &Session::default(), outbox, counters).await;
+            let session = Session::default();
+            telemetry::run(&cluster, host, access, &session, (out, outbox), keeper, counters).await;
         }));
     }
 }

@@ -24,6 +24,8 @@ pub(super) const RUN_DIR: &str = "/run/palisade";
 const STANDING: &str = "/run/palisade/standing";
 /// Where the journal lies.
 pub(super) const JOURNAL_DIR: &str = "/var/lib/palisade/journal";
+/// Where events wait for the telemetry broker.
+pub(super) const SPOOL_DIR: &str = "/var/lib/palisade/spool";
 /// Lives of one boot that are recognised in the journal: each ends by a leave of the agent, so this is a thousand of them.
 const LIVES_MAX: u64 = 1024;
 

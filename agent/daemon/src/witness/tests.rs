@@ -89,7 +89,7 @@ fn asks_are_answered_again_after_the_broker_was_away() {
         let (answers, mut heard) = mpsc::channel(ANSWERS_MAX);
         let (session_way, session_counters) = (way.clone(), counters.clone());
         let session = async move {
-            let access = Access { keyring: ring(), login: None };
+            let access = Access { keyring: ring(), broker: mqtt::Access::default() };
             super::run(&cluster(port), me(), access, session_way, outbox, answers, session_counters)
                 .await
                 .unwrap();

@@ -85,7 +85,7 @@ cluster.toml:42:8: device `bmc-a` has no `user`
         "[cluster]\n",
         "[claster]\n",
         r#"
-cluster.toml:2:2: unknown field `claster`, expected one of `cluster`, `timing`, `watchdog`, `witness`, `telemetry`, `fencing`, `host`, `device`, `storage`, `workload`, `health`, `probe`, `operator`
+cluster.toml:2:2: unknown field `claster`, expected one of `cluster`, `timing`, `watchdog`, `witness`, `telemetry`, `metrics`, `fencing`, `host`, `device`, `storage`, `workload`, `health`, `probe`, `operator`
 2 | [claster
   |  ^^^^^^^
   way out: correct its spelling or remove it
@@ -764,12 +764,22 @@ cluster.toml:21:10: fencing.budget 0 is out of range
     );
     assert_refused(
         "mqtt://10.0.0.9:1883",
+        "http://10.0.0.9",
+        r#"
+cluster.toml:17:10: `http://10.0.0.9` is no broker's address
+17 | broker = "http://10.0.0.9"
+   |          ^^^^^^^^^^^^^^^^^
+  way out: write "mqtt://HOST" or "mqtt://HOST:PORT", or with TLS "mqtts://HOST"
+"#,
+    );
+    assert_refused(
+        "mqtt://10.0.0.9:1883",
         "mqtts://10.0.0.9:8883",
         r#"
-cluster.toml:17:10: `mqtts://10.0.0.9:8883` is no broker's address
+cluster.toml:17:10: TLS without a CA: any broker would be believed
 17 | broker = "mqtts://10.0.0.9:8883"
    |          ^^^^^^^^^^^^^^^^^^^^^^^
-  way out: write "mqtt://HOST" or "mqtt://HOST:PORT"; TLS is not supported yet
+  way out: add ca = "/path": the certificate of who signed the broker's, in PEM form
 "#,
     );
     assert_refused(
