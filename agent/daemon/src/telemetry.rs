@@ -16,11 +16,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use palisade_core::config::Cluster;
+use palisade_core::health::LevelReport;
 use palisade_core::status::Status;
 use rumqttc::{AsyncClient, LastWill, Publish, QoS};
 use tokio::sync::mpsc;
 
 use crate::counters::Counters;
+use crate::health::Health;
 use crate::mqtt::{self, Access, Session, Settings, Talk};
 pub(crate) use keeper::{Keeper, Outlet, Seat, outlet};
 pub(crate) use said::{SCHEMA, Teller};
@@ -50,6 +52,7 @@ pub(crate) async fn run(
     (out, outbox): (mpsc::WeakSender<Tell>, mpsc::Receiver<Tell>),
     keeper: Keeper,
     counters: Arc<Counters>,
+    health: Health,
 ) {
     let Some(telemetry) = cluster.telemetry() else {
         return;
@@ -67,6 +70,9 @@ pub(crate) async fn run(
     };
     let talk = Telling {
         event_topic: format!("palisade/{}/event", cluster.name()),
+        health_topic: format!("palisade/{}/host/{host}/health", cluster.name()),
+        health,
+        told_health: Vec::new(),
         state_topic,
         state: None,
         keeper,
@@ -82,6 +88,11 @@ pub(crate) async fn run(
 struct Telling {
     state_topic: String,
     event_topic: String,
+    /// Of all four levels; each has one below it.
+    health_topic: String,
+    health: Health,
+    /// What is retained there.
+    told_health: Vec<LevelReport>,
     /// What is retained at the broker, to be said again after the last will has replaced it.
     state: Option<Vec<u8>>,
     keeper: Keeper,
@@ -110,6 +121,29 @@ impl Telling {
         true
     }
 
+    /// Tells of each level that has changed, but for the ages of its samples.
+    fn tell_health(&mut self, client: &AsyncClient) {
+        let levels = self.health.board().levels(Health::now());
+        for (at, level) in levels.into_iter().enumerate() {
+            if self.told_health.get(at).is_some_and(|told| said::is_same(told, &level)) {
+                continue;
+            }
+            let (topic, payload) = (
+                format!("{}/{}", self.health_topic, level.level.name()),
+                said::level(&level, SystemTime::now()),
+            );
+            if client.try_publish(topic, QoS::AtLeastOnce, true, payload).is_err() {
+                self.counters.telemetry_shed.count();
+                return;
+            }
+            self.unnamed.push_back(None);
+            match self.told_health.get_mut(at) {
+                Some(told) => *told = level,
+                None => self.told_health.push(level),
+            }
+        }
+    }
+
     fn begin(&mut self) {
         self.begun = self.keeper.begin(self.out.clone());
     }
@@ -136,6 +170,8 @@ impl Talk for Telling {
         if let Some(state) = self.state.clone() {
             self.publish(Topic::State, state, None, client);
         }
+        self.told_health.clear();
+        self.tell_health(client);
         self.begin();
     }
 
@@ -150,6 +186,7 @@ impl Talk for Telling {
                 let state = said::state(&status, SystemTime::now());
                 self.state = Some(state.clone());
                 self.publish(Topic::State, state, None, client);
+                self.tell_health(client);
             }
             // Handed over for the connection before this one: told again for this one, in order.
             Tell::Spooled(_, session) if self.begun != Some(session) => {}

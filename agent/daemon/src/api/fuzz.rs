@@ -116,7 +116,12 @@ fn order(bytes: &mut Bytes<'_>) -> Vec<u8> {
 async fn converse(request: &[u8], ends: bool, caller: Caller) -> (Vec<u8>, Vec<Order>) {
     let (ours, theirs) = UnixStream::pair().expect("no socket");
     let (requests, mut asked) = mpsc::channel(REQUESTS);
-    let shared = Arc::new(Shared { counters: Arc::default(), requests, journal: journal_dir() });
+    let shared = Arc::new(Shared {
+        counters: Arc::default(),
+        health: Default::default(),
+        requests,
+        journal: journal_dir(),
+    });
     let orders = Mutex::new(Vec::new());
     let run_loop = async {
         while let Some(request) = asked.recv().await {

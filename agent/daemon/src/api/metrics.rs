@@ -1,11 +1,14 @@
 //! The status as Prometheus text, and as JSON for `/metrics/global`: in exposition format 0.0.4. Nothing is measured here.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 
+use palisade_core::health::Anomaly;
 use palisade_core::status::{FencePathStatus, Status, WitnessStatus};
 use serde::Serialize;
 
 use crate::counters::Counters;
+use crate::health::Health;
 use crate::readiness::{Readiness, quorum_margin};
 use crate::telemetry::SCHEMA;
 
@@ -66,8 +69,45 @@ impl<'a> Global<'a> {
     }
 }
 
+/// The body of `/metrics/capacity`: what this host measures of itself, what is not as usual, and what runs out.
+#[derive(Serialize)]
+pub(super) struct Capacity {
+    schema: u32,
+    /// Percent, degrees Celsius or milliseconds, as the name says.
+    values: BTreeMap<String, f64>,
+    anomalies: Vec<Unusual>,
+    warnings: Vec<String>,
+}
+
+/// A number beyond two standard deviations of what is usual for it.
+#[derive(Serialize)]
+struct Unusual {
+    metric: String,
+    value: f64,
+    mean: f64,
+    deviation: f64,
+}
+
+impl Capacity {
+    pub(super) fn of(health: &Health) -> Self {
+        let board = health.board();
+        let unusual = |(metric, anomaly): (&str, &Anomaly)| Unusual {
+            metric: metric.to_owned(),
+            value: anomaly.value,
+            mean: anomaly.mean,
+            deviation: anomaly.deviation,
+        };
+        Self {
+            schema: SCHEMA,
+            values: board.values().map(|(metric, value)| (metric.to_owned(), value)).collect(),
+            anomalies: board.anomalies().map(unusual).collect(),
+            warnings: board.warnings().map(|(_, what)| what).collect(),
+        }
+    }
+}
+
 /// Every metric of one agent. Names begin with `palisade_`; ages are in seconds; a metric without a value is left out.
-pub(super) fn prometheus(status: &Status) -> String {
+pub(super) fn prometheus(status: &Status, health: &Health) -> String {
     let mut text = Text(String::with_capacity(4096));
     text.gauge("admitted", "Whether this host is counted by its peers.", [("", u8::from(status.admitted))]);
     text.gauge("quorate", "Whether this host may act.", [("", u8::from(status.quorate))]);
@@ -116,6 +156,40 @@ pub(super) fn prometheus(status: &Status) -> String {
             .iter()
             .map(|part| (labels(&[("part", part.part)]), seconds(part.there_permille.into()))),
     );
+    text.gauge(
+        "disarmed_seconds",
+        "For how much longer fencing is disarmed by an operator.",
+        [("", seconds(status.disarmed_ms.unwrap_or(0)))],
+    );
+    text.gauge(
+        "host_drained",
+        "Whether an operator has drained a host.",
+        status.hosts.iter().map(|host| (labels(&[("host", &host.name)]), u8::from(host.drained))),
+    );
+    let board = health.board();
+    let levels = board.levels(Health::now());
+    text.gauge(
+        "probe_verdict",
+        "1 for what a probe of this host comes to.",
+        levels.iter().flat_map(|level| level.probes.iter().map(move |probe| (level.level, probe))).map(
+            |(level, probe)| {
+                let verdict = probe.verdict.to_string();
+                let labels = [("probe", &*probe.name), ("level", level.name()), ("verdict", &*verdict)];
+                (self::labels(&labels), 1)
+            },
+        ),
+    );
+    text.gauge(
+        "capacity",
+        "What the host measures of itself, in percent, degrees Celsius or milliseconds, as the metric says.",
+        board.values().map(|(metric, value)| (labels(&[("metric", metric)]), value)),
+    );
+    text.gauge(
+        "anomalies",
+        "Numbers of /metrics/capacity that are not as usual.",
+        [("", board.anomalies().count())],
+    );
+    text.gauge("running_out", "What is full or too hot within two days.", [("", board.warnings().count())]);
     text.0
 }
 

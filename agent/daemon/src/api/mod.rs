@@ -20,6 +20,12 @@ pub(crate) fn global_example(status: &Status) -> Vec<u8> {
     serde_json::to_vec(&metrics::Global::of(status, &crate::counters::Counters::default())).unwrap()
 }
 
+/// The body of `/metrics/capacity`, for the example in the repository.
+#[cfg(test)]
+pub(crate) fn capacity_example(health: &crate::health::Health) -> Vec<u8> {
+    serde_json::to_vec(&metrics::Capacity::of(health)).unwrap()
+}
+
 use std::fmt;
 
 use palisade_core::status::Status;

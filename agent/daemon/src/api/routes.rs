@@ -14,6 +14,7 @@ use palisade_core::status::Status;
 
 use super::{ApiRequest, Caller, Disarming, Order, Outcome, Stated, metrics, why};
 use crate::counters::Counters;
+use crate::health::Health;
 
 /// The longest body of a request (SAFE-12).
 const BODY_MAX: usize = 4096;
@@ -25,7 +26,7 @@ const HOST_MAX: usize = 64;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What monitoring may read over TCP.
-const MONITORING: [&str; 4] = ["/healthz", "/ready", "/metrics", "/metrics/global"];
+const MONITORING: [&str; 5] = ["/healthz", "/ready", "/metrics", "/metrics/capacity", "/metrics/global"];
 /// No user's number.
 const NOBODY: u32 = u32::MAX;
 
@@ -33,6 +34,8 @@ const NOBODY: u32 = u32::MAX;
 pub(super) struct Shared {
     /// What this process counts, for `/metrics`.
     pub(super) counters: Arc<Counters>,
+    /// What this host finds of itself.
+    pub(super) health: Health,
     pub(super) requests: mpsc::Sender<ApiRequest>,
     pub(super) journal: PathBuf,
 }
@@ -90,7 +93,8 @@ where
 {
     let path = request.uri().path().to_owned();
     let allowed = match path.as_str() {
-        "/v1/status" | "/v1/why" | "/healthz" | "/ready" | "/metrics" | "/metrics/global" => Method::GET,
+        "/v1/status" | "/v1/why" | "/healthz" | "/ready" | "/metrics" | "/metrics/capacity"
+        | "/metrics/global" => Method::GET,
         "/v1/fence" | "/v1/unfence" | "/v1/confirm" | "/v1/workload/stop" | "/v1/workload/start"
         | "/v1/host/drain" | "/v1/host/undrain" | "/v1/disarm" | "/v1/arm" => Method::POST,
         _ => return Err(Refusal(StatusCode::NOT_FOUND, "there is no such resource".to_owned())),
@@ -132,9 +136,10 @@ where
         }
         "/healthz" => status(shared).await.map(|_| text("ok\n")),
         "/ready" => status(shared).await.map(|status| ready(&status)),
-        "/metrics" => status(shared)
-            .await
-            .map(|status| text(&(metrics::prometheus(&status) + &shared.counters.prometheus()))),
+        "/metrics" => status(shared).await.map(|status| {
+            text(&(metrics::prometheus(&status, &shared.health) + &shared.counters.prometheus()))
+        }),
+        "/metrics/capacity" => Ok(json(StatusCode::OK, &metrics::Capacity::of(&shared.health))),
         "/metrics/global" => status(shared)
             .await
             .map(|status| json(StatusCode::OK, &metrics::Global::of(&status, &shared.counters))),

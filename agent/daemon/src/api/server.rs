@@ -17,6 +17,7 @@ use tokio::sync::{Semaphore, mpsc};
 use super::routes::{self, Shared};
 use super::{ApiRequest, Caller};
 use crate::counters::Counters;
+use crate::health::Health;
 
 /// Connections served at once (SAFE-12): an operator, monitoring, and room for both to be slow.
 const CONNECTIONS: usize = 16;
@@ -60,8 +61,9 @@ pub(crate) async fn serve(
     requests: mpsc::Sender<ApiRequest>,
     journal: PathBuf,
     counters: Arc<Counters>,
+    health: Health,
 ) {
-    let shared = Arc::new(Shared { counters, requests, journal });
+    let shared = Arc::new(Shared { counters, health, requests, journal });
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
@@ -91,6 +93,7 @@ pub(crate) async fn serve_monitoring(
     address: SocketAddr,
     requests: mpsc::Sender<ApiRequest>,
     counters: Arc<Counters>,
+    health: Health,
 ) {
     let mut told = false;
     let listener = loop {
@@ -104,7 +107,7 @@ pub(crate) async fn serve_monitoring(
             }
         }
     };
-    answer_monitoring(listener, requests, counters).await;
+    answer_monitoring(listener, requests, counters, health).await;
 }
 
 /// The same at a socket that listens.
@@ -112,8 +115,9 @@ pub(super) async fn answer_monitoring(
     listener: TcpListener,
     requests: mpsc::Sender<ApiRequest>,
     counters: Arc<Counters>,
+    health: Health,
 ) {
-    let shared = Arc::new(Shared { counters, requests, journal: PathBuf::new() });
+    let shared = Arc::new(Shared { counters, health, requests, journal: PathBuf::new() });
     let slots = Arc::new(Semaphore::new(SCRAPES));
     loop {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };

@@ -114,7 +114,7 @@ pub(crate) fn agent(dir: &TempDir) -> PathBuf {
             let _told = run_loop(receiver);
             let listener = bind(&socket).unwrap();
             bound.send(()).unwrap();
-            serve(listener, requests, journal, Default::default()).await;
+            serve(listener, requests, journal, Default::default(), Default::default()).await;
         });
     });
     wait.recv().expect("the agent of the test did not start");
@@ -123,7 +123,15 @@ pub(crate) fn agent(dir: &TempDir) -> PathBuf {
 
 fn shared() -> (Shared, mpsc::Receiver<ApiRequest>) {
     let (requests, receiver) = mpsc::channel(REQUESTS);
-    (Shared { counters: Default::default(), requests, journal: PathBuf::from("/nonexistent") }, receiver)
+    (
+        Shared {
+            counters: Default::default(),
+            health: Default::default(),
+            requests,
+            journal: PathBuf::from("/nonexistent"),
+        },
+        receiver,
+    )
 }
 
 async fn call(
@@ -281,7 +289,13 @@ fn the_socket_serves_and_outlives_garbage() {
         assert!(error.to_string().contains("another agent answers here"), "{error}");
         let (requests, receiver) = mpsc::channel(REQUESTS);
         let mut told = run_loop(receiver);
-        tokio::spawn(serve(listener, requests, dir.path().to_owned(), Default::default()));
+        tokio::spawn(serve(
+            listener,
+            requests,
+            dir.path().to_owned(),
+            Default::default(),
+            Default::default(),
+        ));
         let answers = tokio::task::spawn_blocking(move || {
             for garbage in [
                 &b"\0\xff\0\xff\r\n\r\n"[..],
@@ -317,7 +331,12 @@ fn safe_7_monitoring_over_tcp_reads_and_orders_nothing() {
         let port = listener.local_addr().unwrap().port();
         let (requests, receiver) = mpsc::channel(REQUESTS);
         let mut told = run_loop(receiver);
-        tokio::spawn(super::server::answer_monitoring(listener, requests, Default::default()));
+        tokio::spawn(super::server::answer_monitoring(
+            listener,
+            requests,
+            Default::default(),
+            Default::default(),
+        ));
         let curl = move |arguments: &[&str], path: &str| {
             let mut command = tokio::process::Command::new("curl");
             command.args(["--silent", "--write-out", " %{http_code}"]).args(arguments);
@@ -347,7 +366,7 @@ fn safe_7_monitoring_over_tcp_reads_and_orders_nothing() {
 /// promtool knows the conventions: names, units, help, types.
 #[test]
 fn promtool_finds_nothing_to_say_about_the_metrics() {
-    let text = super::metrics::prometheus(&status()) + &Counters::default().prometheus();
+    let text = super::metrics::prometheus(&status(), &Default::default()) + &Counters::default().prometheus();
     let mut promtool = std::process::Command::new("promtool")
         .args(["check", "metrics"])
         .stdin(std::process::Stdio::piped())

@@ -144,13 +144,16 @@ pub(crate) fn spawn(runtime: Runtime, start: Start) -> io::Result<(Hands, Ears, 
         } = start;
         tokio::spawn(fences::run(Me { life: me, first_of_boot }, devices, device_work, replies));
         let health = Health::default();
-        tokio::task::spawn_local(probes::run(cluster, me.host, run_dir, health, probe_work, reports));
-        tokio::spawn(api::serve(listener, requests.clone(), journal_dir.to_owned(), counters.clone()));
+        tokio::task::spawn_local(probes::run(cluster, me.host, run_dir, health.clone(), probe_work, reports));
+        let serve =
+            api::serve(listener, requests.clone(), journal_dir.to_owned(), counters.clone(), health.clone());
+        tokio::spawn(serve);
         tokio::spawn(stay_alive(counters.clone()));
         let spool = Spooling { dir: spool_dir, seat: Some(seat), keeper: None };
         let sessions = Vec::new();
         let listening = Listening { requests, at: None, task: None };
-        let controller = Controller { config, me, way, answers, counters, tell, sessions, spool, listening };
+        let controller =
+            Controller { config, me, way, answers, counters, health, tell, sessions, spool, listening };
         controller.run(controlled).await;
     };
     std::thread::Builder::new().name("palisade-slow".to_owned()).stack_size(STACK_BYTES).spawn(
@@ -191,6 +194,7 @@ struct Controller {
     way: Arc<Way>,
     answers: mpsc::Sender<Answer>,
     counters: Arc<Counters>,
+    health: Health,
     tell: mpsc::Sender<Told>,
     sessions: Vec<tokio::task::JoinHandle<()>>,
     spool: Spooling,
@@ -205,7 +209,7 @@ struct Listening {
 }
 
 impl Listening {
-    fn set(&mut self, at: Option<SocketAddr>, counters: &Arc<Counters>) {
+    fn set(&mut self, at: Option<SocketAddr>, counters: &Arc<Counters>, health: &Health) {
         if self.at == at {
             return;
         }
@@ -213,8 +217,9 @@ impl Listening {
             task.abort();
         }
         self.at = at;
-        self.task =
-            at.map(|at| tokio::spawn(api::serve_monitoring(at, self.requests.clone(), counters.clone())));
+        self.task = at.map(|at| {
+            tokio::spawn(api::serve_monitoring(at, self.requests.clone(), counters.clone(), health.clone()))
+        });
     }
 }
 
@@ -261,7 +266,7 @@ impl Controller {
                 }
                 Control::Witness(brokered) => self.witness(*brokered),
                 Control::Telemetry(brokered) => self.telemetry(*brokered),
-                Control::Monitoring(at) => self.listening.set(at, &self.counters),
+                Control::Monitoring(at) => self.listening.set(at, &self.counters, &self.health),
             }
         }
         // The run loop has ended: say goodbye where somebody listens.
@@ -286,13 +291,13 @@ impl Controller {
 
     fn telemetry(&mut self, brokered: Brokered<Monitoring, Tell>) {
         let Brokered { cluster, access: (access, out), outbox } = brokered;
-        let (me, counters) = (self.me, self.counters.clone());
+        let (me, counters, health) = (self.me, self.counters.clone(), self.health.clone());
         let bytes = cluster.telemetry().map_or(0, palisade_core::config::Telemetry::spool_bytes);
         let Some(keeper) = self.spool.keeper(bytes) else { return };
         self.sessions.push(tokio::task::spawn_local(async move {
             let host = cluster.host(me.host).map_or("", |host| host.name());
             let session = Session::default();
-            telemetry::run(&cluster, host, access, &session, (out, outbox), keeper, counters).await;
+            telemetry::run(&cluster, host, access, &session, (out, outbox), keeper, counters, health).await;
         }));
     }
 }

@@ -9,6 +9,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use palisade_core::health::{LevelReport, ProbeReport};
 use palisade_core::record::Event;
 use palisade_core::status::Status;
 use serde::{Deserialize, Serialize};
@@ -145,6 +146,27 @@ pub(super) fn state(status: &Status, time: SystemTime) -> Vec<u8> {
     let (time_ms, readiness) = (since_epoch(time), Readiness::of(status));
     let message = StateMessage { schema: SCHEMA, agent: "running", time_ms, readiness, status };
     serde_json::to_vec(&message).unwrap_or_default()
+}
+
+/// A message of `palisade/<cluster>/host/<host>/health/<level>`.
+#[derive(Serialize)]
+struct LevelMessage<'a> {
+    schema: u32,
+    time_ms: u64,
+    #[serde(flatten)]
+    level: &'a LevelReport,
+}
+
+/// A level as it is told.
+pub(super) fn level(level: &LevelReport, time: SystemTime) -> Vec<u8> {
+    serde_json::to_vec(&LevelMessage { schema: SCHEMA, time_ms: since_epoch(time), level })
+        .unwrap_or_default()
+}
+
+/// Whether two reports say the same, whenever they were sampled.
+pub(super) fn is_same(one: &LevelReport, other: &LevelReport) -> bool {
+    let said = |probe: &ProbeReport| (probe.name.clone(), probe.verdict, probe.why.clone(), probe.policy);
+    one.verdict == other.verdict && one.probes.iter().map(said).eq(other.probes.iter().map(said))
 }
 
 /// The last will.

@@ -58,7 +58,17 @@ fn agent(port: u16, dir: &TempDir) -> (Agent, impl Future<Output = ()>) {
     let agent = Agent { outlet, tell: Some(tell), counters: counters.clone() };
     let session = async move {
         let session = Session::default();
-        super::run(&cluster(port), "a", Access::default(), &session, ends, keeper, counters).await;
+        super::run(
+            &cluster(port),
+            "a",
+            Access::default(),
+            &session,
+            ends,
+            keeper,
+            counters,
+            Default::default(),
+        )
+        .await;
     };
     (agent, session)
 }

@@ -97,7 +97,8 @@ impl Site {
         let access = Access { login: None, tls: Some(tls.unwrap_or_else(|error| panic!("{error}"))) };
         let session = async move {
             let session = Session::default();
-            super::super::run(&cluster, name, access, &session, ends, keeper, counters).await;
+            super::super::run(&cluster, name, access, &session, ends, keeper, counters, Default::default())
+                .await;
         };
         (agent, session)
     }
