@@ -23,6 +23,8 @@ use crate::realtime::THREAD_STACK_BYTES;
 const EVENTS_MAX: usize = 256;
 /// Room for what is no event: an acknowledgement for each event under way, and sessions that begin.
 const OTHERS_MAX: usize = 2 * WINDOW;
+/// Half of other threads': what is locked is resident, and this one's deepest call writes JSON.
+const STACK_BYTES: usize = THREAD_STACK_BYTES / 2;
 /// Between two tries on a disk that refuses, or at a session whose queue is full.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -159,7 +161,7 @@ impl Seat {
     pub(super) fn begin_on(self, store: impl Store, limits: Limits) -> io::Result<Keeper> {
         let Self { inputs, keeper, teller, counters } = self;
         let seen = keeper.seen.clone();
-        std::thread::Builder::new().name("palisade-spool".to_owned()).stack_size(THREAD_STACK_BYTES).spawn(
+        std::thread::Builder::new().name("palisade-spool".to_owned()).stack_size(STACK_BYTES).spawn(
             move || {
                 let spool = Spool::new(store, limits, teller.clone());
                 let session = None;
