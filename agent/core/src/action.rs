@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use palisade_ladder::{Command, DeviceId};
 
-use palisade_proto::{Ask, Heartbeat, HostId, Time, WorkloadId};
+use palisade_proto::{Ask, Duration, Heartbeat, HostId, Time, WorkloadId};
 
 use crate::record::Event;
 use crate::standing::Saved;
@@ -184,6 +184,26 @@ pub enum Request {
         /// What is stated, if more than the reason is; or why that is not taken, as the clock and the signature tell.
         statement: Result<Option<Statement>, String>,
     },
+    /// Have a host give its workloads away and take none, or let it run some again.
+    Drain {
+        /// The host.
+        host: HostId,
+        /// Whether it is drained.
+        drain: bool,
+        /// The operator's words.
+        reason: String,
+        /// Who asks: the local user.
+        by: String,
+    },
+    /// Stop all automatic fencing for a while, or go on with it.
+    Arm {
+        /// For so long nothing is fenced; zero: it goes on.
+        disarmed: Duration,
+        /// The operator's words.
+        reason: String,
+        /// Who asks: the local user.
+        by: String,
+    },
     /// Let a host return that is kept out: give it its power and paths back, and end its quarantine.
     Unfence {
         /// The host.
@@ -230,6 +250,13 @@ pub enum RequestRefused {
     HasLeft,
     /// Fences are only recorded.
     Shadow,
+    /// Somebody is heard who could not be told.
+    OlderAgents,
+    /// Fencing is not disarmed for so long.
+    TooLong {
+        /// The longest.
+        most: Duration,
+    },
 }
 
 impl core::fmt::Display for RequestRefused {
@@ -257,6 +284,8 @@ impl core::fmt::Display for RequestRefused {
                 "that host is counted: it is a member, or not proven dead yet, and gets nothing back before that",
             ),
             Self::HasLeft => f.write_str("that host has left: start it, or its agent, there"),
+            Self::OlderAgents => f.write_str("the agent of a host that is heard is too old to be told: upgrade it first"),
+            Self::TooLong { most } => write!(f, "fencing is disarmed for at most {most} at once: it must not be forgotten"),
             Self::Shadow => f.write_str("fencing is in shadow mode ([fencing] mode): nothing is switched"),
         }
     }

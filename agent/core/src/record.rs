@@ -248,6 +248,17 @@ pub enum Event {
         /// Who changed it, or who told this host.
         by: String,
     },
+    /// What operators want of hosts changed; the last such record of a journal is what holds after a boot.
+    Wished {
+        /// Rises with each change.
+        version: u64,
+        /// The hosts that are to run nothing, by name.
+        drained: Vec<String>,
+        /// For how much longer nothing is fenced automatically, in ms; zero: fencing is armed.
+        disarmed_ms: u64,
+        /// Who changed it, or who told this host.
+        by: String,
+    },
     /// Something that a person should look at; said once when it begins.
     Alarm {
         /// What.
@@ -378,6 +389,13 @@ impl fmt::Display for Event {
             Self::Away => f.write_str("announces a restart of its agent; workloads run on"),
             Self::Desired { stopped, by, .. } => {
                 write!(f, "to stay stopped, by {by}: {}", nothing_or(stopped))
+            }
+            Self::Wished { drained, disarmed_ms, by, .. } => {
+                match disarmed_ms {
+                    0 => f.write_str("fencing is armed")?,
+                    ms => write!(f, "fencing is DISARMED for {}", palisade_proto::Duration(*ms))?,
+                }
+                write!(f, ", drained: {}, by {by}", list(drained))
             }
             Self::Alarm { what } => write!(f, "ALARM: {what}"),
             Self::AlarmCleared { what } => write!(f, "alarm over: {what}"),

@@ -43,6 +43,18 @@ pub struct Saved {
     /// Workloads that an operator stopped.
     #[serde(default)]
     pub stopped: Vec<WorkloadId>,
+    /// The version of what operators want of hosts; outlives this life.
+    #[serde(default)]
+    pub wish_version: u64,
+    /// Hosts that are to run nothing: one bit for each host id.
+    #[serde(default)]
+    pub drained: u32,
+    /// Until when fencing is disarmed, on this boot's clock.
+    #[serde(default)]
+    pub disarmed_until: Option<Time>,
+    /// The two before it come from a journal, which cannot tell for how much longer fencing is disarmed.
+    #[serde(default)]
+    pub disarm_unknown: bool,
     /// The watchdog was armed by this life.
     pub watchdog_armed: bool,
     /// Which lives lost their power by a fence, and when, for the budget (SAFE-8); times of this boot.
@@ -82,6 +94,10 @@ impl Saved {
             unsettled: Vec::new(),
             desired_version: 0,
             stopped: Vec::new(),
+            wish_version: 0,
+            drained: 0,
+            disarmed_until: None,
+            disarm_unknown: false,
             watchdog_armed: false,
             fences: Vec::new(),
             lost_since: None,
@@ -154,7 +170,10 @@ pub fn awaken(birth: &Birth) -> Awakening {
             // Whoever is kept out is so until somebody who knows says that it is dead.
             let walls = saved.walls.clone();
             let next = Saved::new(saved.life.saturating_add(1));
-            live(Saved { desired_version, stopped, fences, quarantined, walls, ..next }, false)
+            let (wish_version, drained) = (saved.wish_version, saved.drained);
+            let (disarmed_until, disarm_unknown) = (saved.disarmed_until, saved.disarm_unknown);
+            let wished = Saved { wish_version, drained, disarmed_until, disarm_unknown, ..next };
+            live(Saved { desired_version, stopped, fences, quarantined, walls, ..wished }, false)
         }
         SavedState::Found(saved) => live(Saved::clone(saved), true),
         SavedState::Absent if birth.journal_says_admitted => Awakening::MustReboot {

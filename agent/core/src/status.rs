@@ -40,6 +40,9 @@ pub struct Status {
     pub not_armed: Vec<String>,
     /// The journal.
     pub journal: JournalStatus,
+    /// For how much longer an operator keeps fencing disarmed; absent while it is armed.
+    #[serde(default)]
+    pub disarmed_ms: Option<u64>,
     /// Probes of this host that are not healthy.
     #[serde(default)]
     pub ills: Vec<IllStatus>,
@@ -57,6 +60,9 @@ pub struct HostStatus {
     /// `member`, `joining`, `suspect`, `fencing`, `isolated` (cut from storage or network, its power not yet proven off), `dead`,
     /// `left`, `away` or `unheard`.
     pub state: String,
+    /// Whether an operator wants it to run nothing.
+    #[serde(default)]
+    pub drained: bool,
     /// The last life known of it.
     pub incarnation: Option<String>,
     /// How long ago it was heard.

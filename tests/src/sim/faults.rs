@@ -206,6 +206,22 @@ pub enum Fault {
         /// Whether it fails.
         fails: bool,
     },
+    /// An operator drains a host, or lets it run workloads again.
+    OperatorDrains {
+        /// On which host it is said.
+        on: usize,
+        /// Which.
+        host: usize,
+        /// Whether it is drained.
+        drain: bool,
+    },
+    /// An operator disarms fencing for so long.
+    OperatorDisarms {
+        /// On which host it is said.
+        on: usize,
+        /// For how long.
+        length: Micros,
+    },
     /// An operator orders a fence.
     OperatorFence {
         /// On which host the order is given.

@@ -282,6 +282,17 @@ impl World {
         );
     }
 
+    pub(super) fn operator_drains(&mut self, on: usize, host: usize, drain: bool) {
+        let host = HostId::new(host as u8).expect("few hosts");
+        let (reason, by) = ("drawn".to_owned(), "root".to_owned());
+        self.request(on, Request::Drain { host, drain, reason, by });
+    }
+
+    pub(super) fn operator_arms(&mut self, on: usize, disarmed: Micros) {
+        let disarmed = palisade_proto::Duration(disarmed / 1000);
+        self.request(on, Request::Arm { disarmed, reason: "drawn".to_owned(), by: "root".to_owned() });
+    }
+
     fn request(&mut self, on: usize, request: Request) {
         if self.machines[on].frozen {
             return;
@@ -308,6 +319,13 @@ impl World {
             };
             if let Some(on) = self.machines.iter().position(stopped) {
                 self.operator_desires(on, workload, true);
+            }
+        }
+        for host in 0..if self.setup.probes { self.machines.len() } else { 0 } {
+            for on in 0..self.machines.len() {
+                if self.machines[on].run_dir.as_ref().is_some_and(|saved| saved.drained >> host & 1 == 1) {
+                    self.operator_drains(on, host, false);
+                }
             }
         }
         if passed < 20_000 {

@@ -426,6 +426,8 @@ impl World {
             Fault::Journal { host, fails } => self.set_journal(host, fails),
             Fault::Ail { host, probe, fails } => self.set_ail(host, probe, fails),
             Fault::StartsFail { host, fails } => self.machines[host].starts_fail = fails,
+            Fault::OperatorDrains { on, host, drain } => self.operator_drains(on, host, drain),
+            Fault::OperatorDisarms { on, length } => self.operator_arms(on, length),
             Fault::OperatorFence { on, victim } => self.operator_fences(on, victim),
             Fault::OperatorConfirm { on, victim } => self.operator_confirms(on, victim),
             Fault::OperatorDesires { on, workload, run } => self.operator_desires(on, workload, run),

@@ -144,8 +144,6 @@ pub struct Wishes {
     pub version: u64,
     /// Hosts that are to give their workloads away and take none: one bit for each host id.
     pub drained: u32,
-    /// Hosts that are not to be members, nor fenced, nor switched on: one bit for each host id.
-    pub maintenance: u32,
     /// For how much longer nothing is fenced automatically; zero: fencing is armed.
     pub disarmed: Duration,
 }

@@ -70,7 +70,7 @@ fn heartbeats() {
     let (left, full) = (Heartbeat { presence: Presence::Left, ..bare(name(5, 0x50), 77) }, full(32, 32));
     let walls = [name(1, 0xb1), name(2, 0xc1)].into_iter().collect();
     let walls = Heartbeat { walls, walled: [name(1, 0xb1)].into_iter().collect(), ..heartbeat() };
-    let wishes = Wishes { version: 300, drained: 2, maintenance: 5, disarmed: Duration::secs(3600) };
+    let wishes = Wishes { version: 300, drained: 2, disarmed: Duration::secs(3600) };
     let ails = [0x0102_0304, 0xdead_beef].into_iter().collect();
     let ails = Heartbeat { ails, wishes, ..walls.clone() };
     for (heartbeat, text) in [

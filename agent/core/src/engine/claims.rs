@@ -132,6 +132,7 @@ impl Engine {
             && workload.hosts().contains(&on.host)
             && health != HealthClass::Failed
             && !self.electorate.is_cut(on)
+            && !self.is_drained(on.host)
             && !self.refuses(on, workload.id())
             && !self.has_neighbour(workload, on)
             && workload

@@ -519,7 +519,7 @@ impl Engine {
         }
         self.cold_ask = wanted.then_some(present);
         let consent = self.cold.consent_until.is_some_and(|until| self.now < until);
-        if !wanted || !(consent || mutant::on(Mutant::ColdOffUnasked)) {
+        if !wanted || self.is_disarmed() || !(consent || mutant::on(Mutant::ColdOffUnasked)) {
             return;
         }
         for host in overdue {

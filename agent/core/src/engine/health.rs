@@ -28,6 +28,15 @@ pub(crate) struct Standing {
     since: Time,
 }
 
+/// What a workload is given away for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// A failure of this host's own.
+    Failure(Policy),
+    /// An operator's wish.
+    Operator,
+}
+
 impl Engine {
     /// Which of this host's probes are not plainly healthy: all of them, each time.
     pub fn handle_ills(&mut self, ills: Vec<Ill>, now: Time) {
@@ -179,8 +188,16 @@ impl Engine {
             .map(|(probe, ill)| format!("{} has failed: {}", probe.name(), ill.why))
     }
 
-    /// Why this host is not to run `workload`, and what may be done about it.
-    pub(super) fn drains(&self, workload: &Workload) -> Option<(Policy, String)> {
+    /// Why this host is not to run `workload`, and what may be done about it: what an operator drains is given away, and no more.
+    fn drains(&self, workload: &Workload) -> Option<(Cause, String)> {
+        let by_hand = || {
+            self.is_drained(self.me.host)
+                .then(|| (Cause::Operator, "an operator drains this host".to_owned()))
+        };
+        self.fails(workload).map(|(policy, why)| (Cause::Failure(policy), why)).or_else(by_hand)
+    }
+
+    fn fails(&self, workload: &Workload) -> Option<(Policy, String)> {
         self.own_failures()
             .filter(|(probe, _)| {
                 probe.storage().is_none_or(|storage| workload.storage().iter().any(|name| name == storage))
@@ -193,7 +210,7 @@ impl Engine {
     pub(super) fn run_health(&mut self) {
         // It may have changed by the time that has passed.
         self.dirty |= self.own_health() != self.told_health;
-        if self.ills.is_empty() && self.stays.is_empty() {
+        if self.ills.is_empty() && self.stays.is_empty() && !self.is_drained(self.me.host) {
             return;
         }
         self.tell_common_causes();
@@ -220,18 +237,22 @@ impl Engine {
                 workload,
                 drains.as_ref().filter(|_| stays).map(|(_, (_, why))| why.as_str()),
             );
-            let Some((here, (policy, why))) = drains.filter(|_| !stays) else { continue };
-            match (policy, here) {
-                (Policy::Fence, Here::Running | Here::Starting | Here::Stopping { .. })
+            let Some((here, (cause, why))) = drains.filter(|_| !stays) else { continue };
+            match (cause, here) {
+                (Cause::Failure(Policy::Fence), Here::Running | Here::Starting | Here::Stopping { .. })
                 // "drain; if it cannot, fence itself": what not even a kill ends may write for as long as this host runs.
-                | (Policy::Drain, Here::Stopping { kill: true, failed: true }) => {
+                | (Cause::Failure(Policy::Drain), Here::Stopping { kill: true, failed: true }) => {
                     fence.get_or_insert((workload.name().to_owned(), why));
                 }
-                (Policy::Drain, Here::Running | Here::Claimed(_) | Here::Intended(..))
-                | (Policy::Fence, Here::Claimed(_) | Here::Intended(..)) => {
+                (
+                    Cause::Operator | Cause::Failure(Policy::Drain),
+                    Here::Running | Here::Claimed(_) | Here::Intended(..),
+                )
+                | (Cause::Failure(Policy::Fence), Here::Claimed(_) | Here::Intended(..)) => {
                     self.stop(id, &format!("this host gives it away: {why}"));
                 }
-                (Policy::Drain, Here::Starting | Here::Stopping { .. }) | (Policy::Report, _) => {}
+                (Cause::Operator | Cause::Failure(Policy::Drain), Here::Starting | Here::Stopping { .. })
+                | (Cause::Failure(Policy::Report), _) => {}
             }
         }
         match fence {
@@ -260,6 +281,7 @@ impl Engine {
             said.health != HealthClass::Failed
                 && !said.refused.contains(workload.id())
                 && !self.electorate.is_cut(said.from)
+                && !self.is_drained(said.from.host)
         })
     }
 
@@ -267,6 +289,10 @@ impl Engine {
     /// killed as far as it can be, and the peers, who hear nothing any more, fence.
     fn fence_itself(&mut self, workload: &str, why: &str) {
         let why = format!("{why}, and another host can run {workload}");
+        if self.is_disarmed() {
+            let what = format!("{} would fence itself: {why}; fencing is disarmed", self.name(self.me.host));
+            return self.alarms.set(&mut self.actions, "fences itself", Some(what));
+        }
         if self.cluster.fencing().mode() == FencingMode::Shadow {
             let what =
                 format!("{} would fence itself: {why}; fencing is in shadow mode", self.name(self.me.host));

@@ -15,6 +15,7 @@ mod packets;
 mod report;
 mod speak;
 mod standing;
+mod wishes;
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -151,6 +152,13 @@ pub struct Engine {
     /// Failures in a row on this host, and when the last one was.
     failures: BTreeMap<WorkloadId, (u32, Time)>,
     desired: Desired,
+    /// What operators want of hosts: its version, one bit for each host that is drained, until when fencing is disarmed.
+    wish_version: u64,
+    drained: u32,
+    disarmed_until: Option<Time>,
+    /// The wishes are a journal's, which cannot tell for how much longer fencing is disarmed.
+    disarm_unknown: bool,
+    told_drained: u32,
     storages: Vec<StorageHealth>,
     health: HealthClass,
     load: u16,
@@ -271,6 +279,11 @@ impl Engine {
                 version: saved.desired_version,
                 stopped: saved.stopped.iter().copied().collect(),
             },
+            wish_version: saved.wish_version,
+            drained: saved.drained,
+            disarmed_until: saved.disarmed_until,
+            disarm_unknown: saved.disarm_unknown,
+            told_drained: 0,
             storages,
             health: HealthClass::Healthy,
             load: 0,
@@ -395,6 +408,7 @@ impl Engine {
         let since = self.coordinates_since.unwrap_or(self.now);
         self.coordinates_since = self.is_coordinator(self.now).then_some(since);
         self.run_fences();
+        self.run_wishes();
         self.run_health();
         self.run_placement();
         self.run_claims();

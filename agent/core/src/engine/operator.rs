@@ -31,6 +31,17 @@ impl Engine {
                 let outcome = self.desire_by_hand(workload, run, &by);
                 (by, asked, outcome)
             }
+            Request::Drain { host, drain, reason, by } => {
+                let asked =
+                    format!("{} {} ({reason})", if drain { "drain" } else { "undrain" }, self.name(host));
+                let outcome = self.drain_by_hand(host, drain, &by);
+                (by, asked, outcome)
+            }
+            Request::Arm { disarmed, reason, by } => {
+                let what = if disarmed.0 > 0 { format!("disarm for {disarmed}") } else { "arm".to_owned() };
+                let outcome = self.arm_by_hand(disarmed, &by);
+                (by, format!("{what} ({reason})"), outcome)
+            }
             Request::Unfence { host, reason, by } => {
                 let asked = format!("unfence {} ({reason})", self.name(host));
                 let outcome = self.unfence_by_hand(host);

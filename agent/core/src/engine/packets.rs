@@ -166,6 +166,7 @@ impl Engine {
             Presence::Left | Presence::Joining | Presence::Admitted => {}
         }
         self.merge_desired(&heartbeat);
+        self.merge_wishes(&heartbeat);
         if self.is_admitted() {
             self.merge_electorate(&heartbeat);
         } else {

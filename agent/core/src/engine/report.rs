@@ -169,6 +169,7 @@ impl Engine {
                 ok: self.journal_failing.is_none(),
                 error: self.journal_failing.clone(),
             },
+            disarmed_ms: self.disarmed_for(now).map(|left| left.0),
             ills: self
                 .ills()
                 .map(|(probe, ill)| IllStatus {
@@ -217,6 +218,7 @@ impl Engine {
             name: host.name().to_owned(),
             id: id.number(),
             state: state.to_owned(),
+            drained: self.is_drained(id),
             incarnation: life.map(|who| who.life.to_string()),
             heard_ms: accepted.map(|accepted| now.since(accepted.at).0),
             health: health.map(|class| match class {

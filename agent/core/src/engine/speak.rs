@@ -138,7 +138,7 @@ impl Engine {
             health: self.own_health(),
             load: self.load,
             ails: self.told_ails(),
-            wishes: Default::default(),
+            wishes: self.told_wishes(),
             watchdog_bound: self.advertised_bound(),
         }
     }
@@ -177,6 +177,10 @@ impl Engine {
                 .collect(),
             desired_version: self.desired.version,
             stopped: self.desired.stopped.iter().collect(),
+            wish_version: self.wish_version,
+            drained: self.drained,
+            disarmed_until: self.disarmed_until,
+            disarm_unknown: self.disarm_unknown,
             watchdog_armed: self.watchdog_armed,
             fences: self.fence_times.clone(),
             lost_since: self.lost_since,

@@ -21,5 +21,6 @@ mod leaving;
 mod packets;
 mod standing;
 mod walls;
+mod wishes;
 mod witness;
 mod workloads;

@@ -87,7 +87,15 @@ pub fn local_api(bytes: &[u8]) {
 
 /// A request for an order with any body.
 fn order(bytes: &mut Bytes<'_>) -> Vec<u8> {
-    let paths = ["/v1/fence", "/v1/confirm", "/v1/workload/stop", "/v1/workload/start", "/v1/why?host="];
+    let paths = [
+        "/v1/disarm",
+        "/v1/host/drain",
+        "/v1/fence",
+        "/v1/confirm",
+        "/v1/workload/stop",
+        "/v1/workload/start",
+        "/v1/why?host=",
+    ];
     let (path, shape) = (paths[bytes.below(paths.len())], bytes.byte());
     let body = match shape % 4 {
         0 => bytes.rest().to_vec(),
@@ -114,8 +122,16 @@ async fn converse(request: &[u8], ends: bool, caller: Caller) -> (Vec<u8>, Vec<O
         while let Some(request) = asked.recv().await {
             match request {
                 ApiRequest::Status { reply } => drop(reply),
+                ApiRequest::Arm(order) => {
+                    let Disarming { disarmed_ms: _, reason, by, reply } = order;
+                    let (unheard, _) = tokio::sync::oneshot::channel();
+                    drop(reply.send(Outcome::Refused { message: "no".to_owned() }));
+                    let host = "all".to_owned();
+                    orders.lock().unwrap().push(Order { host, reason, stated: None, by, reply: unheard });
+                }
                 ApiRequest::Fence(order)
                 | ApiRequest::Unfence(order)
+                | ApiRequest::Drain(order, _)
                 | ApiRequest::Confirm(order)
                 | ApiRequest::Stop(order)
                 | ApiRequest::Start(order) => {

@@ -41,6 +41,10 @@ pub(crate) enum ApiRequest {
     Confirm(Order),
     /// An operator lets a host return that is kept out.
     Unfence(Order),
+    /// An operator drains a host, or lets it run workloads again.
+    Drain(Order, bool),
+    /// An operator disarms fencing for so many milliseconds, or arms it with zero.
+    Arm(Disarming),
     /// An operator stops a workload for good (the order's name is the workload's).
     Stop(Order),
     /// An operator lets a workload run again.
@@ -65,6 +69,19 @@ pub(crate) struct Order {
     pub(crate) reason: String,
     /// What is stated, word by word, with the signature under it: of a confirmation alone.
     pub(crate) stated: Option<Stated>,
+    /// Who orders; always root.
+    pub(crate) by: Caller,
+    /// Where the answer goes.
+    pub(crate) reply: oneshot::Sender<Outcome>,
+}
+
+/// An operator's order about fencing as a whole.
+#[derive(Debug)]
+pub(crate) struct Disarming {
+    /// For so long nothing is fenced automatically; zero: fencing is armed.
+    pub(crate) disarmed_ms: u64,
+    /// What the operator says about why: one line, never empty.
+    pub(crate) reason: String,
     /// Who orders; always root.
     pub(crate) by: Caller,
     /// Where the answer goes.

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use palisade_core::status::Status;
 
-use super::{ApiRequest, Caller, Order, Outcome, Stated, metrics, why};
+use super::{ApiRequest, Caller, Disarming, Order, Outcome, Stated, metrics, why};
 use crate::counters::Counters;
 
 /// The longest body of a request (SAFE-12).
@@ -54,6 +54,14 @@ pub(super) struct OrderBody {
     pub(super) signature: Option<String>,
 }
 
+/// The body of `POST /v1/disarm` and `POST /v1/arm`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ArmBody {
+    disarmed_ms: u64,
+    reason: String,
+}
+
 /// The body of every refusal.
 #[derive(Serialize, Deserialize)]
 pub(super) struct ErrorBody {
@@ -78,9 +86,8 @@ where
     let path = request.uri().path().to_owned();
     let allowed = match path.as_str() {
         "/v1/status" | "/v1/why" | "/healthz" | "/ready" | "/metrics" => Method::GET,
-        "/v1/fence" | "/v1/unfence" | "/v1/confirm" | "/v1/workload/stop" | "/v1/workload/start" => {
-            Method::POST
-        }
+        "/v1/fence" | "/v1/unfence" | "/v1/confirm" | "/v1/workload/stop" | "/v1/workload/start"
+        | "/v1/host/drain" | "/v1/host/undrain" | "/v1/disarm" | "/v1/arm" => Method::POST,
         _ => return Err(Refusal(StatusCode::NOT_FOUND, "there is no such resource".to_owned())),
     };
     if request.method() != allowed {
@@ -101,6 +108,15 @@ where
             let body = order_body(request, caller).await?;
             order(shared, body, caller, ApiRequest::Confirm).await
         }
+        "/v1/host/drain" => {
+            let body = order_body(request, caller).await?;
+            order(shared, body, caller, |order| ApiRequest::Drain(order, true)).await
+        }
+        "/v1/host/undrain" => {
+            let body = order_body(request, caller).await?;
+            order(shared, body, caller, |order| ApiRequest::Drain(order, false)).await
+        }
+        "/v1/disarm" | "/v1/arm" => arm(request, caller, shared).await,
         "/v1/workload/stop" => {
             let body = order_body(request, caller).await?;
             order(shared, body, caller, ApiRequest::Stop).await
@@ -165,12 +181,11 @@ async fn read_why(query: Option<&str>, shared: &Shared) -> Result<Reply, Refusal
     }
 }
 
-async fn order_body<B>(request: Request<B>, caller: Caller) -> Result<OrderBody, Refusal>
+/// SAFE-7: the kernel says who asks; only root may order.
+async fn body_of_root<B>(request: Request<B>, caller: Caller) -> Result<Bytes, Refusal>
 where
     B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send,
 {
-    let confirms = request.uri().path() == "/v1/confirm";
-    // SAFE-7: the kernel says who asks; only root may order.
     if caller.uid != 0 {
         let what = format!("only root may order, and this is {caller}");
         return Err(Refusal(StatusCode::FORBIDDEN, what));
@@ -181,8 +196,26 @@ where
             format!("the body cannot be read (at most {BODY_MAX} bytes): {error}"),
         )
     })?;
+    Ok(body.to_bytes())
+}
+
+fn check_reason(reason: &str) -> Result<(), Refusal> {
+    let length = reason.chars().count();
+    if reason.trim().is_empty() || length > REASON_MAX || reason.chars().any(char::is_control) {
+        let what = format!("the reason must be one line of 1 to {REASON_MAX} characters");
+        return Err(Refusal(StatusCode::BAD_REQUEST, what));
+    }
+    Ok(())
+}
+
+async fn order_body<B>(request: Request<B>, caller: Caller) -> Result<OrderBody, Refusal>
+where
+    B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send,
+{
+    let confirms = request.uri().path() == "/v1/confirm";
+    let body = body_of_root(request, caller).await?;
     let bad = |what: String| Refusal(StatusCode::BAD_REQUEST, what);
-    let body: OrderBody = serde_json::from_slice(&body.to_bytes())
+    let body: OrderBody = serde_json::from_slice(&body)
         .map_err(|error| bad(format!("the body must be {{\"host\": ..., \"reason\": ...}}: {error}")))?;
     if !confirms && (body.statement.is_some() || body.signature.is_some()) {
         return Err(bad("only a confirmation takes a statement".to_owned()));
@@ -192,11 +225,36 @@ where
             "the host's name must be 1 to 64 letters, digits, dots, underscores and hyphens".to_owned()
         ));
     }
-    let length = body.reason.chars().count();
-    if body.reason.trim().is_empty() || length > REASON_MAX || body.reason.chars().any(char::is_control) {
-        return Err(bad(format!("the reason must be one line of 1 to {REASON_MAX} characters")));
-    }
+    check_reason(&body.reason)?;
     Ok(body)
+}
+
+async fn arm<B>(request: Request<B>, by: Caller, shared: &Shared) -> Result<Reply, Refusal>
+where
+    B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send,
+{
+    let disarms = request.uri().path() == "/v1/disarm";
+    let body = body_of_root(request, by).await?;
+    let bad = |what: String| Refusal(StatusCode::BAD_REQUEST, what);
+    let ArmBody { disarmed_ms, reason } = serde_json::from_slice(&body).map_err(|error| {
+        bad(format!("the body must be {{\"disarmed_ms\": ..., \"reason\": ...}}: {error}"))
+    })?;
+    if disarms != (disarmed_ms > 0) {
+        return Err(bad("`disarmed_ms` is more than zero to disarm, and zero to arm".to_owned()));
+    }
+    check_reason(&reason)?;
+    let (reply, answer) = oneshot::channel();
+    let disarming = Disarming { disarmed_ms, reason: reason.trim().to_owned(), by, reply };
+    let outcome = ask(shared, ApiRequest::Arm(disarming), answer).await?;
+    Ok(json(code(&outcome), &outcome))
+}
+
+fn code(outcome: &Outcome) -> StatusCode {
+    match outcome {
+        Outcome::Accepted { .. } => StatusCode::ACCEPTED,
+        Outcome::Refused { .. } => StatusCode::CONFLICT,
+        Outcome::UnknownHost { .. } => StatusCode::NOT_FOUND,
+    }
 }
 
 async fn order(
@@ -210,12 +268,7 @@ async fn order(
     let stated = statement.map(|text| Stated { text, signature });
     let order = Order { host, reason: reason.trim().to_owned(), stated, by, reply };
     let outcome = ask(shared, request(order), answer).await?;
-    let status = match &outcome {
-        Outcome::Accepted { .. } => StatusCode::ACCEPTED,
-        Outcome::Refused { .. } => StatusCode::CONFLICT,
-        Outcome::UnknownHost { .. } => StatusCode::NOT_FOUND,
-    };
-    Ok(json(status, &outcome))
+    Ok(json(code(&outcome), &outcome))
 }
 
 async fn ask<T>(shared: &Shared, request: ApiRequest, answer: oneshot::Receiver<T>) -> Result<T, Refusal> {

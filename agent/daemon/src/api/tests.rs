@@ -37,6 +37,7 @@ fn status() -> Status {
                 name: name.into(),
                 id,
                 state: if name == "b" { "dead" } else { "member" }.into(),
+                drained: false,
                 incarnation: None,
                 heard_ms: Some(1_234),
                 health: None,
@@ -53,6 +54,7 @@ fn status() -> Status {
         fence_paths: Vec::new(),
         not_armed: Vec::new(),
         journal: JournalStatus { ok: true, error: None },
+        disarmed_ms: None,
         ills: Vec::new(),
         alarms: Vec::new(),
     }
@@ -78,6 +80,16 @@ fn run_loop(mut requests: mpsc::Receiver<ApiRequest>) -> mpsc::UnboundedReceiver
                         "db" => Outcome::Accepted { message: "done".into() },
                         _ => Outcome::UnknownHost { known: vec!["db".into()] },
                     }));
+                }
+                ApiRequest::Drain(order, _) => {
+                    drop(order.reply.send(match order.host.as_str() {
+                        "b" => Outcome::Accepted { message: "drained".into() },
+                        _ => Outcome::UnknownHost { known: vec!["b".into()] },
+                    }));
+                }
+                ApiRequest::Arm(order) => {
+                    drop(told.send(format!("disarm for {} because {}", order.disarmed_ms, order.reason)));
+                    drop(order.reply.send(Outcome::Accepted { message: "done".into() }));
                 }
                 ApiRequest::Unfence(order) => drop(told.send(format!("unfence {}", order.host))),
                 ApiRequest::Confirm(order) => drop(told.send(format!("confirm {}", order.host))),
@@ -162,7 +174,7 @@ fn only_root_orders() {
     run(async {
         let (shared, mut receiver) = shared();
         let order = r#"{"host":"b","reason":"x"}"#;
-        for path in ["/v1/fence", "/v1/confirm"] {
+        for path in ["/v1/fence", "/v1/confirm", "/v1/disarm", "/v1/arm", "/v1/host/drain"] {
             let (code, body) =
                 call(&shared, Caller { uid: 1000, pid: Some(9) }, Method::POST, path, order).await;
             assert_eq!(code, StatusCode::FORBIDDEN);
@@ -197,6 +209,10 @@ fn what_makes_no_sense_is_refused_before_the_run_loop() {
             (Method::POST, "/v1/fence", r#"{"host":"../b","reason":"x"}"#, StatusCode::BAD_REQUEST),
             (Method::POST, "/v1/fence", &long, StatusCode::BAD_REQUEST),
             (Method::POST, "/v1/fence", &huge, StatusCode::PAYLOAD_TOO_LARGE),
+            (Method::POST, "/v1/disarm", r#"{"disarmed_ms":0,"reason":"x"}"#, StatusCode::BAD_REQUEST),
+            (Method::POST, "/v1/arm", r#"{"disarmed_ms":5,"reason":"x"}"#, StatusCode::BAD_REQUEST),
+            (Method::POST, "/v1/disarm", r#"{"disarmed_ms":-5,"reason":"x"}"#, StatusCode::BAD_REQUEST),
+            (Method::POST, "/v1/disarm", r#"{"disarmed_ms":5,"reason":" "}"#, StatusCode::BAD_REQUEST),
             (Method::GET, "/v1/why?host=..%2f", "", StatusCode::BAD_REQUEST),
             (Method::GET, "/v1/why?host=b&x=y", "", StatusCode::BAD_REQUEST),
             (Method::GET, "/v1/why", "", StatusCode::INTERNAL_SERVER_ERROR),

@@ -16,6 +16,7 @@ mod status;
 mod terminal;
 mod watch;
 mod why;
+mod wish;
 mod workload;
 
 use std::path::{Path, PathBuf};
@@ -64,6 +65,24 @@ enum Command {
     Unfence(OrderOptions),
     /// State that a host is dead and can do no more harm, after you made sure of it yourself.
     Confirm(ConfirmOptions),
+    /// Have a host give its workloads away and take none, or let it run some again.
+    #[command(subcommand)]
+    Host(Wish),
+    /// Stop all automatic fencing for a while. A host that is lost meanwhile is fenced, and its workloads come back, only afterwards.
+    Disarm {
+        /// For how long, such as 30min; at most 24h. Then fencing arms itself.
+        #[arg(long = "for", value_name = "TIME", default_value = "1h")]
+        length: String,
+        /// Why, for the journal.
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
+    /// Go on with automatic fencing at once.
+    Arm {
+        /// Why, for the journal.
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
     /// List the workloads, stop one for good, or let it run again.
     #[command(subcommand)]
     Workload(Desire),
@@ -138,6 +157,23 @@ enum Desire {
     Stop(DesireOptions),
     /// Let it run again: it is placed like any other.
     Start(DesireOptions),
+}
+
+#[derive(Debug, Subcommand)]
+enum Wish {
+    /// Its workloads move to others that may run them, one stop and one start each; it stays a member.
+    Drain(WishOptions),
+    /// It may run workloads again; none comes back by itself.
+    Undrain(WishOptions),
+}
+
+#[derive(Debug, Args)]
+struct WishOptions {
+    /// The host's name in the configuration.
+    host: String,
+    /// Why, for the journal.
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
 }
 
 #[derive(Debug, Args)]
@@ -304,6 +340,10 @@ pub(crate) fn main() -> ExitCode {
         Command::Unfence(options) => order::run(socket, order::Kind::Unfence, &options),
         Command::Confirm(options) => order::confirm(socket, &options),
         Command::Workload(Desire::List { json }) => workload::list(socket, json),
+        Command::Host(Wish::Drain(options)) => wish::host(socket, true, &options),
+        Command::Host(Wish::Undrain(options)) => wish::host(socket, false, &options),
+        Command::Disarm { length, reason } => wish::disarm(socket, &length, &reason),
+        Command::Arm { reason } => wish::arm(socket, &reason),
         Command::Workload(Desire::Stop(options)) => workload::run(socket, false, &options),
         Command::Workload(Desire::Start(options)) => workload::run(socket, true, &options),
         Command::Audit(Audit::Export(options)) => audit::export(&options),
@@ -425,6 +465,11 @@ mod tests {
             "palisade fence b --direct --without-quorum --reason broken --config /x --journal /y",
             "palisade workload list --json",
             "palisade confirm b --reason burnt --checked unplugged",
+            "palisade host drain b --reason upgrade",
+            "palisade host undrain b --reason done",
+            "palisade disarm --reason switch",
+            "palisade disarm --for 30min --reason switch",
+            "palisade arm --reason done",
             "palisade workload stop db --reason upgrade",
             "palisade workload start db --reason done",
             "palisade why",

@@ -168,7 +168,7 @@ pub(super) fn known(status: &Status, host: &str) -> Result<(), Failure> {
     if names.iter().any(|name| name == host) { Ok(()) } else { Err(unknown(host, &names)) }
 }
 
-fn unknown(host: &str, known: &[String]) -> Failure {
+pub(super) fn unknown(host: &str, known: &[String]) -> Failure {
     Failure::usage(format!("there is no host `{host}`; configured are: {}", known.join(", ")))
 }
 

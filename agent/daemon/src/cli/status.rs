@@ -42,6 +42,12 @@ fn render(status: &Status) -> String {
     text.push_str(&workloads(status));
     text.push_str(&paths(status));
     text.push_str(&witness(status));
+    if let Some(left) = status.disarmed_ms {
+        let left = span(left);
+        text.push_str(&format!(
+            "DISARMED for another {left}: no host is fenced automatically (`palisade arm` ends that)\n"
+        ));
+    }
     if !status.journal.ok {
         let error = status.journal.error.as_deref().unwrap_or("no reason given");
         text.push_str(&format!("JOURNAL cannot be written, so no fence is sent: {error}\n"));
@@ -78,7 +84,7 @@ fn hosts(status: &Status) -> String {
         vec![
             host.id.to_string(),
             host.name.clone(),
-            host.state.clone(),
+            if host.drained { format!("{}, drained", host.state) } else { host.state.clone() },
             if host.name == status.host { "itself".to_owned() } else { ago(host.heard_ms) },
             host.health.clone().unwrap_or_else(|| "-".to_owned()),
         ]

@@ -10,7 +10,7 @@ use palisade_proto::{HostId, Time};
 use super::Agent;
 use super::input::{Asked, Input};
 use super::slow::Control;
-use crate::api::{ApiRequest, Order, Outcome, Stated};
+use crate::api::{ApiRequest, Disarming, Order, Outcome, Stated};
 use crate::fences;
 use crate::journal::JournalHealth;
 use crate::statement::{NO_LIFE, Refusal, Statement, signer};
@@ -75,6 +75,14 @@ impl Agent {
             }
             ApiRequest::Stop(order) => self.desire(order, false, now),
             ApiRequest::Start(order) => self.desire(order, true, now),
+            ApiRequest::Drain(order, drain) => {
+                self.order(order, now, |host, reason, by| Request::Drain { host, drain, reason, by });
+            }
+            ApiRequest::Arm(Disarming { disarmed_ms, reason, by, reply }) => {
+                let disarmed = palisade_proto::Duration(disarmed_ms);
+                let request = Request::Arm { disarmed, reason, by: by.to_string() };
+                drop(reply.send(self.request(request, now)));
+            }
             ApiRequest::Unfence(order) => {
                 self.order(order, now, |host, reason, by| Request::Unfence { host, reason, by });
             }

@@ -87,6 +87,7 @@ pub(super) fn subjects(event: &Event) -> Vec<&str> {
         | Event::Left { .. }
         | Event::Away
         | Event::Desired { .. }
+        | Event::Wished { .. }
         | Event::Alarm { .. }
         | Event::AlarmCleared { .. }
         | Event::Configuration { .. }
@@ -291,7 +292,8 @@ impl<'a> Finder<'a> {
             | Event::Claimed { .. }
             | Event::StartIntended { .. }
             | Event::Workload { .. }
-            | Event::Desired { .. } => Role::Joins,
+            | Event::Desired { .. }
+            | Event::Wished { .. } => Role::Joins,
             Event::Lock { .. } | Event::Founded { .. } | Event::Configuration { .. } => Role::Aside,
         }
     }

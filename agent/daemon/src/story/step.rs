@@ -215,6 +215,7 @@ fn told(facts: &Facts<'_>, moment: &Moment) -> Option<(u8, String)> {
             let detail = if detail.is_empty() { String::new() } else { format!(": {detail}") };
             (weight, format!("{workload} is {state}{detail}"))
         }
+        Event::Wished { .. } => (6, words(&moment.entry.event)),
         Event::SelfFenced { why } => (9, format!("killed its own workloads: {why}")),
         Event::Reboots { why } => (10, format!("fences itself by a reboot: {why}")),
         Event::Probe { verdict, .. } => {

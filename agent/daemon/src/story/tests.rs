@@ -240,6 +240,13 @@ fn what_held_a_fence_back_is_the_cause_of_no_fence() {
     let account = told(vec![spent], "b");
     assert!(account.headline.starts_with("b was NOT fenced: the fence budget is spent and bmc-b reads on; "));
     assert_eq!(account.not_done.len(), 2, "{:?}", account.not_done);
+    let disarmed = silent_b().withholds(
+        0,
+        "sending off to bmc-b (level 1)",
+        "an operator has disarmed fencing: it is sent once that is over",
+    );
+    let headline = told(vec![disarmed], "b").headline;
+    assert!(headline.starts_with("b was NOT fenced: an operator has disarmed fencing"), "{headline}");
     let full = three()
         .loses(60_000, "b", 1_020, &["a", "c"])
         .alarms(10, "automatic fencing stands still: the journal cannot be written (no space)");

@@ -113,8 +113,7 @@ fn change(word: &mut Heartbeat, bench: &Bench, bytes: &mut Bytes<'_>) {
             2 => word.ails = (0..bytes.below(8)).map(|_| bench.probe(bytes)).collect(),
             3 => {
                 let (version, disarmed) = (bytes.short().into(), Duration(bytes.short().into()));
-                let (drained, maintenance) = (bytes.byte().into(), bytes.byte().into());
-                word.wishes = Wishes { version, drained, maintenance, disarmed };
+                word.wishes = Wishes { version, drained: bytes.byte().into(), disarmed };
             }
             _ => word.walled = names(bench, bytes),
         },

@@ -77,7 +77,6 @@ struct Care {
     ails: Vec<Ail, MAX_AILS>,
     version: u64,
     drained: u32,
-    maintenance: u32,
     disarmed_ms: u64,
 }
 
@@ -193,8 +192,8 @@ fn care(heartbeat: &Heartbeat) -> Care {
             let _ = ails.push(ail);
         }
     }
-    let Wishes { version, drained, maintenance, disarmed } = heartbeat.wishes;
-    Care { ails, version, drained, maintenance, disarmed_ms: disarmed.0 }
+    let Wishes { version, drained, disarmed } = heartbeat.wishes;
+    Care { ails, version, drained, disarmed_ms: disarmed.0 }
 }
 
 /// Reads a heartbeat; `from` and `seq` are those of the sealed header.
@@ -269,12 +268,7 @@ pub fn decode_heartbeat(from: Incarnation, seq: Seq, bytes: &[u8]) -> Result<Hea
         health: health(body.health)?,
         load: body.load,
         ails: care.ails,
-        wishes: Wishes {
-            version: care.version,
-            drained: care.drained,
-            maintenance: care.maintenance,
-            disarmed: Duration(care.disarmed_ms),
-        },
+        wishes: Wishes { version: care.version, drained: care.drained, disarmed: Duration(care.disarmed_ms) },
         watchdog_bound: Duration(body.watchdog_bound_ms),
     })
 }

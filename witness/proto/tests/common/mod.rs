@@ -130,11 +130,10 @@ fn any_numbers() -> impl Strategy<Value = Numbers> {
 type Care = (BTreeSet<Ail>, Wishes);
 
 fn any_care() -> impl Strategy<Value = Care> {
-    let wishes = any::<Option<(u64, u32, u32, u64)>>().prop_map(|wishes| {
-        wishes.map_or(Wishes::default(), |(version, drained, maintenance, disarmed)| Wishes {
+    let wishes = any::<Option<(u64, u32, u64)>>().prop_map(|wishes| {
+        wishes.map_or(Wishes::default(), |(version, drained, disarmed)| Wishes {
             version,
             drained,
-            maintenance,
             disarmed: Duration(disarmed),
         })
     });

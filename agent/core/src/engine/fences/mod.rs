@@ -222,6 +222,7 @@ impl Engine {
             let why = match () {
                 () if self.electorate.is_dead(who) => "it is proven dead".to_owned(),
                 () if self.view.contains(&who) => "it is back in the view".to_owned(),
+                () if self.is_disarmed() => "an operator has disarmed fencing".to_owned(),
                 () if !self.is_quorate(self.now) => "this host has lost its quorum".to_owned(),
                 () => "this host is not the coordinator any more".to_owned(),
             };
@@ -234,7 +235,9 @@ impl Engine {
 
     fn is_wanted(&self, who: Incarnation, authority: &Authority) -> bool {
         match authority {
-            Authority::Coordinator => self.is_coordinator(self.now) && self.is_victim(who),
+            Authority::Coordinator => {
+                self.is_coordinator(self.now) && self.is_victim(who) && !self.is_disarmed()
+            }
             Authority::Operator => {
                 self.is_quorate(self.now) && !self.is_about_to_leave() && self.electorate.is_living(who)
             }
@@ -313,7 +316,12 @@ impl Engine {
         self.alarms.clear(&mut self.actions, "journal fencing");
         if self.cluster.fencing().mode() == FencingMode::Shadow {
             self.alarms.clear(&mut self.actions, "budget");
-            return self.tell_shadows(victims);
+            return self.tell_shadows(victims, "fencing is in shadow mode: it would have been sent");
+        }
+        if self.is_disarmed() {
+            self.alarms.clear(&mut self.actions, "budget");
+            return self
+                .tell_shadows(victims, "an operator has disarmed fencing: it is sent once that is over");
         }
         victims.sort_by_key(|who| {
             std::cmp::Reverse(self.heartbeat_of(*who).map_or(0, |heartbeat| heartbeat.busy.len()))
@@ -356,7 +364,7 @@ impl Engine {
     }
 
     /// What would have been done, once for each victim.
-    fn tell_shadows(&mut self, victims: Vec<Incarnation>) {
+    fn tell_shadows(&mut self, victims: Vec<Incarnation>, why: &str) {
         self.shadowed.retain(|who| victims.contains(who));
         for who in victims {
             if !self.shadowed.insert(who) {
@@ -370,8 +378,7 @@ impl Engine {
             let devices: Vec<String> =
                 devices.iter().map(|(level, name)| format!("{name} (level {level})")).collect();
             let what = format!("sending off to {}", devices.join(", "));
-            let why = "fencing is in shadow mode: it would have been sent".to_owned();
-            self.record(Event::Withheld { what, why });
+            self.record(Event::Withheld { what, why: why.to_owned() });
         }
     }
 
