@@ -2,6 +2,7 @@
 //! must hold for all of them does not.
 
 pub use crate::api::fuzz::local_api;
+pub use crate::certificate::fuzz::fence_certificate;
 pub use crate::journal::fuzz::{journal_file, journal_line};
 pub use crate::link::fuzz::heartbeat_sealed;
 pub use crate::standing::fuzz::standing_file;

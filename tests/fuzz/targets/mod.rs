@@ -14,6 +14,7 @@ pub(crate) const ALL: &[Target] = &[
     ("agent_reply", devices::agent_reply),
     ("cluster_config", cluster_config::target),
     ("engine_heartbeat", engine_heartbeat::target),
+    ("fence_certificate", palisade::fuzz::fence_certificate),
     ("heartbeat_sealed", palisade::fuzz::heartbeat_sealed),
     ("heartbeat_wire", heartbeat_wire::target),
     ("hypervisor_reply", devices::hypervisor_reply),

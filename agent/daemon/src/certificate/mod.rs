@@ -6,6 +6,8 @@
 //! what other hosts wrote (see [`cross`]) and what operators signed.
 
 pub(crate) mod cross;
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
 mod signed;
 #[cfg(test)]
 mod tests;

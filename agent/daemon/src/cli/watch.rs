@@ -270,6 +270,12 @@ fn body(status: &Status, room: usize) -> Vec<String> {
         let error = status.journal.error.as_deref().unwrap_or("no reason given");
         wrong.push(format!("JOURNAL cannot be written, so no fence is sent: {error}"));
     }
+    if let Some(left) = status.disarmed_ms {
+        wrong.push(format!(
+            "DISARMED by an operator: no host is fenced automatically, for {} more",
+            span(left)
+        ));
+    }
     wrong.extend(status.ills.iter().map(super::status::ill_in_words));
     wrong.extend(status.alarms.iter().map(|alarm| format!("ALARM: {alarm}")));
     wrong.extend(status.not_armed.iter().map(|reason| format!("NOT ARMED: {reason}")));

@@ -167,3 +167,35 @@ fn storage_health(probe: &Probe, sample: &Sample) -> Option<StorageHealth> {
         | Sample::Untaken(_) => StorageHealth::Unknown,
     })
 }
+
+/// A host whose gateway does not answer and whose disk fills up.
+#[cfg(test)]
+pub(crate) fn example() -> Health {
+    use palisade_core::health::Capacity;
+
+    let text = "[cluster]\nname = \"edge-a\"\nkeys = [ { id = 1, file = \"/k\" } ]\n\
+        [[host]]\nid = 0\nname = \"a\"\nmachine = \"00000001-0000-0000-0000-000000000001\"\nlinks = [\"127.0.0.1:1\"]\n\
+        [[host]]\nid = 1\nname = \"b\"\nmachine = \"00000002-0000-0000-0000-000000000001\"\nlinks = [\"127.0.0.1:2\"]\n\
+        [[probe]]\nname = \"gateway\"\nkind = \"gateway\"\naddress = \"10.0.0.1\"\n\
+        [[probe]]\nname = \"page\"\nkind = \"http\"\nurl = \"http://127.0.0.1:8080/ready\"\n";
+    let cluster = Cluster::parse(text, "example").unwrap();
+    let health = Health::default();
+    let arranged = Board::default().arranged(&cluster, HostId::new(0).unwrap());
+    *health.board() = arranged;
+    for minute in 0..60u32 {
+        let at = Time(u64::from(minute) * 60_000);
+        let take = |name: &str, sample: &Sample| health.board().take(ProbeId::of(name), sample, at);
+        let busy = if minute == 59 { 900 } else { 200 };
+        take(
+            "capacity",
+            &Sample::Capacity(Capacity {
+                load_permille: Some(busy),
+                disk_permille: [("/var".to_owned(), 800 + minute)].into(),
+                ..Capacity::default()
+            }),
+        );
+        take("page", &Sample::Http { status: 200, took_us: 3_000 });
+        take("gateway", &Sample::Refused("10.0.0.1: no echo".to_owned()));
+    }
+    health
+}

@@ -44,6 +44,11 @@ fn journal(bytes: &mut Bytes<'_>) -> Vec<u8> {
     out
 }
 
+/// The same for others who fuzz what is made of a journal.
+pub(crate) fn lines(bytes: &[u8]) -> Vec<u8> {
+    journal(&mut Bytes::new(bytes))
+}
+
 /// A sound journal of two lines.
 pub(crate) fn sample() -> Vec<u8> {
     journal(&mut Bytes::new(b"\x01\x12\x00{\"kind\":\"founded\"}\x02\x00{}"))

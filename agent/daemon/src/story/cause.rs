@@ -248,7 +248,10 @@ fn not_fenced(facts: &Facts<'_>) -> (Cause, String) {
     let (failed, said) = facts.failures();
     let stopped = facts.withheld().rev().find(|(_, what, _)| what.contains("goes no further"));
     let held = facts.withheld().rev().find(|(_, what, why)| {
-        why.contains("shadow mode") || why.contains("budget") || what.starts_with("sending the order")
+        why.contains("shadow mode")
+            || why.contains("disarmed")
+            || why.contains("budget")
+            || what.starts_with("sending the order")
     });
     let why = match (held, stopped, said) {
         (Some((_, _, why)), _, _) if why.contains("shadow mode") => "fencing is in shadow mode".to_owned(),

@@ -11,6 +11,7 @@ use palisade_ladder::Command;
 
 use super::Moment;
 use super::incident::{GIVES_AWAY, Incident};
+use super::moment::span_ms;
 
 /// A standing that lasted so long was more than a change of the view.
 const SETTLED_MS: i64 = 100;
@@ -82,7 +83,7 @@ impl<'a> Facts<'a> {
             self.events().filter_map(|(at, event)| {
                 let Event::View { lost, .. } = event else { return None };
                 let lost = lost.iter().find(|lost| self.is_host(&lost.who))?;
-                Some(Loss { at, silent_ms: i64::try_from(lost.silent_ms).unwrap_or(i64::MAX) })
+                Some(Loss { at, silent_ms: span_ms(lost.silent_ms) })
             })
         };
         let by_decider = |loss: &Loss<'_>| {

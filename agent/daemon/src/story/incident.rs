@@ -223,15 +223,8 @@ impl<'a> Finder<'a> {
                     Role::Joins
                 }
             }
-            Event::Standing { .. }
-            | Event::Witness { .. }
-            | Event::ClaimDropped { .. }
-            | Event::Wished { .. } => {
-                if own || self.lost_by.contains(moment.writer()) {
-                    Role::Joins
-                } else {
-                    Role::Aside
-                }
+            Event::Standing { .. } | Event::Witness { .. } | Event::ClaimDropped { .. } => {
+                if own || self.lost_by.contains(moment.writer()) { Role::Joins } else { Role::Aside }
             }
             Event::Reboots { .. } => if_own(opens(&moment.entry.life, true)),
             Event::Probe { verdict: Verdict::Failed, .. } => if_own(opens(&moment.entry.life, false)),
@@ -299,7 +292,8 @@ impl<'a> Finder<'a> {
             | Event::Claimed { .. }
             | Event::StartIntended { .. }
             | Event::Workload { .. }
-            | Event::Desired { .. } => Role::Joins,
+            | Event::Desired { .. }
+            | Event::Wished { .. } => Role::Joins,
             Event::Lock { .. } | Event::Founded { .. } | Event::Configuration { .. } => Role::Aside,
         }
     }

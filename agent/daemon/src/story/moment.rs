@@ -56,7 +56,7 @@ pub(crate) fn merge(journals: Vec<Vec<Entry>>) -> Vec<Moment> {
 
 fn on_one_clock(boots: &mut BTreeMap<String, Boot>, entry: &Entry) -> i64 {
     let wall = wall_ms(&entry.time);
-    let boot_ms = i64::try_from(entry.boot_ms).unwrap_or(i64::MAX);
+    let boot_ms = span_ms(entry.boot_ms);
     let known = boots.get_mut(&entry.host).filter(|boot| {
         let apart = (wall - boot.zero.saturating_add(boot_ms)).abs();
         boot.boot_ms <= boot_ms && (boot.life == entry.life || apart < SAME_BOOT_MS)
@@ -68,6 +68,12 @@ fn on_one_clock(boots: &mut BTreeMap<String, Boot>, entry: &Entry) -> i64 {
     let zero = wall.saturating_sub(boot_ms);
     boots.insert(entry.host.clone(), Boot { life: entry.life.clone(), boot_ms, zero });
     wall
+}
+
+/// A span of time as a record tells it. None is longer than this: a journal may be anybody's copy, and times are reckoned with.
+pub(super) fn span_ms(ms: u64) -> i64 {
+    const LONGEST_MS: i64 = 1 << 52;
+    i64::try_from(ms).map_or(LONGEST_MS, |ms| ms.min(LONGEST_MS))
 }
 
 /// A time that is none is the beginning of time: the record is shown first, and not lost.

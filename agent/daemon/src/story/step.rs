@@ -7,6 +7,7 @@ use palisade_ladder::Command;
 use serde::Serialize;
 
 use super::facts::Facts;
+use super::moment::span_ms;
 use super::{Moment, Names};
 use crate::api::why::words;
 
@@ -129,7 +130,7 @@ fn told(facts: &Facts<'_>, moment: &Moment) -> Option<(u8, String)> {
             let gone: Vec<String> = lost
                 .iter()
                 .map(|lost| {
-                    let silent = i64::try_from(lost.silent_ms).unwrap_or(i64::MAX);
+                    let silent = span_ms(lost.silent_ms);
                     format!("{} (silent on every link for {})", lost.who, secs(silent))
                 })
                 .collect();
@@ -171,7 +172,7 @@ fn told(facts: &Facts<'_>, moment: &Moment) -> Option<(u8, String)> {
             Command::Read | Command::Prove => (2, format!("asks {device}")),
         },
         Event::OrderAnswered { device, command, answer, took_ms, .. } => {
-            let took = secs(i64::try_from(*took_ms).unwrap_or(i64::MAX));
+            let took = secs(span_ms(*took_ms));
             match command {
                 Command::Off => (7, format!("{device} answers the off: {answer} (took {took})")),
                 Command::On => (2, format!("{device} answers the on: {answer} (took {took})")),
@@ -189,7 +190,7 @@ fn told(facts: &Facts<'_>, moment: &Moment) -> Option<(u8, String)> {
             (10, format!("PROOF {proof}: {evidence}; no proof of death"))
         }
         Event::FenceFailed { why, retry_in_ms, .. } => {
-            let retry = i64::try_from(*retry_in_ms).unwrap_or(i64::MAX);
+            let retry = span_ms(*retry_in_ms);
             let retry = if retry == 0 {
                 "not tried again".to_owned()
             } else {
@@ -214,6 +215,7 @@ fn told(facts: &Facts<'_>, moment: &Moment) -> Option<(u8, String)> {
             let detail = if detail.is_empty() { String::new() } else { format!(": {detail}") };
             (weight, format!("{workload} is {state}{detail}"))
         }
+        Event::Wished { .. } => (6, words(&moment.entry.event)),
         Event::SelfFenced { why } => (9, format!("killed its own workloads: {why}")),
         Event::Reboots { why } => (10, format!("fences itself by a reboot: {why}")),
         Event::Probe { verdict, .. } => {
@@ -252,7 +254,6 @@ fn told(facts: &Facts<'_>, moment: &Moment) -> Option<(u8, String)> {
         Event::Started { resumed: false, .. } => (5, "begins a new life".to_owned()),
         Event::Admitted { .. } => (5, "is taken in".to_owned()),
         Event::Witness { verdict } => (5, format!("the witness: {verdict}")),
-        Event::Wished { .. } => (7, words(&moment.entry.event)),
         Event::Lock { .. } | Event::Founded { .. } | Event::Desired { .. } | Event::Configuration { .. } => {
             (2, words(&moment.entry.event))
         }

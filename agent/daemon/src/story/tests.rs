@@ -240,6 +240,13 @@ fn what_held_a_fence_back_is_the_cause_of_no_fence() {
     let account = told(vec![spent], "b");
     assert!(account.headline.starts_with("b was NOT fenced: the fence budget is spent and bmc-b reads on; "));
     assert_eq!(account.not_done.len(), 2, "{:?}", account.not_done);
+    let disarmed = silent_b().withholds(
+        0,
+        "sending off to bmc-b (level 1)",
+        "an operator has disarmed fencing: it is sent once that is over",
+    );
+    let headline = told(vec![disarmed], "b").headline;
+    assert!(headline.starts_with("b was NOT fenced: an operator has disarmed fencing"), "{headline}");
     let full = three()
         .loses(60_000, "b", 1_020, &["a", "c"])
         .alarms(10, "automatic fencing stands still: the journal cannot be written (no space)");
@@ -503,4 +510,18 @@ fn a_hosts_name_is_found_where_the_agents_sentences_have_one() {
     }
     assert!(incident::has_word("the path bmc-a does not work: x", "bmc-a"));
     assert!(!incident::has_word("the path bmc-ab does not work", "bmc-a"));
+}
+
+/// A copy of a journal may have any number in it.
+#[test]
+fn numbers_beyond_all_reason_break_no_story() {
+    let mut journal =
+        silent_b().loses(5, "b", u64::MAX, &["a"]).proves(9, "b", "power_off", "x read off").runs(1, "db");
+    for (at, entry) in journal.entries.iter_mut().enumerate() {
+        entry.boot_ms = if at % 2 == 0 { u64::MAX } else { 0 };
+    }
+    // In which order they stand is anybody's guess.
+    assert!(!told(vec![journal], "b").headline.is_empty());
+    let early = Journal::of("a").loses(0, "b", u64::MAX, &["a"]).decides(60_000, "b", "x").runs(60_000, "db");
+    assert_eq!(told(vec![early], "b").cause, Cause::NotFenced);
 }

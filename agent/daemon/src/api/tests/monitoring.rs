@@ -21,8 +21,8 @@ fn series() -> BTreeSet<String> {
     let path =
         FencePathStatus { device: "bmc-b".into(), fences: "b".into(), proven_ms: Some(1), error: None };
     let status = Status { fence_paths: vec![path], ..status() };
-    let text =
-        super::super::metrics::prometheus(&status, &Default::default()) + &Counters::default().prometheus();
+    let text = super::super::metrics::prometheus(&status, &crate::health::example())
+        + &Counters::default().prometheus();
     let name = |line: &str| line.split(['{', ' ']).next().unwrap().to_owned();
     text.lines().filter(|line| !line.starts_with('#')).map(name).collect()
 }

@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 use std::time::UNIX_EPOCH;
 
-use palisade_core::config::{Level, ProbeId};
-use palisade_core::health::{Board, Capacity, Sample};
+use palisade_core::config::Level;
 use palisade_core::record::{Lost, Who};
 use palisade_core::status::FencePathStatus;
 
@@ -50,35 +49,6 @@ fn status() -> Status {
     }
 }
 
-/// A host whose gateway does not answer and whose disk fills up.
-fn health() -> Health {
-    let text = "[cluster]\nname = \"edge-a\"\nkeys = [ { id = 1, file = \"/k\" } ]\n\
-        [[host]]\nid = 0\nname = \"a\"\nmachine = \"00000001-0000-0000-0000-000000000001\"\nlinks = [\"127.0.0.1:1\"]\n\
-        [[host]]\nid = 1\nname = \"b\"\nmachine = \"00000002-0000-0000-0000-000000000001\"\nlinks = [\"127.0.0.1:2\"]\n\
-        [[probe]]\nname = \"gateway\"\nkind = \"gateway\"\naddress = \"10.0.0.1\"\n\
-        [[probe]]\nname = \"page\"\nkind = \"http\"\nurl = \"http://127.0.0.1:8080/ready\"\n";
-    let cluster = Cluster::parse(text, "example").unwrap();
-    let health = Health::default();
-    let arranged = Board::default().arranged(&cluster, palisade_proto::HostId::new(0).unwrap());
-    *health.board() = arranged;
-    for minute in 0..60u32 {
-        let at = palisade_proto::Time(u64::from(minute) * 60_000);
-        let take = |name: &str, sample: &Sample| health.board().take(ProbeId::of(name), sample, at);
-        let busy = if minute == 59 { 900 } else { 200 };
-        take(
-            "capacity",
-            &Sample::Capacity(Capacity {
-                load_permille: Some(busy),
-                disk_permille: [("/var".to_owned(), 800 + minute)].into(),
-                ..Capacity::default()
-            }),
-        );
-        take("page", &Sample::Http { status: 200, took_us: 3_000 });
-        take("gateway", &Sample::Refused("10.0.0.1: no echo".to_owned()));
-    }
-    health
-}
-
 #[test]
 fn the_examples_are_what_is_written() {
     let teller = Teller { host: "a".to_owned(), life: "0123456789abcdef".to_owned() };
@@ -94,7 +64,7 @@ fn the_examples_are_what_is_written() {
     is_example("gap.json", &teller.gap(&gap, 82_000_000, at));
     is_example("state.json", &said::state(&status(), at));
     is_example("gone.json", &said::gone("edge-a", "a"));
-    let health = health();
+    let health = crate::health::example();
     let levels = health.board().levels(palisade_proto::Time(60 * 60_000));
     let l2 = levels.iter().find(|level| level.level == Level::L2).unwrap();
     is_example("health.json", &said::level(l2, at));
