@@ -120,7 +120,7 @@ fn monitoring_hears_events_and_the_state_and_that_the_agent_is_gone() {
             agent.event(Box::new(Event::Away));
             let state = Tell::State(serde_json::from_str(STATUS).unwrap());
             assert!(agent.tell.as_ref().unwrap().try_send(state).is_ok());
-            let (mut away, mut quorate) = (false, false);
+            let (mut away, mut quorate, mut levels) = (false, false, std::collections::BTreeSet::new());
             loop {
                 let Some((topic, said)) = central.next().await else { continue };
                 assert_eq!(said["schema"], said::SCHEMA, "{topic}");
@@ -128,9 +128,13 @@ fn monitoring_hears_events_and_the_state_and_that_the_agent_is_gone() {
                     "palisade/t/event" => away = said["host"] == "a" && said["event"]["kind"] == "away",
                     "palisade/t/host/a/state" if said["agent"] == "gone" => break,
                     "palisade/t/host/a/state" => quorate = said["quorate"] == true,
-                    other => panic!("{other}"),
+                    health => {
+                        let level = health.strip_prefix("palisade/t/host/a/health/").expect(health);
+                        assert_eq!(said["level"], level);
+                        levels.insert(level.to_owned());
+                    }
                 }
-                if away && quorate {
+                if away && quorate && levels.len() == 4 {
                     // The agent ends.
                     agent.tell.take();
                 }
