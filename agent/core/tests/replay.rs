@@ -229,6 +229,7 @@ fn every_input() -> Vec<Input> {
             probe: ProbeId(7),
             verdict: health::Verdict::Failed,
             last: health::Verdict::Unknown,
+            looked: true,
             why: "gone".into(),
         }]),
         Input::Watchdog(Err("busy".into())),

@@ -156,7 +156,7 @@ fn own_state(bench: &mut Bench, bytes: &mut Bytes<'_>) {
             let verdicts = [Health::Healthy, Health::Degraded, Health::Failed, Health::Unknown];
             let ills = (0..bytes.below(3)).map(|_| {
                 let (verdict, last) = (verdicts[bytes.below(4)], verdicts[bytes.below(4)]);
-                Ill { probe: ProbeId(bench.probe(bytes)), verdict, last, why: "no".to_owned() }
+                Ill { probe: ProbeId(bench.probe(bytes)), verdict, last, looked: true, why: "no".to_owned() }
             });
             let ills = ills.collect();
             bench.engine.handle_ills(ills, now);

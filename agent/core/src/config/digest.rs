@@ -10,8 +10,8 @@ use palisade_ladder::Effect;
 use sha2::{Digest, Sha256};
 
 use super::{
-    CipherSuite, Cluster, Device, DeviceKind, Host, HypervisorWay, OnQuorumLoss, Privilege, RedfishAuth,
-    SnmpAuth, SnmpLogin, Workload,
+    CipherSuite, Cluster, Device, DeviceKind, Health, Host, HypervisorWay, OnQuorumLoss, Policy, Privilege,
+    Probe, RedfishAuth, SnmpAuth, SnmpLogin, Workload,
 };
 
 /// The version of the encoding below; a change of it makes every digest differ.
@@ -35,6 +35,7 @@ impl Cluster {
         canonical.list(devices.iter().copied(), Canonical::device);
         canonical.list(self.workloads.iter(), |canonical, workload| canonical.workload(self, workload));
         canonical.isolation(self, &devices);
+        canonical.health(self);
         let mut digest = [0; 8];
         digest.iter_mut().zip(canonical.0.finalize()).for_each(|(byte, hashed)| *byte = hashed);
         digest
@@ -77,6 +78,30 @@ impl Canonical {
             let mut proofs: Vec<&str> = workload.proofs.iter().map(|effect| effect.proves().name()).collect();
             proofs.sort_unstable();
             canonical.list(proofs.into_iter(), |canonical, proof| canonical.text(proof));
+        });
+    }
+
+    /// The probes that lead to something, where the file says anything of them: whoever counts the others' failures has to know that
+    /// they look at the same. Nothing without them, as above.
+    fn health(&mut self, cluster: &Cluster) {
+        let acting = |probe: &&Probe| probe.on_failure > Policy::Report;
+        let mut probes: Vec<&Probe> = cluster.probes.iter().filter(acting).collect();
+        if cluster.health == Health::default() && !probes.iter().any(|probe| probe.written) {
+            return;
+        }
+        probes.sort_by(|a, b| a.name.cmp(&b.name));
+        self.text("health");
+        self.list(probes.into_iter(), |canonical, probe| {
+            canonical.text(&probe.name);
+            // What is looked at, with every setting: its own words are unambiguous.
+            canonical.text(&format!("{:?} {:?}", probe.kind, probe.slow));
+            canonical.number(u64::from(probe.on_failure == Policy::Fence));
+            for number in [probe.every.0, probe.timeout.0, u64::from(probe.after), u64::from(probe.back)] {
+                canonical.number(number);
+            }
+            let mut on: Vec<u8> = probe.on.iter().map(|host| host.number()).collect();
+            on.sort_unstable();
+            canonical.list(on.into_iter(), |canonical, host| canonical.number(u64::from(host)));
         });
     }
 

@@ -171,6 +171,8 @@ impl Source<'_> {
             on = hosts.iter().map(Host::id).collect();
         }
         Ok(Probe {
+            id: ProbeId::of(&name),
+            written: true,
             level,
             kind,
             on,
@@ -373,6 +375,8 @@ fn usual_timeout(every: Duration) -> Duration {
 fn built_in(name: &str, level: Level, kind: ProbeKind, health: &Health, hosts: &[Host]) -> Probe {
     let every = health.every(level);
     Probe {
+        id: ProbeId::of(name),
+        written: false,
         name: name.to_owned(),
         level,
         kind,

@@ -124,6 +124,9 @@ impl Health {
 /// One thing that is looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
+    pub(super) id: ProbeId,
+    /// It stands in the file, and is none of those that every host has.
+    pub(super) written: bool,
     pub(super) name: String,
     pub(super) level: Level,
     pub(super) kind: ProbeKind,
@@ -140,7 +143,7 @@ impl Probe {
     /// Its permanent name on the wire.
     #[must_use]
     pub fn id(&self) -> ProbeId {
-        ProbeId::of(&self.name)
+        self.id
     }
 
     /// What operators call it.

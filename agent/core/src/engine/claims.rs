@@ -142,7 +142,7 @@ impl Engine {
     }
 
     /// Anti-affinity: another workload of the same group runs or is placed there.
-    fn has_neighbour(&self, workload: &Workload, on: Incarnation) -> bool {
+    pub(super) fn has_neighbour(&self, workload: &Workload, on: Incarnation) -> bool {
         let Some(group) = workload.anti_affinity() else { return false };
         self.cluster
             .workloads()

@@ -25,7 +25,8 @@ const BLAME: Duration = Duration::secs(10);
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Standing {
     ill: Ill,
-    since: Time,
+    /// From when on a verdict of failure may be acted on.
+    due: Time,
 }
 
 /// What a workload is given away for.
@@ -41,6 +42,7 @@ impl Engine {
     /// Which of this host's probes are not plainly healthy: all of them, each time.
     pub fn handle_ills(&mut self, ills: Vec<Ill>, now: Time) {
         self.begin(now);
+        let first = !self.looked;
         let known: Vec<(Ill, Probe)> = ills
             .into_iter()
             .filter_map(|ill| Some((ill.clone(), self.cluster.probe(ill.probe)?.clone())))
@@ -54,16 +56,17 @@ impl Engine {
             }
         }
         for (ill, probe) in known {
-            let before = self.ills.get(&ill.probe).map(|before| (before.ill.verdict, before.since));
-            let since =
-                before.filter(|(verdict, _)| *verdict == ill.verdict).map_or(self.now, |(_, since)| since);
-            self.ills.insert(ill.probe, Standing { ill: ill.clone(), since });
-            self.turned(
-                &probe,
-                before.map_or(Verdict::Healthy, |(verdict, _)| verdict),
-                ill.verdict,
-                ill.why,
-            );
+            let told = self.ills.get(&ill.probe).is_some_and(|before| before.ill.looked);
+            let before = self.ills.get(&ill.probe).map(|before| (before.ill.verdict, before.due));
+            let verdict = before.map_or(Verdict::Healthy, |(verdict, _)| verdict);
+            let due = before.filter(|(verdict, _)| *verdict == ill.verdict).map(|(_, due)| due);
+            let due = due
+                .unwrap_or_else(|| self.now.after(self.hold(&probe, first || verdict == Verdict::Unknown)));
+            self.ills.insert(ill.probe, Standing { ill: ill.clone(), due });
+            if ill.looked {
+                let told = if told { verdict } else { Verdict::Healthy };
+                self.turned(&probe, told, ill.verdict, ill.why);
+            }
         }
         self.looked = true;
         self.dirty = true;
@@ -83,17 +86,22 @@ impl Engine {
     }
 
     fn turned(&mut self, probe: &Probe, from: Verdict, to: Verdict, why: String) {
-        // That nothing was looked at yet, and then is as it should be, is nothing to tell.
-        if from == to
-            || matches!(
-                (from, to),
-                (Verdict::Healthy, Verdict::Unknown) | (Verdict::Unknown, Verdict::Healthy)
-            )
-        {
+        // That nothing was known yet, and then is as it should be, is nothing to tell.
+        if from == to {
             return;
         }
-        let what = (to == Verdict::Failed)
-            .then(|| format!("{} of {} has failed: {why}", probe.name(), self.name(self.me.host)));
+        if matches!((from, to), (Verdict::Unknown, Verdict::Healthy)) {
+            return self.alarms.clear(&mut self.actions, &format!("probe {}", probe.name()));
+        }
+        let (name, host) = (probe.name(), self.name(self.me.host));
+        let what = match to {
+            Verdict::Failed => Some(format!("{name} of {host} has failed: {why}")),
+            // It would lead to something, and cannot.
+            Verdict::Unknown if probe.on_failure() > Policy::Report => {
+                Some(format!("{name} of {host} is not known: {why}"))
+            }
+            Verdict::Healthy | Verdict::Degraded | Verdict::Unknown => None,
+        };
         self.alarms.set(&mut self.actions, &format!("probe {}", probe.name()), what);
         let (probe, level) = (probe.name().to_owned(), probe.level());
         self.record(Event::Probe { probe, level, verdict: to, why });
@@ -152,30 +160,36 @@ impl Engine {
             let said = &accepted.heartbeat;
             if probe.is_on(said.from.host) {
                 looking += 1;
-                failing += usize::from(said.ails.contains(&probe.id().0));
+                // Whoever reads another configuration may not look at it at all, and whoever names as many as fit may have left it out.
+                let untold = said.digest != self.digest || said.ails.is_full();
+                failing += usize::from(untold || said.ails.contains(&probe.id().0));
             }
         }
         (failing >= 2 && failing * 2 >= looking).then_some((failing, looking))
     }
 
     /// For so long after its own verdict a host has heard of every other whether it fails, too, or does not hear it: two intervals
-    /// until each has looked and the look has ended, less those that its own row took, and what it takes to hear or to lose one.
-    fn hold(&self, probe: &Probe) -> Duration {
-        let rest = 3u32.saturating_sub(probe.after());
+    /// and a time-out until each has looked and has told, less those that its own row took, and what it takes to hear or to lose one.
+    /// A row that begins when nothing is known yet takes no time to speak of: looks come sooner then.
+    fn hold(&self, probe: &Probe, quick: bool) -> Duration {
+        let rest = if quick { 3 } else { 3u32.saturating_sub(probe.after()) };
         Duration(probe.every().0.saturating_mul(u64::from(rest)).saturating_add(self.timing().suspect().0))
     }
 
     /// The failures that call for more than a report, that are still seen, and whose cause is this host's own.
     fn own_failures(&self) -> impl Iterator<Item = (&Probe, &Ill)> {
+        // While somebody is heard who could not be told, nobody tells.
+        let told = !self.ills.is_empty() && !self.speaks_to_older();
         self.ills
             .values()
+            .filter(move |_| told)
             .filter(|standing| {
                 standing.ill.verdict == Verdict::Failed && standing.ill.last == Verdict::Failed
             })
             .filter_map(|standing| Some((self.cluster.probe(standing.ill.probe)?, standing)))
             .filter(|(probe, standing)| {
                 probe.on_failure() > Policy::Report
-                    && self.now >= standing.since.after(self.hold(probe))
+                    && self.now >= standing.due
                     && self.common(probe).is_none()
             })
             .map(|(probe, standing)| (probe, &standing.ill))
@@ -211,16 +225,15 @@ impl Engine {
         // It may have changed by the time that has passed.
         self.dirty |= self.own_health() != self.told_health;
         if self.ills.is_empty() && self.stays.is_empty() && !self.is_drained(self.me.host) {
+            if self.alarms.any() {
+                self.alarms.clear(&mut self.actions, "fences itself");
+            }
             return;
         }
         self.tell_common_causes();
-        let due = self.ills.values().filter(|standing| standing.ill.verdict == Verdict::Failed).filter_map(
-            |standing| {
-                let probe = self.cluster.probe(standing.ill.probe)?;
-                Some(standing.since.after(self.hold(probe))).filter(|due| self.now < *due)
-            },
-        );
-        if let Some(due) = due.min() {
+        let failed = self.ills.values().filter(|standing| standing.ill.verdict == Verdict::Failed);
+        let due = failed.map(|standing| standing.due).filter(|due| self.now < *due).min();
+        if let Some(due) = due {
             self.wake_at(due);
         }
         // Whoever is not in the majority gives nothing away: nobody could take it.
@@ -229,6 +242,9 @@ impl Engine {
         }
         let cluster = std::sync::Arc::clone(&self.cluster);
         let mut fence = None;
+        // What nobody else can run would end with a reboot, for nothing.
+        let here = cluster.workloads().iter().filter(|workload| self.here.contains_key(&workload.id()));
+        let spares = here.clone().any(|workload| !self.has_elsewhere(workload));
         for workload in cluster.workloads() {
             let id = workload.id();
             let drains = self.here.get(&id).copied().zip(self.drains(workload));
@@ -238,6 +254,10 @@ impl Engine {
                 drains.as_ref().filter(|_| stays).map(|(_, (_, why))| why.as_str()),
             );
             let Some((here, (cause, why))) = drains.filter(|_| !stays) else { continue };
+            let cause = match cause {
+                Cause::Failure(Policy::Fence) if spares => Cause::Failure(Policy::Drain),
+                cause => cause,
+            };
             match (cause, here) {
                 (Cause::Failure(Policy::Fence), Here::Running | Here::Starting | Here::Stopping { .. })
                 // "drain; if it cannot, fence itself": what not even a kill ends may write for as long as this host runs.
@@ -282,6 +302,7 @@ impl Engine {
                 && !said.refused.contains(workload.id())
                 && !self.electorate.is_cut(said.from)
                 && !self.is_drained(said.from.host)
+                && !self.has_neighbour(workload, said.from)
         })
     }
 
@@ -289,6 +310,16 @@ impl Engine {
     /// killed as far as it can be, and the peers, who hear nothing any more, fence.
     fn fence_itself(&mut self, workload: &str, why: &str) {
         let why = format!("{why}, and another host can run {workload}");
+        // SAFE-8: it is a fence like any other, and counted; and whoever is left must be able to go on.
+        let hindered = match () {
+            () if !self.others_suffice() => Some("the others would not be a quorum without it"),
+            () if !self.budget_left(self.me) => Some("the fence budget is spent"),
+            () => None,
+        };
+        if let Some(hindered) = hindered {
+            let what = format!("{} would fence itself: {why}; but {hindered}", self.name(self.me.host));
+            return self.alarms.set(&mut self.actions, "fences itself", Some(what));
+        }
         if self.is_disarmed() {
             let what = format!("{} would fence itself: {why}; fencing is disarmed", self.name(self.me.host));
             return self.alarms.set(&mut self.actions, "fences itself", Some(what));
@@ -301,6 +332,14 @@ impl Engine {
         self.record(Event::Reboots { why: why.clone() });
         self.actions.push_back(Action::Reboot { why: why.clone() });
         self.end_this_life(&why);
+    }
+
+    /// Whether those in the view but this host hold a quorum by themselves, with the witness where it takes one.
+    fn others_suffice(&self) -> bool {
+        let (counted, others) = (self.electorate.counted().len(), self.view.len().saturating_sub(1));
+        let witness =
+            self.witness_answered.is_some_and(|at| self.now < at.after(super::report::WITNESS_PROVEN));
+        others * 2 > counted || (others * 2 == counted && self.cluster.witness().is_some() && witness)
     }
 
     fn tell_common_causes(&mut self) {
@@ -322,9 +361,25 @@ impl Engine {
         self.ills.values().filter_map(move |standing| Some((known(standing)?, &standing.ill)))
     }
 
+    /// Something that would have it given away is not known yet, or fails since nothing was: a host that has just fenced itself does
+    /// not take again what it did that for.
+    fn may_have_to_drain(&self, workload: &Workload) -> bool {
+        self.ills.values().map(|standing| &standing.ill).any(|ill| {
+            let open = ill.verdict == Verdict::Unknown && (!ill.looked || ill.last == Verdict::Failed);
+            let probe = self.cluster.probe(ill.probe).filter(|probe| probe.on_failure() > Policy::Report);
+            open && probe.is_some_and(|probe| {
+                probe.storage().is_none_or(|storage| workload.storage().iter().any(|name| name == storage))
+                    && self.common(probe).is_none()
+            })
+        })
+    }
+
     /// What is placed here is not taken where it would be given away at once.
     pub(super) fn would_give_away(&self, id: WorkloadId) -> bool {
-        !self.ills.is_empty()
-            && self.cluster.workload(id).is_some_and(|workload| self.drains(workload).is_some())
+        let may = !self.ills.is_empty() || self.is_drained(self.me.host);
+        may && self
+            .cluster
+            .workload(id)
+            .is_some_and(|workload| self.drains(workload).is_some() || self.may_have_to_drain(workload))
     }
 }

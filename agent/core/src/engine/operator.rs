@@ -340,6 +340,7 @@ impl Engine {
             })
             .collect();
         self.forget_probes(&new);
+        self.retell_wishes();
         self.digest = new.digest();
         self.cluster = new;
         self.dirty = true;

@@ -10,7 +10,7 @@ use crate::status::{
 };
 
 /// The witness was proven so long ago at most, else an alarm (DESIGN, "Between the processes": 30 s).
-const WITNESS_PROVEN: Duration = Duration::secs(30);
+pub(super) const WITNESS_PROVEN: Duration = Duration::secs(30);
 
 /// A clone that has been silent for so long is taken for gone.
 const CLONE_GONE: Duration = Duration::secs(30);

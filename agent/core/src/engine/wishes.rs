@@ -106,19 +106,38 @@ impl Engine {
 
     pub(super) fn merge_wishes(&mut self, heartbeat: &Heartbeat) {
         let theirs = heartbeat.wishes;
-        let newer = (theirs.version, theirs.drained) > (self.wish_version, self.drained);
-        // After a boot the journal tells which wishes there are, and nobody but a peer for how much longer.
-        let rest = self.disarm_unknown && theirs.version == self.wish_version && theirs.disarmed.0 > 0;
-        if !newer && !rest {
+        let left = theirs.disarmed.min(DISARM_MAX);
+        if theirs.version == self.wish_version && theirs.drained != self.drained {
+            // Two operators spoke at once, on two hosts: what keeps most from being done is done, and has a version of its own.
+            self.drained |= theirs.drained;
+            self.wish_version = self.wish_version.saturating_add(1);
+            let longer = left > self.disarmed_left();
+            self.disarmed_until = if longer { Some(self.now.after(left)) } else { self.disarmed_until };
+        } else if theirs.version > self.wish_version {
+            self.wish_version = theirs.version;
+            self.drained = theirs.drained;
+            self.disarmed_until = (left.0 > 0).then(|| self.now.after(left));
+            // It may be a host's that has booted since, and does not know for how much longer.
+            self.disarm_unknown = left.0 == 0;
+        } else if theirs.version == self.wish_version && self.disarm_unknown && left.0 > 0 {
+            // After a boot the journal tells which wishes there are, and nobody but a peer for how much longer.
+            self.disarmed_until = Some(self.now.after(left));
+            self.disarm_unknown = false;
+        } else {
             return;
         }
-        self.wish_version = theirs.version;
-        self.drained = theirs.drained;
-        let left = theirs.disarmed.min(DISARM_MAX);
-        self.disarmed_until = (left.0 > 0).then(|| self.now.after(left));
-        self.disarm_unknown = false;
         self.dirty = true;
         self.record_wishes(format!("word of {}", self.name(heartbeat.from.host)));
+    }
+
+    /// Alarms about hosts that another configuration does not know, and names that it has given to others.
+    pub(super) fn retell_wishes(&mut self) {
+        for number in 0..u8::try_from(u32::BITS).unwrap_or(0) {
+            if let Some(host) = HostId::new(number) {
+                self.alarms.clear(&mut self.actions, &format!("drained {host}"));
+            }
+        }
+        self.told_drained = 0;
     }
 
     /// A disarmed cluster and a drained host cannot be forgotten: both are alarms for as long as they last.
@@ -128,6 +147,7 @@ impl Engine {
                 self.wake_at(until);
             } else {
                 self.disarmed_until = None;
+                self.disarm_unknown = false;
                 self.dirty = true;
                 self.record_wishes("the time that it was disarmed for is over".to_owned());
             }

@@ -149,7 +149,8 @@ impl Board {
             let (verdict, last) = (watched.course.verdict(), watched.last.grade);
             let why = watched.last.why.clone();
             let well = verdict == Verdict::Healthy && last == Verdict::Healthy;
-            (!well).then_some(Ill { probe: *id, verdict, last, why })
+            let looked = watched.seen.is_some();
+            (!well).then_some(Ill { probe: *id, verdict, last, looked, why })
         };
         self.watched.iter().filter_map(ill).collect()
     }

@@ -57,6 +57,8 @@ pub struct Ill {
     pub verdict: Verdict,
     /// What the last sample alone says.
     pub last: Verdict,
+    /// Whether there was one.
+    pub looked: bool,
     /// In words.
     pub why: String,
 }

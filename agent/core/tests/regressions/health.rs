@@ -49,6 +49,7 @@ impl Bench {
             probe: ProbeId::of(name),
             verdict: *verdict,
             last: *last,
+            looked: true,
             why: "no answer".to_owned(),
         };
         self.engine.handle_ills(ills.iter().map(ill).collect(), Time(self.now));
@@ -177,6 +178,75 @@ fn who_has_not_looked_yet_ails() {
     assert!(bench.told().ails.is_empty());
 }
 
+/// SAFE-8: a peer that may not look at it, that had no room to name it, or that could not be told, vouches for nothing.
+#[test]
+fn safe_8_who_cannot_say_is_not_taken_for_well() {
+    for untold in ["another configuration", "no room", "an older agent"] {
+        let mut bench = runs("");
+        bench.fails("core");
+        bench.live_changed(5_000, |word| match untold {
+            "another configuration" => word.digest = [0; 8],
+            "no room" => word.ails = (1..=8).collect(),
+            _ => word.speaks = 2,
+        });
+        assert!(bench.acts.is_empty() && !bench.reboots(), "{untold}");
+        bench.live_with(300, &[]);
+        assert!(bench.reboots(), "{untold}");
+    }
+}
+
+/// SAFE-8: while nothing is known a host looks sooner than the others, and so waits until each of them has looked as often.
+#[test]
+fn safe_8_a_verdict_that_came_quickly_waits_for_the_others() {
+    let mut bench = runs("");
+    bench.ill(&[("core", Verdict::Unknown, Verdict::Failed)]);
+    bench.live_with(100, &[]);
+    bench.fails("core");
+    bench.live_with(3 * 500 + HOLD_MS - 50, &[]);
+    assert!(!bench.reboots());
+    bench.live_with(100, &[]);
+    assert!(bench.reboots());
+}
+
+/// Without this host the other one is half of the electorate: it could run nothing.
+#[test]
+fn a_host_whom_the_others_need_for_their_quorum_does_not_fence_itself() {
+    let mut bench = runs("");
+    let c = life(2, 1);
+    bench.live_changed(1_500, |_| ());
+    // c leaves by its own word: a and b are two, without a witness.
+    let mut word = bench.word(c, bench.now * 1000 + 1, &[life(1, 1), c]);
+    word.speaks = 3;
+    word.presence = palisade_proto::message::Presence::Left;
+    bench.hear(word);
+    bench.fails("core");
+    for _ in 0..60 {
+        bench.wait(50);
+        let b = life(1, 1);
+        let mut word = bench.word(b, bench.now * 1000, &[b]);
+        (word.speaks, word.dead) = (3, [c].into_iter().collect());
+        word.grants =
+            [palisade_proto::message::Grant { to: bench.me(), seq: bench.last_seq() }].into_iter().collect();
+        bench.hear(word);
+    }
+    assert!(bench.engine.is_quorate(Time(bench.now)) && !bench.reboots());
+    assert!(bench.has_alarm("would fence itself") && bench.has_alarm("would not be a quorum without it"));
+}
+
+/// Until it is known whether a host can serve it takes nothing that it would have to give away.
+#[test]
+fn what_may_have_to_be_given_away_is_not_taken() {
+    let mut bench = runs("");
+    bench.ill(&[("core", Verdict::Unknown, Verdict::Failed)]);
+    bench.live_with(300, &[]);
+    assert!(bench.told().refused.contains(WorkloadId(0)) && bench.acts.is_empty());
+    // A missing tool is no reason.
+    bench.ill(&[("core", Verdict::Unknown, Verdict::Unknown)]);
+    bench.live_with(300, &[]);
+    assert!(bench.told().refused.is_empty(), "{:?}", bench.told().refused);
+    assert!(bench.has_alarm("core of a is not known"), "{:?}", bench.engine.status(Time(bench.now)).alarms);
+}
+
 #[test]
 fn what_nobody_else_can_run_stays() {
     for name in ["failed", "refuses"] {
@@ -239,7 +309,10 @@ fn a_storage_concerns_those_that_need_it_alone() {
 fn a_report_is_a_report() {
     let mut bench = runs("");
     bench.fails("rack");
-    bench.live_with(5_000, &[]);
+    bench.live_with(2_500, &[]);
+    // All of them are told each time that one changes.
+    bench.fails("rack");
+    bench.live_with(2_500, &[]);
     assert!(bench.acts.is_empty() && !bench.reboots() && bench.has_alarm("rack of a has failed"));
     assert_eq!(bench.recorded(|event| matches!(event, Event::Probe { .. })), 1);
 }

@@ -170,6 +170,20 @@ fn a_new_boot_asks_a_peer_for_how_much_longer() {
     assert!(bench.told().wishes.disarmed.0 > 3_000_000);
 }
 
+/// Two operators at once, on two hosts: neither's word is lost, and both hosts end with the same.
+#[test]
+fn two_wishes_of_one_version_are_both_granted() {
+    let mut bench = runs(|_| ());
+    bench.disarm(HOUR).unwrap();
+    bench.live_new(100, &b_and_c(), |word| {
+        word.wishes = Wishes { version: 1, drained: 4, disarmed: Duration(0) };
+    });
+    let told = bench.told().wishes;
+    assert!(told.version == 2 && told.drained == 4 && told.disarmed.0 > 3_000_000, "{told:?}");
+    bench.live_new(500, &b_and_c(), |word| word.wishes = told);
+    assert_eq!(bench.told().wishes.version, 2, "they agree");
+}
+
 #[test]
 fn what_cannot_be_told_to_all_or_for_ever_is_refused() {
     let mut bench = runs(|_| ());

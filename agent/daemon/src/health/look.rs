@@ -1,6 +1,7 @@
 //! One look at one thing. It says what it saw, never whether that is good.
 
-use std::net::{IpAddr, SocketAddr};
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
@@ -35,6 +36,11 @@ pub(super) fn micros(time: Duration) -> u64 {
 }
 
 impl Eye {
+    /// One that shares what hangs with those before it.
+    pub(super) fn new(guard: Guard) -> Self {
+        Self { guard, ..Self::default() }
+    }
+
     /// Whether what is needed to look was lacking.
     pub(super) fn has_no_means(&self) -> bool {
         self.untaken
@@ -104,6 +110,15 @@ impl Eye {
 
     /// The echo of `ping` (iputils): 0, one came; 1, none; 2, it could not ask.
     async fn gateway(&mut self, address: IpAddr, timeout: Duration) -> Sample {
+        // No way there is as good a no as no echo; `ping` calls both that and its own troubles 2.
+        if let Err(error) = has_way(address)
+            && matches!(
+                error.kind(),
+                ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable | ErrorKind::NetworkDown
+            )
+        {
+            return Sample::Refused(format!("{address}: {error}"));
+        }
         // In whole seconds, and gone by itself before it would be killed wherever the time-out allows.
         let wait = timeout.as_secs().saturating_sub(1).max(1).to_string();
         let address = address.to_string();
@@ -156,6 +171,14 @@ impl Eye {
             RunError::TimedOut { hanging: None, .. } => Sample::Refused(error.to_string()),
         })
     }
+}
+
+/// Whether the kernel knows a way; nothing is sent.
+fn has_way(address: IpAddr) -> std::io::Result<()> {
+    const DISCARD: u16 = 9;
+    let any: IpAddr =
+        if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    std::net::UdpSocket::bind((any, 0))?.connect((address, DISCARD))
 }
 
 async fn tcp(address: SocketAddr, timeout: Duration) -> Sample {

@@ -7,6 +7,7 @@ mod http;
 mod look;
 mod storage;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::identity::boottime_ms;
+use guard::Guard;
 use look::Eye;
 
 /// Samples that may wait for the board: every probe has at most one look under way.
@@ -61,7 +63,9 @@ pub(crate) async fn run(
     mut reloads: mpsc::Receiver<Arc<Cluster>>,
     told: mpsc::Sender<Told>,
 ) {
+    let mut guards: BTreeMap<ProbeId, Guard> = BTreeMap::new();
     loop {
+        guards.retain(|id, _| cluster.probe(*id).is_some());
         let host = cluster.host(me).map_or("", |host| host.name()).to_owned();
         let arranged = std::mem::take(&mut *health.board()).arranged(&cluster, me);
         *health.board() = arranged;
@@ -69,10 +73,19 @@ pub(crate) async fn run(
         // Dropped, they end: a program under way is killed, a look that hangs is left to its thread.
         let mut eyes = JoinSet::new();
         for probe in cluster.probes().iter().filter(|probe| probe.is_on(me)) {
-            eyes.spawn_local(watch(probe.clone(), host.clone(), health.clone(), samples.clone()));
+            // What hangs from before hangs on: no second thread beside it.
+            let guard = guards.entry(probe.id()).or_default().clone();
+            eyes.spawn_local(watch(
+                probe.clone(),
+                host.clone(),
+                Eye::new(guard),
+                health.clone(),
+                samples.clone(),
+            ));
         }
         drop(samples);
-        let mut storages: Vec<StorageHealth> = vec![StorageHealth::Unknown; cluster.storages().len()];
+        // Told in any case after the first look: the engine may know another state, of another configuration.
+        let mut storages: Vec<Option<StorageHealth>> = vec![None; cluster.storages().len()];
         let ills = health.board().ills();
         if told.send(Told::Ills(ills)).await.is_err() {
             return;
@@ -106,9 +119,9 @@ pub(crate) async fn run(
             if let Some((at, known)) = storage_of(&cluster, id)
                 && let Some(slot) = storages.get_mut(at)
                 && let Some(now) = storage_health(known, &sample)
-                && *slot != now
+                && *slot != Some(now.clone())
             {
-                slot.clone_from(&now);
+                *slot = Some(now.clone());
                 news.push(Told::Storage(at, now));
             }
             for news in news {
@@ -121,8 +134,13 @@ pub(crate) async fn run(
 }
 
 /// Looks at one thing again and again, one look at a time; sooner while nothing is known of it.
-async fn watch(probe: Probe, host: String, health: Health, samples: mpsc::Sender<(ProbeId, Sample)>) {
-    let mut eye = Eye::default();
+async fn watch(
+    probe: Probe,
+    host: String,
+    mut eye: Eye,
+    health: Health,
+    samples: mpsc::Sender<(ProbeId, Sample)>,
+) {
     let every = Duration::from_millis(probe.every().0);
     let mut soon = interval(every.min(SOON));
     soon.set_missed_tick_behavior(MissedTickBehavior::Delay);

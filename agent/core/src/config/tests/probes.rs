@@ -48,6 +48,28 @@ fn a_probe_says_what_differs_from_its_level() {
     assert_eq!(on, [false, true, false]);
 }
 
+/// Hosts that look at other things, or draw other conclusions, say so: they do not vouch for one another. What leads to nothing, and
+/// what every host has anyway, is nobody's business.
+#[test]
+fn what_leads_to_something_is_in_the_digest() {
+    let digest = |more: &str| parse(more).unwrap().digest();
+    let gate = |more: &str| probe(&format!("kind = \"gateway\"\naddress = \"10.0.0.1\"\n{more}"));
+    let plain = digest("");
+    assert_eq!(digest(&gate("on_failure = \"report\"")), plain);
+    let acting = [
+        digest(&gate("")),
+        digest(&gate("on_failure = \"fence\"")),
+        digest(&gate("every = \"9s\"\ntimeout = \"5s\"")),
+        digest(&gate("on = [\"a\"]")),
+        digest(&gate("").replace("10.0.0.1", "10.0.0.2")),
+        digest("[health]\nafter = 4\n"),
+        plain,
+    ];
+    for (at, one) in acting.iter().enumerate() {
+        assert!(!acting[at + 1..].contains(one), "{at}");
+    }
+}
+
 #[test]
 fn each_kind_is_read() {
     for (written, kind) in [

@@ -12,7 +12,7 @@ const MAX_FENCE_TIMES: usize = 256;
 impl Engine {
     /// SAFE-8: "Fences are limited: by default at most floor(n/2) in 10 minutes, counted on every host from gossiped deaths".
     /// A fence under way counts as spent; a victim does not stand in its own way.
-    pub(super) fn budget_left(&mut self, victim: Incarnation) -> bool {
+    pub(in crate::engine) fn budget_left(&mut self, victim: Incarnation) -> bool {
         let window = self.cluster.fencing().budget_window();
         self.forget_fences();
         let under_way = self
