@@ -254,10 +254,8 @@ impl Engine {
                 drains.as_ref().filter(|_| stays).map(|(_, (_, why))| why.as_str()),
             );
             let Some((here, (cause, why))) = drains.filter(|_| !stays) else { continue };
-            let cause = match cause {
-                Cause::Failure(Policy::Fence) if spares => Cause::Failure(Policy::Drain),
-                cause => cause,
-            };
+            let fences = cause == Cause::Failure(Policy::Fence);
+            let cause = if fences && spares { Cause::Failure(Policy::Drain) } else { cause };
             match (cause, here) {
                 (Cause::Failure(Policy::Fence), Here::Running | Here::Starting | Here::Stopping { .. })
                 // "drain; if it cannot, fence itself": what not even a kill ends may write for as long as this host runs.
