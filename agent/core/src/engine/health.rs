@@ -21,7 +21,7 @@ use crate::record::Event;
 /// For so long after it was not served in time a host takes itself for worse than others: what it missed was its own doing.
 const BLAME: Duration = Duration::secs(10);
 
-/// What is known of one probe that is not plainly healthy, and since when its verdict stands.
+/// What is known of one probe that is not plainly healthy.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Standing {
     ill: Ill,
@@ -236,7 +236,7 @@ impl Engine {
         if let Some(due) = due {
             self.wake_at(due);
         }
-        // Whoever is not in the majority gives nothing away: nobody could take it.
+        // SAFE-2, SAFE-3: whoever is not in the majority neither gives away nor fences itself: nobody could take what it runs.
         if self.leaving.is_some() || !self.is_quorate(self.now) {
             return;
         }
@@ -327,6 +327,7 @@ impl Engine {
                 format!("{} would fence itself: {why}; fencing is in shadow mode", self.name(self.me.host));
             return self.alarms.set(&mut self.actions, "fences itself", Some(what));
         }
+        // SAFE-5: "self-fencing never depends on it": the record is on its way, and is not waited for.
         self.record(Event::Reboots { why: why.clone() });
         self.actions.push_back(Action::Reboot { why: why.clone() });
         self.end_this_life(&why);

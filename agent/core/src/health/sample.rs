@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::action::StorageHealth;
+
 /// One look at one thing. Times are in microseconds.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Sample {
@@ -58,6 +60,27 @@ pub enum Sample {
     Untaken(String),
 }
 
+impl Sample {
+    /// What this one look says of a storage. It needs no row: no workload is started on what does not answer, and none is stopped for
+    /// that alone.
+    #[must_use]
+    pub fn of_storage(&self) -> StorageHealth {
+        match self {
+            Self::Written { .. } => StorageHealth::Healthy,
+            Self::Refused(why) => StorageHealth::Failed(why.clone()),
+            Self::Answered { .. }
+            | Self::Http { .. }
+            | Self::Exit { .. }
+            | Self::Unit { .. }
+            | Self::Processes(_)
+            | Self::Capacity(_)
+            | Self::Clock { .. }
+            | Self::Hung { .. }
+            | Self::Untaken(_) => StorageHealth::Unknown,
+        }
+    }
+}
+
 /// Names a number that is measured again and again, such as `memory used`.
 pub type Metric = String;
 
@@ -80,6 +103,14 @@ pub struct Capacity {
 }
 
 impl Capacity {
+    /// The load that heartbeats tell, in 1/1000: the busier of processor and memory. What could not be read counts as idle: it is a
+    /// hint for placement, no more.
+    #[must_use]
+    pub fn load(&self) -> u16 {
+        let load = self.load_permille.unwrap_or(0).max(self.memory_permille.unwrap_or(0));
+        u16::try_from(load).unwrap_or(u16::MAX)
+    }
+
     /// Every number in it, by its name.
     pub fn metrics(&self) -> impl Iterator<Item = (Metric, f64)> {
         let percent = |permille: u32| f64::from(permille) / 10.0;
@@ -101,5 +132,32 @@ impl Capacity {
             .chain(named("disk", &self.disk_permille))
             .chain(temperatures)
             .chain(errors)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_write_makes_a_storage_healthy_and_only_a_no_a_failed_one() {
+        let no = Sample::Refused("read-only".to_owned());
+        assert_eq!(Sample::Written { took_us: 9 }.of_storage(), StorageHealth::Healthy);
+        assert_eq!(no.of_storage(), StorageHealth::Failed("read-only".to_owned()));
+        for sample in [Sample::Hung { for_ms: 5 }, Sample::Untaken("no thread".to_owned())] {
+            assert_eq!(sample.of_storage(), StorageHealth::Unknown, "{sample:?}");
+        }
+    }
+
+    #[test]
+    fn the_load_is_that_of_what_is_busier() {
+        let of = |load_permille, memory_permille| Capacity {
+            load_permille,
+            memory_permille,
+            ..Capacity::default()
+        };
+        assert_eq!(of(Some(300), Some(700)).load(), 700);
+        assert_eq!(of(Some(900_000), Some(700)).load(), u16::MAX);
+        assert_eq!(of(None, None).load(), 0);
     }
 }

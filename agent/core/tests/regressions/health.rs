@@ -17,6 +17,10 @@ const HOLD_MS: u64 = 1_020;
 
 /// Hosts a, b, c; workload 0 runs on a and may run on b. Three probes, of which one is of the storage that nobody needs.
 fn cluster(extra: &str) -> Arc<Cluster> {
+    parsed(&text_of_cluster(extra))
+}
+
+fn text_of_cluster(extra: &str) -> String {
     let probe = |name: &str, more: &str| format!("[[probe]]\nname = \"{name}\"\nevery = \"500ms\"\n{more}\n");
     let tcp = "kind = \"tcp\"\naddress = \"10.0.9.1:1\"";
     let probes = probe("gate", &format!("{tcp}\non_failure = \"drain\""))
@@ -24,18 +28,23 @@ fn cluster(extra: &str) -> Arc<Cluster> {
         + &probe("rack", &format!("{tcp}\non_failure = \"report\""))
         + "[[storage]]\nname = \"other\"\npath = \"/x\"\n"
         + &probe("disk", "kind = \"storage\"\nstorage = \"other\"\non_failure = \"drain\"");
-    parsed(&text(3, &format!("{extra}{probes}"), &[0]))
+    text(3, &format!("{extra}{probes}"), &[0])
 }
 
 /// a is a member that runs workload 0, stands with b and c, and finds nothing wrong with itself.
 fn runs(extra: &str) -> Bench {
+    runs_from(cluster(extra), |_| ())
+}
+
+fn runs_from(cluster: Arc<Cluster>, change: impl Fn(&mut Saved)) -> Bench {
     let (b, c) = (life(1, 1), life(2, 1));
     let mut saved = Saved::new(0);
     (saved.admitted, saved.found) = (true, Some(Founding { decider: life(9, 9), epoch: 1 }));
-    let me = Bench::start(cluster(extra), SavedState::Found(Box::new(saved.clone())), BEGIN).me();
+    let me = Bench::start(Arc::clone(&cluster), SavedState::Found(Box::new(saved.clone())), BEGIN).me();
     saved.electorate = vec![me, b, c];
     saved.claims = vec![WorkloadId(0)];
-    let mut bench = Bench::start_unseen(cluster(extra), SavedState::Found(Box::new(saved)), BEGIN);
+    change(&mut saved);
+    let mut bench = Bench::start_unseen(cluster, SavedState::Found(Box::new(saved)), BEGIN);
     bench.report(WorkloadReport::Seen(palisade_core::action::Seen::Running));
     bench.ill(&[]);
     bench.live_with(2_500, &[]);
@@ -208,6 +217,61 @@ fn safe_8_a_verdict_that_came_quickly_waits_for_the_others() {
     assert!(bench.reboots());
 }
 
+/// SAFE-5: "self-fencing never depends on it": neither on a journal that fails, nor on one that never answers.
+#[test]
+fn safe_5_a_host_fences_itself_although_its_journal_is_lost() {
+    let mut bench = runs("");
+    bench.disk_hangs = true;
+    bench.engine.handle_journal(Some("no answer".to_owned()), Time(bench.now));
+    bench.drain();
+    bench.fails("core");
+    bench.live_with(HOLD_MS + 50, &[]);
+    assert!(bench.reboots());
+}
+
+/// SAFE-8: a host that fences itself is one more fence. The budget of three hosts is one.
+#[test]
+fn safe_8_a_host_fences_itself_within_the_budget_alone() {
+    let window = "[fencing]\nbudget_window = \"60s\"\n";
+    let mut bench = runs_from(cluster(window), |saved| saved.fences = vec![(life(1, 9), Time(BEGIN))]);
+    bench.fails("core");
+    bench.live_with(3_000, &[]);
+    assert!(!bench.reboots() && bench.has_alarm("would fence itself: core has failed"));
+    assert!(bench.has_alarm("the fence budget is spent"));
+    bench.live_with(60_000, &[]);
+    assert!(bench.reboots(), "it is free again");
+}
+
+/// A reboot would end, for nothing, what nobody else can run: what can move is given away, and the rest stays.
+#[test]
+fn a_host_does_not_fence_itself_over_what_nobody_else_can_run() {
+    let only_here = "[[workload]]\nid = 1\nname = \"w1\"\nhosts = [\"a\"]\n[workload.command]\n\
+                     start = [\"/s\"]\nstop = [\"/s\"]\nstatus = [\"/s\"]\n";
+    let cluster = parsed(&format!("{}{only_here}", text_of_cluster("")));
+    let mut bench = runs_from(cluster, |saved| saved.claims.push(WorkloadId(1)));
+    bench.fails("core");
+    bench.live_with(3_000, &[]);
+    assert_eq!(bench.acts, [(WorkloadId(0), Act::Stop)]);
+    assert!(!bench.reboots() && bench.has_alarm("workload w1 stays on a although core has failed"));
+}
+
+/// Anti-affinity: where its neighbour runs it could not start.
+#[test]
+fn nothing_is_given_to_where_its_neighbour_runs() {
+    let text = text_of_cluster("").replace("name = \"w0\"\n", "name = \"w0\"\nanti_affinity = \"db\"\n");
+    let neighbour = "[[workload]]\nid = 1\nname = \"w1\"\nhosts = [\"b\"]\nanti_affinity = \"db\"\n[workload.command]\n\
+                     start = [\"/s\"]\nstop = [\"/s\"]\nstatus = [\"/s\"]\n";
+    let mut bench = runs_from(parsed(&format!("{text}{neighbour}")), |_| ());
+    let busy = |word: &mut Heartbeat| {
+        word.busy.insert(WorkloadId(1));
+    };
+    bench.fails("gate");
+    bench.live_changed(3_000, busy);
+    assert!(bench.acts.is_empty() && bench.has_alarm("workload w0 stays on a"));
+    bench.live_with(200, &[]);
+    assert_eq!(bench.acts, [(WorkloadId(0), Act::Stop)]);
+}
+
 /// Without this host the other one is half of the electorate: it could run nothing.
 #[test]
 fn a_host_whom_the_others_need_for_their_quorum_does_not_fence_itself() {
@@ -267,15 +331,24 @@ fn what_nobody_else_can_run_stays() {
     }
 }
 
-/// SAFE-2: without a quorum nobody could take anything, and SAFE-3 rules.
+/// SAFE-2: without a quorum nobody could take anything, and SAFE-3 rules. b and c are heard, and vote for somebody else.
 #[test]
-fn without_a_quorum_nothing_is_given_away() {
+fn safe_2_without_a_quorum_nothing_is_given_away() {
     for probe in ["gate", "core"] {
         let mut bench = runs("on_quorum_loss = \"keep\"\n");
-        bench.wait(2_000);
-        assert!(!bench.engine.is_quorate(Time(bench.now)));
-        bench.fails(probe);
-        bench.wait(5_000);
+        let (b, c) = (life(1, 1), life(2, 1));
+        for round in 0..140 {
+            bench.wait(50);
+            for member in [b, c] {
+                let mut word = bench.word(member, bench.now * 1000, &[b, c]);
+                word.speaks = 3;
+                bench.hear(word);
+            }
+            if round == 40 {
+                assert!(!bench.engine.is_quorate(Time(bench.now)) && bench.engine.view().len() == 3);
+                bench.fails(probe);
+            }
+        }
         assert!(bench.acts.is_empty() && !bench.reboots(), "{probe}");
     }
 }

@@ -26,7 +26,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use palisade_core::config::Cluster;
 
-use crate::api;
+use crate::api::{self, Outcome};
 
 /// The configuration, unless a command names another.
 const CONFIG: &str = "/etc/palisade/cluster.toml";
@@ -432,6 +432,22 @@ fn span(ms: u64) -> String {
         1_000..60_000 => format!("{}.{} s", ms / 1000, ms % 1000 / 100),
         60_000..7_200_000 => format!("{} min", ms / 60_000),
         _ => format!("{} h", ms / 3_600_000),
+    }
+}
+
+/// Gives the agent an order; what it says of it. `unknown` makes a sentence of the names that are configured.
+fn give(
+    socket: &Path,
+    path: &str,
+    body: &serde_json::Value,
+    unknown: impl FnOnce(&[String]) -> Failure,
+) -> Result<String, Failure> {
+    let answer = ask(socket, path, Some(body.to_string().as_bytes()))?;
+    match serde_json::from_slice(&answer.body) {
+        Ok(Outcome::Accepted { message }) => Ok(message),
+        Ok(Outcome::Refused { message }) => Err(Failure::failed(format!("refused: {message}"))),
+        Ok(Outcome::UnknownHost { known }) => Err(unknown(&known)),
+        Err(error) => Err(Failure::failed(format!("the agent's answer makes no sense: {error}"))),
     }
 }
 

@@ -7,8 +7,7 @@ use std::time::SystemTime;
 
 use palisade_core::status::{Status, WorkloadStatus};
 
-use super::{ConfirmOptions, Ended, Failure, OrderOptions, ask, print};
-use crate::api::Outcome;
+use super::{ConfirmOptions, Ended, Failure, OrderOptions, ask, give, print};
 use crate::statement::{NAMESPACE, NO_LIFE, Statement};
 
 /// Which order.
@@ -54,7 +53,7 @@ pub(super) fn run(socket: &Path, kind: Kind, options: &OrderOptions) -> Ended {
     if !yes {
         typed(host)?;
     }
-    give(socket, kind, host, &serde_json::json!({ "host": host, "reason": reason }))
+    tell(socket, kind, host, &serde_json::json!({ "host": host, "reason": reason }))
         .map_err(|failure| way_out(kind, failure))
 }
 
@@ -89,7 +88,7 @@ pub(super) fn confirm(socket: &Path, options: &ConfirmOptions) -> Ended {
     if let (Some(signature), Some(body)) = (signature, body.as_object_mut()) {
         body.insert("signature".to_owned(), signature.into());
     }
-    give(socket, Kind::Confirm, host, &body)
+    tell(socket, Kind::Confirm, host, &body)
 }
 
 /// `ssh-keygen` asks for the passphrase or the touch itself.
@@ -150,17 +149,10 @@ fn way_out(kind: Kind, failure: Failure) -> Failure {
     Failure { message: failure.message + next, ..failure }
 }
 
-fn give(socket: &Path, kind: Kind, host: &str, body: &serde_json::Value) -> Ended {
-    let answer = ask(socket, kind.path(), Some(body.to_string().as_bytes()))?;
-    match serde_json::from_slice(&answer.body) {
-        Ok(Outcome::Accepted { message }) => {
-            print(&format!("{message}\nfollow it with `palisade why {host}`\n"));
-            Ok(ExitCode::SUCCESS)
-        }
-        Ok(Outcome::Refused { message }) => Err(Failure::failed(format!("refused: {message}"))),
-        Ok(Outcome::UnknownHost { known }) => Err(unknown(host, &known)),
-        Err(error) => Err(Failure::failed(format!("the agent's answer makes no sense: {error}"))),
-    }
+fn tell(socket: &Path, kind: Kind, host: &str, body: &serde_json::Value) -> Ended {
+    let message = give(socket, kind.path(), body, |known| unknown(host, known))?;
+    print(&format!("{message}\nfollow it with `palisade why {host}`\n"));
+    Ok(ExitCode::SUCCESS)
 }
 
 pub(super) fn known(status: &Status, host: &str) -> Result<(), Failure> {

@@ -3,13 +3,12 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::{Ended, Failure, WishOptions, ask, order, print};
-use crate::api::Outcome;
+use super::{Ended, Failure, WishOptions, give, order, print};
 
 pub(super) fn host(socket: &Path, drain: bool, options: &WishOptions) -> Ended {
     let WishOptions { host, reason } = options;
     let path = if drain { "/v1/host/drain" } else { "/v1/host/undrain" };
-    give(socket, path, &serde_json::json!({ "host": host, "reason": reason }))
+    tell(socket, path, &serde_json::json!({ "host": host, "reason": reason }))
 }
 
 pub(super) fn disarm(socket: &Path, length: &str, reason: &str) -> Ended {
@@ -18,31 +17,22 @@ pub(super) fn disarm(socket: &Path, length: &str, reason: &str) -> Ended {
             "`{length}` is no length of time: write a whole number with its unit, such as 30min or 2h"
         ))
     })?;
-    give(socket, "/v1/disarm", &serde_json::json!({ "disarmed_ms": disarmed_ms, "reason": reason }))
+    tell(socket, "/v1/disarm", &serde_json::json!({ "disarmed_ms": disarmed_ms, "reason": reason }))
 }
 
 pub(super) fn arm(socket: &Path, reason: &str) -> Ended {
-    give(socket, "/v1/arm", &serde_json::json!({ "disarmed_ms": 0, "reason": reason }))
+    tell(socket, "/v1/arm", &serde_json::json!({ "disarmed_ms": 0, "reason": reason }))
 }
 
 fn milliseconds(text: &str) -> Option<u64> {
     humantime::parse_duration(text).ok().and_then(|time| u64::try_from(time.as_millis()).ok())
 }
 
-fn give(socket: &Path, path: &str, body: &serde_json::Value) -> Ended {
-    let answer = ask(socket, path, Some(body.to_string().as_bytes()))?;
-    match serde_json::from_slice(&answer.body) {
-        Ok(Outcome::Accepted { message }) => {
-            print(&format!("{message}\n"));
-            Ok(ExitCode::SUCCESS)
-        }
-        Ok(Outcome::Refused { message }) => Err(Failure::failed(format!("refused: {message}"))),
-        Ok(Outcome::UnknownHost { known }) => {
-            let host = body.get("host").and_then(serde_json::Value::as_str).unwrap_or_default();
-            Err(order::unknown(host, &known))
-        }
-        Err(error) => Err(Failure::failed(format!("the agent's answer makes no sense: {error}"))),
-    }
+fn tell(socket: &Path, path: &str, body: &serde_json::Value) -> Ended {
+    let host = body.get("host").and_then(serde_json::Value::as_str).unwrap_or_default();
+    let message = give(socket, path, body, |known| order::unknown(host, known))?;
+    print(&format!("{message}\n"));
+    Ok(ExitCode::SUCCESS)
 }
 
 #[cfg(test)]

@@ -5,8 +5,7 @@ use std::process::ExitCode;
 
 use palisade_core::status::Status;
 
-use super::{DesireOptions, Ended, Failure, ask, print, status};
-use crate::api::Outcome;
+use super::{DesireOptions, Ended, Failure, ask, give, print, status};
 
 pub(super) fn list(socket: &Path, json: bool) -> Ended {
     let answer = ask(socket, "/v1/status", None)?;
@@ -26,20 +25,13 @@ pub(super) fn list(socket: &Path, json: bool) -> Ended {
 pub(super) fn run(socket: &Path, run: bool, options: &DesireOptions) -> Ended {
     let DesireOptions { workload, reason } = options;
     let path = if run { "/v1/workload/start" } else { "/v1/workload/stop" };
-    let body = serde_json::json!({ "workload": workload, "reason": reason }).to_string();
-    let answer = ask(socket, path, Some(body.as_bytes()))?;
-    match serde_json::from_slice(&answer.body) {
-        Ok(Outcome::Accepted { message }) => {
-            print(&format!("{message}\n"));
-            Ok(ExitCode::SUCCESS)
-        }
-        Ok(Outcome::Refused { message }) => Err(Failure::failed(format!("refused: {message}"))),
-        Ok(Outcome::UnknownHost { known }) => {
-            let known = known.join(", ");
-            Err(Failure::usage(format!("there is no workload `{workload}`; configured are: {known}")))
-        }
-        Err(error) => Err(Failure::failed(format!("the agent's answer makes no sense: {error}"))),
-    }
+    let body = serde_json::json!({ "workload": workload, "reason": reason });
+    let message = give(socket, path, &body, |known| {
+        let known = known.join(", ");
+        Failure::usage(format!("there is no workload `{workload}`; configured are: {known}"))
+    })?;
+    print(&format!("{message}\n"));
+    Ok(ExitCode::SUCCESS)
 }
 
 #[cfg(test)]

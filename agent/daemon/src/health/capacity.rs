@@ -31,12 +31,6 @@ pub(super) fn look(disks: &[PathBuf]) -> Capacity {
     }
 }
 
-/// The load that heartbeats tell, in 1/1000: the busier of processor and memory. What cannot be measured counts as idle.
-pub(super) fn load(capacity: &Capacity) -> u16 {
-    let load = capacity.load_permille.unwrap_or(0).max(capacity.memory_permille.unwrap_or(0));
-    u16::try_from(load).unwrap_or(u16::MAX)
-}
-
 fn memory() -> Option<u32> {
     let mut system = System::new().ok()?;
     system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
@@ -95,7 +89,7 @@ mod tests {
         assert!(capacity.load_permille.is_some());
         assert!((1..1000).contains(&capacity.memory_permille.unwrap()), "{capacity:?}");
         assert_eq!(capacity.disk_permille.keys().collect::<Vec<_>>(), ["/"]);
-        assert!(load(&capacity) > 0);
+        assert!(capacity.load() > 0);
     }
 
     #[test]

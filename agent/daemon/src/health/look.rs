@@ -114,7 +114,11 @@ impl Eye {
         if let Err(error) = has_way(address)
             && matches!(
                 error.kind(),
-                ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable | ErrorKind::NetworkDown
+                ErrorKind::NetworkUnreachable
+                    | ErrorKind::HostUnreachable
+                    | ErrorKind::NetworkDown
+                    // IPv6 says so of a host that has no address to send from.
+                    | ErrorKind::AddrNotAvailable
             )
         {
             return Sample::Refused(format!("{address}: {error}"));
@@ -323,10 +327,24 @@ mod tests {
     }
 
     #[test]
-    fn loopback_answers_an_echo_and_an_unassigned_address_does_not() {
+    fn loopback_answers_an_echo() {
         assert!(matches!(seen("kind = \"gateway\"\naddress = \"127.0.0.1\""), Sample::Answered { .. }));
-        let none = seen("kind = \"gateway\"\naddress = \"240.0.0.1\"\ntimeout = \"2s\"");
-        assert!(matches!(none, Sample::Refused(_) | Sample::Untaken(_)), "{none:?}");
+    }
+
+    /// A host that has lost its address or its route: the most usual way to lose a gateway.
+    #[test]
+    fn without_a_way_there_is_no_gateway() {
+        let alone = std::thread::spawn(|| {
+            // SAFETY: this thread alone gets a network namespace of its own, in which nothing is up; it ends with it.
+            assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNET) }, 0, "this test needs root");
+            [
+                seen("kind = \"gateway\"\naddress = \"10.0.0.1\""),
+                seen("kind = \"gateway\"\naddress = \"fd00::1\""),
+            ]
+        });
+        for sample in alone.join().unwrap() {
+            assert!(matches!(&sample, Sample::Refused(_)), "{sample:?}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use palisade_core::action::StorageHealth;
-use palisade_core::config::{Cluster, Probe, ProbeId, ProbeKind};
+use palisade_core::config::{Cluster, Probe, ProbeId};
 use palisade_core::health::{Board, Ill, Sample, Verdict};
 use palisade_proto::{HostId, Time};
 use tokio::sync::mpsc;
@@ -100,25 +100,17 @@ pub(crate) async fn run(
                     None => return,
                 },
                 Some(sample) = sampled.recv() => sample,
-                // No probe is this host's: a reload may change that.
-                else => match reloads.recv().await {
-                    Some(reloaded) => {
-                        cluster = reloaded;
-                        break;
-                    }
-                    None => return,
-                },
             };
             let mut news = Vec::new();
             if health.board().take(id, &sample, Health::now()) {
                 news.push(Told::Ills(health.board().ills()));
             }
             if let Sample::Capacity(capacity) = &sample {
-                news.push(Told::Load(capacity::load(capacity)));
+                news.push(Told::Load(capacity.load()));
             }
-            if let Some((at, known)) = storage_of(&cluster, id)
+            if let Some(at) = storage_of(&cluster, id)
                 && let Some(slot) = storages.get_mut(at)
-                && let Some(now) = storage_health(known, &sample)
+                && let now = sample.of_storage()
                 && *slot != Some(now.clone())
             {
                 *slot = Some(now.clone());
@@ -161,29 +153,10 @@ async fn watch(
     }
 }
 
-/// The storage of the configuration that a probe looks at, with its position.
-fn storage_of(cluster: &Cluster, id: ProbeId) -> Option<(usize, &Probe)> {
-    let probe = cluster.probe(id)?;
-    let name = probe.storage()?;
-    let at = cluster.storages().iter().position(|storage| storage.name() == name)?;
-    Some((at, probe))
-}
-
-/// What one look says of a storage: no workload is started on what does not answer, and none is stopped for that alone.
-fn storage_health(probe: &Probe, sample: &Sample) -> Option<StorageHealth> {
-    matches!(probe.kind(), ProbeKind::Storage { .. }).then(|| match sample {
-        Sample::Written { .. } => StorageHealth::Healthy,
-        Sample::Refused(why) => StorageHealth::Failed(why.clone()),
-        Sample::Answered { .. }
-        | Sample::Http { .. }
-        | Sample::Exit { .. }
-        | Sample::Unit { .. }
-        | Sample::Processes(_)
-        | Sample::Capacity(_)
-        | Sample::Clock { .. }
-        | Sample::Hung { .. }
-        | Sample::Untaken(_) => StorageHealth::Unknown,
-    })
+/// The position of the storage of the configuration that a probe looks at.
+fn storage_of(cluster: &Cluster, id: ProbeId) -> Option<usize> {
+    let name = cluster.probe(id)?.storage()?;
+    cluster.storages().iter().position(|storage| storage.name() == name)
 }
 
 /// A host whose gateway does not answer and whose disk fills up.
@@ -216,4 +189,38 @@ pub(crate) fn example() -> Health {
         take("gateway", &Sample::Refused("10.0.0.1: no echo".to_owned()));
     }
     health
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::LocalSet;
+
+    use super::*;
+    use crate::testing::{TempDir, run as block_on};
+
+    /// The engine may hold another state, of the configuration before: what is seen first is told, whatever it is.
+    #[test]
+    fn a_storage_is_told_of_anew_after_a_reload() {
+        let dir = TempDir::new();
+        let text = format!(
+            "[cluster]\nname = \"t\"\nkeys = [ {{ id = 1, file = \"/k\" }} ]\n\
+             [[host]]\nid = 0\nname = \"a\"\nmachine = \"00000001-0000-0000-0000-000000000001\"\nlinks = [\"127.0.0.1:1\"]\n\
+             [[host]]\nid = 1\nname = \"b\"\nmachine = \"00000002-0000-0000-0000-000000000001\"\nlinks = [\"127.0.0.1:2\"]\n\
+             [[storage]]\nname = \"s\"\npath = \"{}\"\n",
+            dir.path().display()
+        );
+        let cluster = Arc::new(Cluster::parse(&text, "t").unwrap());
+        block_on(async {
+            let (reload, reloads) = mpsc::channel(1);
+            let (tell, mut told) = mpsc::channel(SAMPLES_MAX);
+            let eyes = run(cluster.clone(), HostId::new(0).unwrap(), Health::default(), reloads, tell);
+            let test = async move {
+                for _ in 0..3 {
+                    while !matches!(told.recv().await.unwrap(), Told::Storage(0, StorageHealth::Healthy)) {}
+                    reload.send(cluster.clone()).await.unwrap();
+                }
+            };
+            LocalSet::new().run_until(async { tokio::join!(eyes, test) }).await;
+        });
+    }
 }
