@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use palisade_core::config::Cluster;
+use palisade_core::config::{Cluster, Level};
 use palisade_core::health::LevelReport;
 use palisade_core::status::Status;
 use rumqttc::{AsyncClient, LastWill, Publish, QoS};
@@ -109,8 +109,9 @@ struct Telling {
 impl Telling {
     fn publish(&mut self, topic: Topic, payload: Vec<u8>, number: Option<u64>, client: &AsyncClient) -> bool {
         let (topic, retain) = match topic {
-            Topic::State => (self.state_topic.as_str(), true),
-            Topic::Event => (self.event_topic.as_str(), false),
+            Topic::State => (self.state_topic.clone(), true),
+            Topic::Health(level) => (format!("{}/{}", self.health_topic, level.name()), true),
+            Topic::Event => (self.event_topic.clone(), false),
         };
         let fits = payload.len() + topic.len() + 16 <= PACKET_MAX;
         if !fits || client.try_publish(topic, QoS::AtLeastOnce, retain, payload).is_err() {
@@ -128,15 +129,10 @@ impl Telling {
             if self.told_health.get(at).is_some_and(|told| said::is_same(told, &level)) {
                 continue;
             }
-            let (topic, payload) = (
-                format!("{}/{}", self.health_topic, level.level.name()),
-                said::level(&level, SystemTime::now()),
-            );
-            if client.try_publish(topic, QoS::AtLeastOnce, true, payload).is_err() {
-                self.counters.telemetry_shed.count();
+            let payload = said::level(&level, SystemTime::now());
+            if !self.publish(Topic::Health(level.level), payload, None, client) {
                 return;
             }
-            self.unnamed.push_back(None);
             match self.told_health.get_mut(at) {
                 Some(told) => *told = level,
                 None => self.told_health.push(level),
@@ -152,6 +148,7 @@ impl Telling {
 #[derive(Clone, Copy)]
 enum Topic {
     State,
+    Health(Level),
     Event,
 }
 

@@ -273,3 +273,31 @@ fn a_host_that_is_confirmed_after_a_cold_off_stays_off() {
     bench.live(60_000, &[b]);
     assert!(bench.orders.iter().all(|order| order.command != Command::On));
 }
+
+/// An operator has disarmed fencing: a cold start switches nobody off either, whatever the witness consents to, until that is over.
+#[test]
+fn a_disarmed_cold_start_switches_nobody_off() {
+    let b = life(1, 1);
+    for disarmed in [false, true] {
+        let mut bench = Bench::new(3, &soon(), &[]);
+        pass(&mut bench, 1_000, &[b], Some(Reading::On));
+        let mut word = unadmitted_host(&bench, b, bench.engine.lock());
+        let length = palisade_proto::Duration::secs(if disarmed { 90 } else { 0 });
+        word.seq += 1;
+        word.speaks = 3;
+        word.wishes = palisade_proto::message::Wishes { version: 1, drained: 0, disarmed: length };
+        bench.hear(word);
+        let consent = |bench: &mut Bench, seconds: u64| {
+            for _ in 0..seconds {
+                pass(bench, 1_000, &[b], Some(Reading::On));
+                if let Some(ask) = cold_asks(bench).pop() {
+                    bench.consent(&ask);
+                }
+            }
+        };
+        consent(&mut bench, 75);
+        assert_eq!(bench.offs().is_empty(), disarmed);
+        consent(&mut bench, 30);
+        assert!(!bench.offs().is_empty(), "it arms itself");
+    }
+}

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use palisade_core::config::{BrokerTls, Cluster, DeviceKind, Profile, SecretRef, SnmpLogin};
+use palisade_core::config::{BrokerTls, Cluster, DeviceKind, Policy, Profile, SecretRef, SnmpLogin};
 use palisade_proto::Duration;
 
 use super::{Ended, Failure, configuration, print, table};
@@ -55,7 +55,31 @@ fn summary(cluster: &Cluster) -> String {
     text.push('\n');
     text.push_str(&timing(cluster));
     text.push('\n');
+    text.push_str(&probes(cluster));
+    text.push('\n');
     text
+}
+
+/// What hosts look at on themselves, and how long a failure takes to be a verdict at most.
+fn probes(cluster: &Cluster) -> String {
+    let head =
+        ["PROBE", "LEVEL", "KIND", "EVERY", "VERDICT WITHIN", "ON FAILURE"].map(str::to_owned).to_vec();
+    let rows = cluster.probes().iter().map(|probe| {
+        let policy = match probe.on_failure() {
+            Policy::Report => "report",
+            Policy::Drain => "drain",
+            Policy::Fence => "fence",
+        };
+        vec![
+            probe.name().to_owned(),
+            probe.level().name().to_owned(),
+            probe.kind().name().to_owned(),
+            probe.every().to_string(),
+            probe.verdict_within().to_string(),
+            policy.to_owned(),
+        ]
+    });
+    table(&std::iter::once(head).chain(rows).collect::<Vec<_>>())
 }
 
 fn timing(cluster: &Cluster) -> String {
@@ -220,6 +244,9 @@ links = ["10.77.1.2:7411"]
             "{text}"
         );
         assert!(text.contains("  voter's lease      1011 ms"), "{text}");
+        let capacity = text.lines().find(|line| line.starts_with("capacity ")).unwrap();
+        let words: Vec<&str> = capacity.split("  ").filter(|word| !word.is_empty()).map(str::trim).collect();
+        assert_eq!(words, ["capacity", "l3", "capacity", "60 s", "190 s", "report"]);
     }
 
     #[test]
