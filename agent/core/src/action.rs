@@ -213,6 +213,17 @@ pub enum Request {
         /// Who asks: the local user.
         by: String,
     },
+    /// Have a host leave and stay out, or end that.
+    Maintain {
+        /// The host.
+        host: HostId,
+        /// For how long it is said to last; `None`: it ends.
+        length: Option<Duration>,
+        /// The operator's words.
+        reason: String,
+        /// Who asks: the local user.
+        by: String,
+    },
 }
 
 /// Why an operator's request was refused.
@@ -252,7 +263,11 @@ pub enum RequestRefused {
     Shadow,
     /// Somebody is heard who could not be told.
     OlderAgents,
-    /// Fencing is not disarmed for so long.
+    /// That host is in maintenance.
+    InMaintenance,
+    /// Nobody would be left.
+    LastHost,
+    /// Nothing of the kind lasts for so long.
     TooLong {
         /// The longest.
         most: Duration,
@@ -285,7 +300,9 @@ impl core::fmt::Display for RequestRefused {
             ),
             Self::HasLeft => f.write_str("that host has left: start it, or its agent, there"),
             Self::OlderAgents => f.write_str("the agent of a host that is heard is too old to be told: upgrade it first"),
-            Self::TooLong { most } => write!(f, "fencing is disarmed for at most {most} at once: it must not be forgotten"),
+            Self::InMaintenance => f.write_str("that host is in maintenance: end that first, with `palisade maintenance off`"),
+            Self::LastHost => f.write_str("no other member would be left to go on: stop the agents instead, with `systemctl stop palisade`"),
+            Self::TooLong { most } => write!(f, "it lasts for at most {most} at once: it must not be forgotten"),
             Self::Shadow => f.write_str("fencing is in shadow mode ([fencing] mode): nothing is switched"),
         }
     }

@@ -41,6 +41,15 @@ pub struct What {
     pub name: String,
 }
 
+/// A host in maintenance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Maintained {
+    /// Its name.
+    pub host: String,
+    /// For how much longer it was said to last, in ms; zero: it outlasts its time.
+    pub left_ms: u64,
+}
+
 impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)
@@ -258,6 +267,9 @@ pub enum Event {
         disarmed_ms: u64,
         /// Who changed it, or who told this host.
         by: String,
+        /// The hosts in maintenance.
+        #[serde(default)]
+        maintenance: Vec<Maintained>,
     },
     /// Something that a person should look at; said once when it begins.
     Alarm {
@@ -390,12 +402,17 @@ impl fmt::Display for Event {
             Self::Desired { stopped, by, .. } => {
                 write!(f, "to stay stopped, by {by}: {}", nothing_or(stopped))
             }
-            Self::Wished { drained, disarmed_ms, by, .. } => {
+            Self::Wished { drained, disarmed_ms, by, maintenance, .. } => {
                 match disarmed_ms {
                     0 => f.write_str("fencing is armed")?,
                     ms => write!(f, "fencing is DISARMED for {}", palisade_proto::Duration(*ms))?,
                 }
-                write!(f, ", drained: {}, by {by}", list(drained))
+                write!(f, ", drained: {}", list(drained))?;
+                if !maintenance.is_empty() {
+                    let hosts: Vec<String> = maintenance.iter().map(|one| one.host.clone()).collect();
+                    write!(f, ", in MAINTENANCE: {}", list(&hosts))?;
+                }
+                write!(f, ", by {by}")
             }
             Self::Alarm { what } => write!(f, "ALARM: {what}"),
             Self::AlarmCleared { what } => write!(f, "alarm over: {what}"),

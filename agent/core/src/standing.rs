@@ -4,6 +4,8 @@ use palisade_proto::{Founding, HostId, Incarnation, LifeName, Seq, Time, Workloa
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::engine::Wished;
+
 /// The part of the engine's state that an agent restart keeps (PROTOCOL, "State and heartbeats"): written before the
 /// heartbeat that says it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,18 +45,9 @@ pub struct Saved {
     /// Workloads that an operator stopped.
     #[serde(default)]
     pub stopped: Vec<WorkloadId>,
-    /// The version of what operators want of hosts; outlives this life.
+    /// What operators want of hosts; outlives this life.
     #[serde(default)]
-    pub wish_version: u64,
-    /// Hosts that are to run nothing: one bit for each host id.
-    #[serde(default)]
-    pub drained: u32,
-    /// Until when fencing is disarmed, on this boot's clock.
-    #[serde(default)]
-    pub disarmed_until: Option<Time>,
-    /// The two before it come from a journal, which cannot tell for how much longer fencing is disarmed.
-    #[serde(default)]
-    pub disarm_unknown: bool,
+    pub wished: Wished,
     /// The watchdog was armed by this life.
     pub watchdog_armed: bool,
     /// Which lives lost their power by a fence, and when, for the budget (SAFE-8); times of this boot.
@@ -94,10 +87,7 @@ impl Saved {
             unsettled: Vec::new(),
             desired_version: 0,
             stopped: Vec::new(),
-            wish_version: 0,
-            drained: 0,
-            disarmed_until: None,
-            disarm_unknown: false,
+            wished: Wished::default(),
             watchdog_armed: false,
             fences: Vec::new(),
             lost_since: None,
@@ -170,10 +160,8 @@ pub fn awaken(birth: &Birth) -> Awakening {
             // Whoever is kept out is so until somebody who knows says that it is dead.
             let walls = saved.walls.clone();
             let next = Saved::new(saved.life.saturating_add(1));
-            let (wish_version, drained) = (saved.wish_version, saved.drained);
-            let (disarmed_until, disarm_unknown) = (saved.disarmed_until, saved.disarm_unknown);
-            let wished = Saved { wish_version, drained, disarmed_until, disarm_unknown, ..next };
-            live(Saved { desired_version, stopped, fences, quarantined, walls, ..wished }, false)
+            let wished = saved.wished.clone();
+            live(Saved { desired_version, stopped, fences, quarantined, walls, wished, ..next }, false)
         }
         SavedState::Found(saved) => live(Saved::clone(saved), true),
         SavedState::Absent if birth.journal_says_admitted => Awakening::MustReboot {

@@ -58,11 +58,14 @@ pub struct HostStatus {
     /// Its id.
     pub id: u8,
     /// `member`, `joining`, `suspect`, `fencing`, `isolated` (cut from storage or network, its power not yet proven off), `dead`,
-    /// `left`, `away` or `unheard`.
+    /// `left`, `away`, `unheard`, or `maintenance` once it is out for that.
     pub state: String,
     /// Whether an operator wants it to run nothing.
     #[serde(default)]
     pub drained: bool,
+    /// Whether an operator has put it into maintenance, and for how much longer it was said to last; zero: it outlasts its time.
+    #[serde(default)]
+    pub maintenance_ms: Option<u64>,
     /// The last life known of it.
     pub incarnation: Option<String>,
     /// How long ago it was heard.

@@ -14,6 +14,7 @@ mod journal;
 mod link;
 mod log;
 mod mqtt;
+mod order;
 mod readiness;
 mod realtime;
 mod recording;

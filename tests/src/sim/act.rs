@@ -61,6 +61,9 @@ impl World {
             Action::Record { ticket, event } => {
                 self.trace(|| format!("{}: {event}", NAMES[host]));
                 self.check_common_cause(host, &event);
+                if matches!(*event, Record::Wished { .. }) {
+                    self.machines[host].journal_wished = Some(Record::clone(&event));
+                }
                 if let Record::Dead { victim, proof, evidence } = &*event {
                     self.note_death(host, &victim.life, proof, evidence);
                 }
@@ -217,6 +220,7 @@ impl World {
     fn order(&mut self, by: usize, order: DeviceOrder) {
         let Some(process) = self.machines[by].process.as_ref().map(|process| process.id) else { return };
         self.check_order(by, &order);
+        self.check_maintenance(by, &order);
         let deadline = self.machines[by].clock.when(order.deadline).max(self.now);
         let victim = order.host.index();
         // Whoever read off just before has spent nothing, also if the power came back in between.
@@ -278,7 +282,7 @@ impl World {
     }
 
     /// Whether an order is for the device that cuts a host's network.
-    fn is_path(&self, order: &DeviceOrder) -> bool {
+    pub(super) fn is_path(&self, order: &DeviceOrder) -> bool {
         let device = self.cluster.devices().get(usize::from(order.device.0));
         device.is_some_and(|device| device.effect() == Effect::Network)
     }

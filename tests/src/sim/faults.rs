@@ -215,6 +215,15 @@ pub enum Fault {
         /// Whether it is drained.
         drain: bool,
     },
+    /// An operator puts a host into maintenance, or lets it back.
+    OperatorMaintains {
+        /// On which host it is said.
+        on: usize,
+        /// Which.
+        host: usize,
+        /// Whether it begins.
+        begins: bool,
+    },
     /// An operator disarms fencing for so long.
     OperatorDisarms {
         /// On which host it is said.

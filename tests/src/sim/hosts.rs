@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use palisade_core::action::{ExitKind, Request, Seen, Ticket, WorkloadReport};
-use palisade_core::engine::Engine;
+use palisade_core::engine::{Engine, Wished};
 use palisade_core::standing::{Awakening, Birth, SavedState, awaken};
 use palisade_proto::{HostId, Time};
 
@@ -81,7 +81,13 @@ impl World {
             journal_says_admitted: machine.journal_says_admitted,
         };
         match awaken(&birth) {
-            Awakening::Live { me, saved, resumed } => {
+            Awakening::Live { me, mut saved, resumed } => {
+                if matches!(birth.saved, SavedState::Absent)
+                    && let Some(event) = &machine.journal_wished
+                {
+                    let now = machine.clock.time(self.now);
+                    saved.wished = Wished::recorded(event, &self.cluster, now).unwrap_or_default();
+                }
                 let now = machine.clock.time(self.now);
                 let engine = Engine::new(Arc::clone(&self.cluster), &birth, me, *saved, resumed, now);
                 self.next_process += 1;
@@ -293,7 +299,7 @@ impl World {
         self.request(on, Request::Arm { disarmed, reason: "drawn".to_owned(), by: "root".to_owned() });
     }
 
-    fn request(&mut self, on: usize, request: Request) {
+    pub(super) fn request(&mut self, on: usize, request: Request) {
         if self.machines[on].frozen {
             return;
         }
@@ -323,11 +329,16 @@ impl World {
         }
         for host in 0..if self.setup.probes { self.machines.len() } else { 0 } {
             for on in 0..self.machines.len() {
-                if self.machines[on].run_dir.as_ref().is_some_and(|saved| saved.drained >> host & 1 == 1) {
+                if self.machines[on]
+                    .run_dir
+                    .as_ref()
+                    .is_some_and(|saved| saved.wished.drained >> host & 1 == 1)
+                {
                     self.operator_drains(on, host, false);
                 }
             }
         }
+        self.end_maintenances();
         if passed < 20_000 {
             return;
         }

@@ -59,6 +59,7 @@ fn place(mutant: Mutant) -> Option<(Option<Plot>, u64)> {
         M::CutLifeGoesOn | M::CutOpenedAgain | M::CutFreesAll | M::ClaimUnawaited => {
             (Some(Plot::CutOff), 500)
         }
+        M::MaintenanceForgotten => (Some(Plot::Maintenance), 500),
         M::CommonCauseDrains => (Some(Plot::Ailing), 100),
         M::WallOfOneProves => (Some(Plot::CutOff), 100),
         M::WallUnasked => (Some(Plot::CutOff), 3000),

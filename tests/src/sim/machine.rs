@@ -94,6 +94,8 @@ pub(super) struct Machine {
     /// What waits for a thaw.
     pub(super) deferred: VecDeque<Event>,
     pub(super) run_dir: Option<Saved>,
+    /// The journal's last word on what operators want of hosts; it outlives a boot.
+    pub(super) journal_wished: Option<palisade_core::record::Event>,
     pub(super) journal_says_admitted: bool,
     pub(super) journal_fails: bool,
     pub(super) waiting_for_disk: Vec<Ticket>,
@@ -140,6 +142,7 @@ impl Machine {
             feeds_at_thaw: false,
             deferred: VecDeque::new(),
             run_dir: None,
+            journal_wished: None,
             journal_says_admitted: false,
             journal_fails: false,
             waiting_for_disk: Vec::new(),

@@ -22,6 +22,7 @@ mod hosts;
 pub mod hunt;
 mod lemmas;
 mod machine;
+mod maintenance;
 pub mod measure;
 mod plots;
 mod rng;

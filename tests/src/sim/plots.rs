@@ -2,6 +2,7 @@
 
 use super::ailing::ailing;
 use super::faults::{BmcMode, Fault, Timeline, Weather};
+use super::maintenance::maintenance;
 use super::timeline::{draw_fault, echo, mix, partition};
 use super::{Micros, Rng, Setup, ms};
 
@@ -46,6 +47,8 @@ pub enum Plot {
     Harmless,
     /// Probes fail, on one host, on some or on all of them.
     Ailing,
+    /// Operators keep hosts out and let them back.
+    Maintenance,
 }
 
 impl Plot {
@@ -78,7 +81,7 @@ impl Plot {
     ];
 
     /// All, with their names on the command line.
-    pub const NAMES: [(&str, Self); 19] = [
+    pub const NAMES: [(&str, Self); 20] = [
         ("mix", Self::Mix),
         ("flapping", Self::Flapping),
         ("witness-in-a-split", Self::WitnessInASplit),
@@ -97,6 +100,7 @@ impl Plot {
         ("cut-off", Self::CutOff),
         ("lost-proof", Self::LostProof),
         ("ailing", Self::Ailing),
+        ("maintenance", Self::Maintenance),
         ("harmless", Self::Harmless),
     ];
 
@@ -133,7 +137,7 @@ impl Plot {
             Self::LateJoin | Self::JoinBesideLoss => {
                 length.max(ms(timeout * 5000 + setup.rejoin_hold * 2 + 4000))
             }
-            Self::Ailing => length * 3,
+            Self::Ailing | Self::Maintenance => length * 3,
             _ => length,
         }
     }
@@ -168,6 +172,7 @@ impl Plot {
             Self::CutOff => cut_off,
             Self::LostProof => lost_proof,
             Self::Ailing => ailing,
+            Self::Maintenance => maintenance,
         };
         plot(rng, setup, begin, length, line);
     }

@@ -5,6 +5,7 @@
 
 use super::ailing::ailing;
 use super::faults::{BmcMode, Fault, Timeline, Weather};
+use super::maintenance;
 use super::plots::{self, Plot};
 use super::{Micros, Rng, Setup, ms};
 
@@ -15,7 +16,11 @@ pub(super) fn draw(rng: &mut Rng, setup: &Setup, plot: Option<Plot>) -> (Vec<Mic
     let formed = boots.iter().copied().max().unwrap_or(0) + ms(setup.lease * 3);
     if plot == Some(Plot::Harmless) {
         let end = plots::harmless(rng, setup, formed, &mut line);
+        if rng.aside(8).chance(300) {
+            maintenance::beside(&mut rng.aside(9), setup, formed, end, &mut line);
+        }
         line.push((end, Fault::Heal { dead_for_good: None }));
+        line.sort_by_key(|(at, _)| *at);
         return (boots, line);
     }
     // What is checked in it holds on a network on which everybody is heard.
@@ -34,6 +39,9 @@ pub(super) fn draw(rng: &mut Rng, setup: &Setup, plot: Option<Plot>) -> (Vec<Mic
     plot.happen(rng, setup, begin, length, &mut line);
     if setup.probes && plot != Plot::Ailing && rng.aside(6).chance(500) {
         ailing(&mut rng.aside(7), setup, begin, length, &mut line);
+    }
+    if rng.aside(8).chance(100) {
+        maintenance::maintenance(&mut rng.aside(9), setup, begin, length, &mut line);
     }
     let end = begin + length;
     let bearable = setup.hosts > 2 || setup.witness;

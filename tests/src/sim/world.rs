@@ -427,6 +427,7 @@ impl World {
             Fault::Ail { host, probe, fails } => self.set_ail(host, probe, fails),
             Fault::StartsFail { host, fails } => self.machines[host].starts_fail = fails,
             Fault::OperatorDrains { on, host, drain } => self.operator_drains(on, host, drain),
+            Fault::OperatorMaintains { on, host, begins } => self.operator_maintains(on, host, begins),
             Fault::OperatorDisarms { on, length } => self.operator_arms(on, length),
             Fault::OperatorFence { on, victim } => self.operator_fences(on, victim),
             Fault::OperatorConfirm { on, victim } => self.operator_confirms(on, victim),

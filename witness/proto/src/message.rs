@@ -138,14 +138,25 @@ pub struct Desired {
 }
 
 /// What operators want of hosts, as versioned by the host that last changed it. The higher version wins.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wishes {
-    /// Rises with each change; ties fall to what is greater in the fields below, so that every host decides alike.
+    /// Rises with each change; where two changes got the same one, what keeps most from being done holds.
     pub version: u64,
     /// Hosts that are to give their workloads away and take none: one bit for each host id.
     pub drained: u32,
     /// For how much longer nothing is fenced automatically; zero: fencing is armed.
     pub disarmed: Duration,
+    /// Hosts in maintenance, each once, by rising id.
+    pub maintenance: Vec<Maintenance, MAX_HOSTS>,
+}
+
+/// A host that is to leave, and to stay out: nobody fences it or powers it on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Maintenance {
+    /// Which.
+    pub host: HostId,
+    /// For how much longer it was said to last, told in whole minutes, rounded up; zero: it outlasts its time.
+    pub left: Duration,
 }
 
 /// Names a probe that fails: the first four bytes of its name's SHA-256, the first in the highest bits.

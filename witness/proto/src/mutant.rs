@@ -136,6 +136,8 @@ mutants! {
     BudgetIgnored,
     /// A death by a fence is passed on as any death.
     FencesUntold,
+    /// A host in maintenance is given power as any other.
+    MaintenanceForgotten,
     /// A host that lost its quorum lets its workloads run.
     LoserRunsOn,
     /// A new life does not look at what runs.

@@ -1,4 +1,4 @@
-//! Bytes of the heartbeat (versions 1 to 3), the ask and the answer (version 1): postcard bodies behind a version byte.
+//! Bytes of the heartbeat (versions 1 to 4), the ask and the answer (version 1): postcard bodies behind a version byte.
 //!
 //! Decides: what bytes mean, and that what they say is consistent in itself. Never: whether they are authentic
 //! ([`crate::seal`]), fresh or authorised (the caller). Sender and seq travel in the sealed header and are not repeated.
@@ -19,8 +19,10 @@ use crate::{HostId, Incarnation, LifeName, Names};
 pub const VERSION: u8 = 1;
 /// The version of a heartbeat that tells of walls.
 pub const WALLS_VERSION: u8 = 2;
-/// The version of a heartbeat that tells of failing probes or of operators' wishes; the highest that this build reads.
-pub const HEARTBEAT_VERSION: u8 = 3;
+/// The version of a heartbeat that tells of failing probes or of operators' wishes.
+pub const CARE_VERSION: u8 = 3;
+/// The version of a heartbeat that tells of hosts in maintenance; the highest that this build reads.
+pub const HEARTBEAT_VERSION: u8 = 4;
 /// The clear header of a sealed datagram (see [`crate::seal`]).
 pub const HEADER_LEN: usize = 20;
 /// The authentication tag at its end.

@@ -4,12 +4,13 @@
 mod common;
 
 use common::{bare, full, name};
-use palisade_proto::message::{Desired, Echo, Grant, HealthClass, Place, Presence, Wishes};
+use palisade_proto::message::{Desired, Echo, Grant, HealthClass, Maintenance, Place, Presence, Wishes};
 use palisade_proto::wire::{
     MAX_DATAGRAM, decode_answer, decode_ask, decode_heartbeat, encode_answer, encode_ask, encode_heartbeat,
 };
 use palisade_proto::{
-    Answer, Ask, AskKind, Drift, Duration, Founding, Heartbeat, Incarnation, Names, Verdict, WorkloadId,
+    Answer, Ask, AskKind, Drift, Duration, Founding, Heartbeat, HostId, Incarnation, Names, Verdict,
+    WorkloadId,
 };
 
 /// The bytes of a golden file: hexadecimal digits, white space between them, `#` starts a comment.
@@ -70,15 +71,20 @@ fn heartbeats() {
     let (left, full) = (Heartbeat { presence: Presence::Left, ..bare(name(5, 0x50), 77) }, full(32, 32));
     let walls = [name(1, 0xb1), name(2, 0xc1)].into_iter().collect();
     let walls = Heartbeat { walls, walled: [name(1, 0xb1)].into_iter().collect(), ..heartbeat() };
-    let wishes = Wishes { version: 300, drained: 2, disarmed: Duration::secs(3600) };
+    let wishes = Wishes { version: 300, drained: 2, disarmed: Duration::secs(3600), ..Wishes::default() };
     let ails = [0x0102_0304, 0xdead_beef].into_iter().collect();
     let ails = Heartbeat { ails, wishes, ..walls.clone() };
+    let maintained = [(0, 0), (3, 14_400)]
+        .map(|(id, left)| Maintenance { host: HostId::new(id).unwrap(), left: Duration::secs(left) });
+    let wishes = Wishes { maintenance: maintained.into_iter().collect(), ..ails.wishes.clone() };
+    let maintenance = Heartbeat { wishes, ..ails.clone() };
     for (heartbeat, text) in [
         (heartbeat(), include_str!("golden/heartbeat.hex")),
         (left, include_str!("golden/heartbeat-left.hex")),
         (full, include_str!("golden/heartbeat-full.hex")),
         (walls, include_str!("golden/heartbeat-walls.hex")),
         (ails, include_str!("golden/heartbeat-ails.hex")),
+        (maintenance, include_str!("golden/heartbeat-maintenance.hex")),
     ] {
         let mut out = [0; MAX_DATAGRAM];
         let len = encode_heartbeat(&heartbeat, &mut out).unwrap();

@@ -4,12 +4,12 @@
 mod common;
 
 use common::{any_heartbeat, bare, full, name};
-use palisade_proto::message::{Echo, Grant, MAX_AILS, Wishes};
+use palisade_proto::message::{Echo, Grant, MAX_AILS, Maintenance, Wishes};
 use palisade_proto::wire::{
     self, DecodeError, EncodeError, Field, HEADER_LEN, MAX_DATAGRAM, MAX_MESSAGE, TAG_LEN, decode_heartbeat,
     encode_heartbeat,
 };
-use palisade_proto::{Answer, Ask, AskKind, Drift, Duration, Heartbeat, Incarnation, Names, Verdict};
+use palisade_proto::{Answer, Ask, AskKind, Drift, Duration, Heartbeat, HostId, Incarnation, Names, Verdict};
 use proptest::prelude::*;
 
 const ROOM: usize = 4096;
@@ -30,10 +30,17 @@ fn walled(heartbeat: Heartbeat) -> Heartbeat {
     Heartbeat { walls: walls.clone(), walled: walls, ..heartbeat }
 }
 
+fn maintenance(id: u8, secs: u64) -> Maintenance {
+    Maintenance { host: HostId::new(id).unwrap(), left: Duration::secs(secs) }
+}
+
 /// The same host, which ails in every way and knows of every wish.
 fn ailing(heartbeat: Heartbeat) -> Heartbeat {
     let ails = (0..MAX_AILS).map(|at| u32::MAX - 10 + u32::try_from(at).unwrap()).collect();
-    let wishes = Wishes { version: u64::MAX, drained: !0, disarmed: Duration::secs(86_400) };
+    let maintenance = (0..8).map(|id| maintenance(id, 31 * 86_400)).collect();
+    let drained = u32::MAX >> (32 - heartbeat.electorate.len());
+    let disarmed = Duration::secs(86_400);
+    let wishes = Wishes { version: u64::MAX, drained, disarmed, maintenance };
     Heartbeat { ails, wishes, ..heartbeat }
 }
 
@@ -165,6 +172,20 @@ fn version_3_is_written_only_to_tell_of_ails_and_wishes() {
     assert_eq!(decode_heartbeat(wished.from, wished.seq, &bytes(&wished)), Ok(wished));
 }
 
+/// Whoever reads version 3 alone hears of everything but who is in maintenance; and one set has one encoding.
+#[test]
+fn version_4_is_written_only_to_tell_of_maintenance() {
+    let mut heartbeat = bare(name(0, 1), 5);
+    heartbeat.wishes.version = 1;
+    assert_eq!(bytes(&heartbeat)[0], 3);
+    // Whole minutes, and the shorter of two words on one host.
+    heartbeat.wishes.maintenance =
+        [(2, 900), (1, 0), (2, 61)].map(|(id, s)| maintenance(id, s)).into_iter().collect();
+    assert_eq!(bytes(&heartbeat)[0], 4);
+    let read = decode_heartbeat(heartbeat.from, heartbeat.seq, &bytes(&heartbeat)).unwrap();
+    assert_eq!(read.wishes.maintenance, [maintenance(1, 0), maintenance(2, 120)]);
+}
+
 #[test]
 fn two_echoes_of_one_host_are_not_written() {
     let mut heartbeat = bare(name(0, 1), 5);
@@ -198,7 +219,7 @@ fn each_inconsistency_is_refused_by_name() {
     };
 
     assert_eq!(broken(&|bytes| bytes[0] = 0), DecodeError::OtherVersion { got: 0 });
-    assert_eq!(broken(&|bytes| bytes[0] = 4), DecodeError::OtherVersion { got: 4 });
+    assert_eq!(broken(&|bytes| bytes[0] = 5), DecodeError::OtherVersion { got: 5 });
     assert_eq!(broken(&|bytes| bytes[0] = 2), DecodeError::Truncated, "walls are said at the end");
     let with_walls = |walls: u8, walled: u8| {
         broken(&|bytes| {
@@ -214,6 +235,16 @@ fn each_inconsistency_is_refused_by_name() {
             bytes.extend(care);
         })
     };
+    let with_maintenance = |hosts: &[u8]| {
+        broken(&|bytes| {
+            bytes[0] = 4;
+            bytes.extend([0, 0, 0, 1, 0, 0]);
+            bytes.extend(hosts);
+        })
+    };
+    assert_eq!(with_maintenance(&[0, 0]), DecodeError::NoMaintenance);
+    assert_eq!(with_maintenance(&[0b11, 1, 7]), DecodeError::MaintenanceCount);
+    assert_eq!(with_maintenance(&[0b01, 2, 7, 7]), DecodeError::MaintenanceCount);
     assert_eq!(with_care(&[0, 0, 0, 0]), DecodeError::NoCare);
     assert_eq!(with_care(&[2, 5, 5, 0, 0, 0]), DecodeError::AilsNotRising);
     assert_eq!(with_care(&[9, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 0, 0]), DecodeError::Malformed, "too many");

@@ -493,6 +493,9 @@ impl Engine {
         for host in hosts {
             let last = self.accepted(host).map_or(self.started, |accepted| accepted.at.max(self.started));
             let from = last.after(wait);
+            if self.keeps_out(host) {
+                continue;
+            }
             let known_off = self.cold.reads.get(&host).is_some_and(|reads| !reads.off.is_empty());
             let rested = self.cold.forced.get(&host).map(|last| last.after(FORCE_REST));
             if self.now >= from && !known_off && !self.cold.confirmed.contains(&host) {

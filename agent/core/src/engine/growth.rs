@@ -59,6 +59,7 @@ impl Engine {
                 && self.electorate.of_host(x.from.host).next().is_none()
                 && !self.electorate.is_dead(x.from)
                 && !self.is_quarantined(x.from.host)
+                && !self.is_in_maintenance(x.from.host)
                 && self.is_linked_with_all(x);
             if !fit {
                 continue;

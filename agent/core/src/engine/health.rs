@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use heapless::Vec as Few;
 use palisade_proto::message::{Ail, HealthClass, MAX_AILS};
 use palisade_proto::mutant::{self, Mutant};
-use palisade_proto::wire::HEARTBEAT_VERSION;
+use palisade_proto::wire::CARE_VERSION;
 use palisade_proto::{Duration, Time, WorkloadId};
 use serde::{Deserialize, Serialize};
 
@@ -127,7 +127,7 @@ impl Engine {
 
     /// What of this the heartbeat names, if it may lead to something; and nothing while somebody is heard who could not read it.
     pub(super) fn told_ails(&self) -> Few<Ail, MAX_AILS> {
-        if self.speaks_to_older() {
+        if self.speaks_to_older(CARE_VERSION) {
             return Few::new();
         }
         let mut ailing: Vec<(Reverse<Policy>, Ail)> = self
@@ -144,8 +144,9 @@ impl Engine {
         ailing.into_iter().map(|(_, ail)| ail).take(MAX_AILS).collect()
     }
 
-    pub(super) fn speaks_to_older(&self) -> bool {
-        self.heard().any(|accepted| accepted.heartbeat.speaks < HEARTBEAT_VERSION)
+    /// Whether somebody is heard who cannot read this wire version.
+    pub(super) fn speaks_to_older(&self, version: u8) -> bool {
+        self.heard().any(|accepted| accepted.heartbeat.speaks < version)
     }
 
     /// SAFE-8: "never a host because half or more of the hosts fail the same probe". Of the hosts that are heard and look at it, this
@@ -179,7 +180,7 @@ impl Engine {
     /// The failures that call for more than a report, that are still seen, and whose cause is this host's own.
     fn own_failures(&self) -> impl Iterator<Item = (&Probe, &Ill)> {
         // While somebody is heard who could not be told, nobody tells.
-        let told = !self.ills.is_empty() && !self.speaks_to_older();
+        let told = !self.ills.is_empty() && !self.speaks_to_older(CARE_VERSION);
         self.ills
             .values()
             .filter(move |_| told)

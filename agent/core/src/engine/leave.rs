@@ -21,30 +21,58 @@ pub(crate) struct Leaving {
     why: String,
     said: u8,
     next: Time,
+    /// For maintenance: the process stays, and says `left` for as long as that lasts.
+    stays: bool,
 }
 
 impl Engine {
     /// PROTOCOL, "Leaving and restarting": stops the workloads, says `left`, and ends this life.
     pub fn handle_leave(&mut self, why: &str, now: Time) {
         self.begin(now);
-        if self.leaving.is_none() {
-            self.leaving =
-                Some(Leaving { how: ExitKind::Left, why: why.to_owned(), said: 0, next: self.now });
-            self.record(Event::Left { why: why.to_owned() });
-            if mutant::on(Mutant::LeftLifeGrants) {
-                self.voter.clear();
-            }
+        match &mut self.leaving {
+            Some(leaving) => leaving.stays = false,
+            None => self.begin_to_leave(why, false),
         }
         self.settle();
+    }
+
+    fn begin_to_leave(&mut self, why: &str, stays: bool) {
+        let (how, next) = (ExitKind::Left, self.now);
+        self.leaving = Some(Leaving { how, why: why.to_owned(), said: 0, next, stays });
+        self.record(Event::Left { why: why.to_owned() });
+        if mutant::on(Mutant::LeftLifeGrants) {
+            self.voter.clear();
+        }
+    }
+
+    /// "Leave (shutdown, `systemctl stop`, maintenance) [...]: says `left` at once and a few times more (in maintenance: on every
+    /// heartbeat)."
+    pub(super) fn leave_for_maintenance(&mut self) {
+        if self.leaving.is_none() {
+            self.begin_to_leave("an operator has put it into maintenance", true);
+        }
+    }
+
+    /// It leaves, and its process does not wait for what it does not know.
+    pub(super) fn leaves_for_good(&self) -> bool {
+        self.leaving.as_ref().is_some_and(|leaving| !leaving.stays)
+    }
+
+    /// This life has left for maintenance, and its process goes on.
+    pub(super) fn stays_out(&self) -> bool {
+        self.presence == Presence::Left && self.leaving.as_ref().is_some_and(|leaving| leaving.stays)
     }
 
     /// "Restart (upgrade [...]): x voids its grants and unanswered asks, says `away` one to three times with V empty, sends and
     /// grants nothing more, and exits without stopping its watchdog; its workloads run on."
     pub fn handle_restart(&mut self, now: Time) {
         self.begin(now);
-        if self.leaving.is_none() {
-            self.leaving =
-                Some(Leaving { how: ExitKind::Restart, why: "restart".to_owned(), said: 0, next: self.now });
+        if let Some(leaving) = &mut self.leaving {
+            // For maintenance: its next life leaves by itself.
+            leaving.stays = false;
+        } else {
+            let (how, why, next) = (ExitKind::Restart, "restart".to_owned(), self.now);
+            self.leaving = Some(Leaving { how, why, said: 0, next, stays: false });
             if !mutant::on(Mutant::AwayKeepsGrants) {
                 self.support.void();
             }
@@ -82,17 +110,27 @@ impl Engine {
         if self.is_ending() || self.presence == Presence::Left {
             return;
         }
-        self.leaving = Some(Leaving { how: ExitKind::Reborn, why: why.to_owned(), said: 0, next: self.now });
+        let (how, next) = (ExitKind::Reborn, self.now);
+        self.leaving = Some(Leaving { how, why: why.to_owned(), said: 0, next, stays: false });
         self.kill_everything();
         self.record(Event::SelfFenced { why: why.to_owned() });
     }
 
     pub(super) fn run_leave(&mut self) {
         let Some(leaving) = self.leaving.clone() else { return };
+        if leaving.stays && self.presence == Presence::Joining {
+            // It stays for long enough to look at its workloads and to listen.
+            if !self.unseen.is_empty() {
+                return;
+            }
+            if self.now < self.next_send {
+                return self.wake_at(self.next_send);
+            }
+        }
         // SAFE-9: a life that has not looked at its workloads, or never spoke, ends without a word: `left` would vouch for what
         // it does not know.
-        let unheard =
-            !self.unseen.is_empty() || (self.last_sent.is_none() && self.presence == Presence::Joining);
+        let unheard = !self.unseen.is_empty()
+            || (self.last_sent.is_none() && self.presence == Presence::Joining && !leaving.stays);
         if leaving.how != ExitKind::Restart && self.presence != Presence::Left {
             let running: Vec<WorkloadId> = self.here.keys().copied().collect();
             running.into_iter().for_each(|id| self.stop(id, "this host leaves"));
@@ -116,10 +154,17 @@ impl Engine {
                 self.watchdog_armed = false;
             }
         }
+        let kept_out = self.is_in_maintenance(self.me.host);
         while let Some(leaving) = self.leaving.as_mut() {
             let (words, gap) = if leaving.how == ExitKind::Restart { AWAY_WORDS } else { LEFT_WORDS };
             if leaving.said >= words || unheard {
-                let how = leaving.how;
+                if leaving.stays && kept_out {
+                    return self.say_that_it_is_out();
+                }
+                // Maintenance is over: the next life is to come back.
+                let how = if leaving.stays { ExitKind::Reborn } else { leaving.how };
+                // Also what nothing was said after: the next process must not take up a maintenance that is over.
+                self.save();
                 self.exited = true;
                 self.actions.push_back(Action::Exit(how));
                 return;
@@ -132,5 +177,12 @@ impl Engine {
             leaving.next = self.now.after(gap);
             self.say();
         }
+    }
+
+    fn say_that_it_is_out(&mut self) {
+        if self.now >= self.next_send {
+            self.say();
+        }
+        self.wake_at(self.next_send);
     }
 }

@@ -40,6 +40,8 @@ use claims::Here;
 use cold::Cold;
 use fences::Fences;
 
+pub use wishes::Wished;
+
 /// Leases a host may owe at once: one for each live incarnation, and one for each that died within a lease.
 pub(crate) const MAX_LEASES: usize = 64;
 /// A changed heartbeat goes at once, but not more often than this.
@@ -152,13 +154,9 @@ pub struct Engine {
     /// Failures in a row on this host, and when the last one was.
     failures: BTreeMap<WorkloadId, (u32, Time)>,
     desired: Desired,
-    /// What operators want of hosts: its version, one bit for each host that is drained, until when fencing is disarmed.
-    wish_version: u64,
-    drained: u32,
-    disarmed_until: Option<Time>,
-    /// The wishes are a journal's, which cannot tell for how much longer fencing is disarmed.
-    disarm_unknown: bool,
-    told_drained: u32,
+    wished: Wished,
+    /// Of which wishes there are alarms: the drained hosts, and those in maintenance, with whether that lasts too long.
+    told_wished: (u32, BTreeMap<HostId, bool>),
     storages: Vec<StorageHealth>,
     health: HealthClass,
     load: u16,
@@ -279,11 +277,8 @@ impl Engine {
                 version: saved.desired_version,
                 stopped: saved.stopped.iter().copied().collect(),
             },
-            wish_version: saved.wish_version,
-            drained: saved.drained,
-            disarmed_until: saved.disarmed_until,
-            disarm_unknown: saved.disarm_unknown,
-            told_drained: 0,
+            wished: saved.wished.clone(),
+            told_wished: (0, BTreeMap::new()),
             storages,
             health: HealthClass::Healthy,
             load: 0,
@@ -414,6 +409,9 @@ impl Engine {
         self.run_claims();
         self.run_leave();
         if self.exited || self.is_parting() {
+            if self.stays_out() {
+                self.watch_peers();
+            }
             return;
         }
         self.feed_watchdog();
@@ -599,6 +597,12 @@ impl Engine {
     #[must_use]
     pub fn is_leaving(&self) -> bool {
         self.leaving.is_some() || self.presence == Presence::Left
+    }
+
+    /// What operators want of hosts, as this one knows it.
+    #[must_use]
+    pub fn wished(&self) -> &Wished {
+        &self.wished
     }
 
     /// The leases owed, for the checks of the simulation.

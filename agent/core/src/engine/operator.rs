@@ -42,6 +42,20 @@ impl Engine {
                 let outcome = self.arm_by_hand(disarmed, &by);
                 (by, format!("{what} ({reason})"), outcome)
             }
+            Request::Maintain { host, length, reason, by } => {
+                let name = self.name(host);
+                let (asked, outcome) = match length {
+                    Some(length) => (
+                        format!("maintenance of {name} for {length} ({reason})"),
+                        self.begin_maintenance(host, length, &by),
+                    ),
+                    None => (
+                        format!("end of the maintenance of {name} ({reason})"),
+                        self.end_maintenance(host, &by),
+                    ),
+                };
+                (by, asked, outcome)
+            }
             Request::Unfence { host, reason, by } => {
                 let asked = format!("unfence {} ({reason})", self.name(host));
                 let outcome = self.unfence_by_hand(host);
@@ -123,6 +137,9 @@ impl Engine {
         }
         if self.electorate.of_host(host).any(|who| self.electorate.is_living(who)) {
             return Err(RequestRefused::StillCounted);
+        }
+        if self.is_in_maintenance(host) {
+            return Err(RequestRefused::InMaintenance);
         }
         if self.has_left(host) {
             return Err(RequestRefused::HasLeft);

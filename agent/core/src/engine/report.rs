@@ -30,7 +30,8 @@ impl Engine {
             self.clones.remove(&host);
             self.alarms.clear(&mut self.actions, &format!("clone {host}"));
         }
-        let waits = !self.is_admitted() && self.now >= self.started.after(ADMISSION_EXPECTED);
+        let waits =
+            !self.is_admitted() && !self.stays_out() && self.now >= self.started.after(ADMISSION_EXPECTED);
         let what = waits.then(|| self.why_not_admitted());
         self.alarms.set(&mut self.actions, "admission", what);
         let others: Vec<(Incarnation, bool, bool)> = self
@@ -198,6 +199,7 @@ impl Engine {
         let heard = life.and_then(|who| self.hears(who));
         let presence = if mine { Some(self.presence) } else { heard.map(|heartbeat| heartbeat.presence) };
         let state = match (presence, living) {
+            _ if self.is_in_maintenance(id) && self.is_out(id) => "maintenance",
             (Some(Presence::Left), _) => "left",
             (Some(Presence::Away), _) => "away",
             (Some(Presence::Joining), _) => "joining",
@@ -219,6 +221,7 @@ impl Engine {
             id: id.number(),
             state: state.to_owned(),
             drained: self.is_drained(id),
+            maintenance_ms: self.maintenance_left(id, now).map(|left| left.0),
             incarnation: life.map(|who| who.life.to_string()),
             heard_ms: accepted.map(|accepted| now.since(accepted.at).0),
             health: health.map(|class| match class {

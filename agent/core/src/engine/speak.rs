@@ -23,7 +23,7 @@ impl Engine {
         // SAFE-9: nothing is said before every workload was looked at and what ran is dead.
         if self.presence == Presence::Joining
             && (!self.unseen.is_empty() || !self.here.is_empty())
-            && self.leaving.is_none()
+            && !self.leaves_for_good()
         {
             return;
         }
@@ -177,10 +177,7 @@ impl Engine {
                 .collect(),
             desired_version: self.desired.version,
             stopped: self.desired.stopped.iter().collect(),
-            wish_version: self.wish_version,
-            drained: self.drained,
-            disarmed_until: self.disarmed_until,
-            disarm_unknown: self.disarm_unknown,
+            wished: self.wished.clone(),
             watchdog_armed: self.watchdog_armed,
             fences: self.fence_times.clone(),
             lost_since: self.lost_since,

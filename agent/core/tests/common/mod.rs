@@ -301,6 +301,11 @@ impl Bench {
         self.ordered(Command::Off)
     }
 
+    /// The hosts whose power was ordered on, in order.
+    pub(crate) fn ons(&self) -> Vec<u8> {
+        self.ordered(Command::On)
+    }
+
     /// How often this host's power was to be read.
     pub(crate) fn looks(&self, host: u8) -> usize {
         self.ordered(Command::Read).into_iter().filter(|other| *other == host).count()

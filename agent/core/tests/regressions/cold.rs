@@ -285,7 +285,7 @@ fn a_disarmed_cold_start_switches_nobody_off() {
         let length = palisade_proto::Duration::secs(if disarmed { 90 } else { 0 });
         word.seq += 1;
         word.speaks = 3;
-        word.wishes = palisade_proto::message::Wishes { version: 1, drained: 0, disarmed: length };
+        word.wishes = palisade_proto::message::Wishes { version: 1, disarmed: length, ..Default::default() };
         bench.hear(word);
         let consent = |bench: &mut Bench, seconds: u64| {
             for _ in 0..seconds {

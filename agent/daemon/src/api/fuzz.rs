@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use super::routes::Shared;
 use super::*;
 use crate::journal::fuzz::sample;
+use crate::order::Verb;
 
 /// The longest answer to a request in these runs: a status of three hosts, or the counters.
 const ANSWER_MAX: usize = 32 * 1024;
@@ -66,9 +67,10 @@ pub fn local_api(bytes: &[u8]) {
     for order in &orders {
         let name = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
         assert_eq!(order.by.uid, 0, "SAFE-7: only root orders");
-        assert!((1..=64).contains(&order.host.len()) && order.host.bytes().all(name));
-        let reason = order.reason.chars();
-        assert!((1..=500).contains(&reason.count()) && !order.reason.contains(char::is_control));
+        let Wanted { verb, name: about, reason, .. } = &order.wanted;
+        let all = matches!(verb, Verb::Disarm | Verb::Arm);
+        assert!(about.len() <= 64 && about.bytes().all(name) && all == about.is_empty());
+        assert!((1..=500).contains(&reason.chars().count()) && !reason.contains(char::is_control));
         check_words(&order.by);
     }
     if answer.is_empty() {
@@ -89,6 +91,7 @@ pub fn local_api(bytes: &[u8]) {
 fn order(bytes: &mut Bytes<'_>) -> Vec<u8> {
     let paths = [
         "/v1/disarm",
+        "/v1/maintenance/on",
         "/v1/host/drain",
         "/v1/fence",
         "/v1/confirm",
@@ -127,23 +130,10 @@ async fn converse(request: &[u8], ends: bool, caller: Caller) -> (Vec<u8>, Vec<O
         while let Some(request) = asked.recv().await {
             match request {
                 ApiRequest::Status { reply } => drop(reply),
-                ApiRequest::Arm(order) => {
-                    let Disarming { disarmed_ms: _, reason, by, reply } = order;
+                ApiRequest::Order(Order { wanted, stated, by, reply }) => {
                     let (unheard, _) = tokio::sync::oneshot::channel();
                     drop(reply.send(Outcome::Refused { message: "no".to_owned() }));
-                    let host = "all".to_owned();
-                    orders.lock().unwrap().push(Order { host, reason, stated: None, by, reply: unheard });
-                }
-                ApiRequest::Fence(order)
-                | ApiRequest::Unfence(order)
-                | ApiRequest::Drain(order, _)
-                | ApiRequest::Confirm(order)
-                | ApiRequest::Stop(order)
-                | ApiRequest::Start(order) => {
-                    let Order { host, reason, stated, by, reply } = order;
-                    let (unheard, _) = tokio::sync::oneshot::channel();
-                    drop(reply.send(Outcome::Refused { message: "no".to_owned() }));
-                    orders.lock().unwrap().push(Order { host, reason, stated, by, reply: unheard });
+                    orders.lock().unwrap().push(Order { wanted, stated, by, reply: unheard });
                 }
             }
         }

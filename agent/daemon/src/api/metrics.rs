@@ -166,6 +166,18 @@ pub(super) fn prometheus(status: &Status, health: &Health) -> String {
         "Whether an operator has drained a host.",
         status.hosts.iter().map(|host| (labels(&[("host", &host.name)]), u8::from(host.drained))),
     );
+    let maintained =
+        || status.hosts.iter().map(|host| (labels(&[("host", &host.name)]), host.maintenance_ms));
+    text.gauge(
+        "host_maintenance",
+        "Whether an operator keeps a host out for maintenance.",
+        maintained().map(|(labels, left)| (labels, u8::from(left.is_some()))),
+    );
+    text.gauge(
+        "host_maintenance_overdue",
+        "Whether a maintenance lasts longer than was planned.",
+        maintained().map(|(labels, left)| (labels, u8::from(left == Some(0)))),
+    );
     let board = health.board();
     let levels = board.levels(Health::now());
     text.gauge(

@@ -28,6 +28,8 @@ pub(crate) fn capacity_example(health: &crate::health::Health) -> Vec<u8> {
 
 use std::fmt;
 
+use crate::order::Wanted;
+
 use palisade_core::status::Status;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
@@ -47,20 +49,8 @@ pub(crate) enum ApiRequest {
         /// Where the answer goes.
         reply: oneshot::Sender<Status>,
     },
-    /// An operator orders a host fenced.
-    Fence(Order),
-    /// An operator states that a host is dead and harmless.
-    Confirm(Order),
-    /// An operator lets a host return that is kept out.
-    Unfence(Order),
-    /// An operator drains a host, or lets it run workloads again.
-    Drain(Order, bool),
-    /// An operator disarms fencing for so many milliseconds, or arms it with zero.
-    Arm(Disarming),
-    /// An operator stops a workload for good (the order's name is the workload's).
-    Stop(Order),
-    /// An operator lets a workload run again.
-    Start(Order),
+    /// An operator orders something.
+    Order(Order),
 }
 
 /// A statement as it came.
@@ -72,28 +62,13 @@ pub(crate) struct Stated {
     pub(crate) signature: Option<String>,
 }
 
-/// An operator's order about one host or workload.
+/// An operator's order.
 #[derive(Debug)]
 pub(crate) struct Order {
-    /// The host's or workload's name as given; not checked against the configuration yet.
-    pub(crate) host: String,
-    /// What the operator says about why: one line, never empty.
-    pub(crate) reason: String,
+    /// What is to be done.
+    pub(crate) wanted: Wanted,
     /// What is stated, word by word, with the signature under it: of a confirmation alone.
     pub(crate) stated: Option<Stated>,
-    /// Who orders; always root.
-    pub(crate) by: Caller,
-    /// Where the answer goes.
-    pub(crate) reply: oneshot::Sender<Outcome>,
-}
-
-/// An operator's order about fencing as a whole.
-#[derive(Debug)]
-pub(crate) struct Disarming {
-    /// For so long nothing is fenced automatically; zero: fencing is armed.
-    pub(crate) disarmed_ms: u64,
-    /// What the operator says about why: one line, never empty.
-    pub(crate) reason: String,
     /// Who orders; always root.
     pub(crate) by: Caller,
     /// Where the answer goes.

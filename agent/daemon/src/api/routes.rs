@@ -12,16 +12,13 @@ use tokio::sync::{mpsc, oneshot};
 
 use palisade_core::status::Status;
 
-use super::{ApiRequest, Caller, Disarming, Order, Outcome, Stated, metrics, why};
+use super::{ApiRequest, Caller, Order, Outcome, Stated, metrics, why};
 use crate::counters::Counters;
 use crate::health::Health;
+use crate::order::{Verb, Wanted, is_name};
 
 /// The longest body of a request (SAFE-12).
 const BODY_MAX: usize = 4096;
-/// The longest reason, in characters: it is kept in the journal for good.
-const REASON_MAX: usize = 500;
-/// The longest host name that is passed on.
-const HOST_MAX: usize = 64;
 /// How long the run loop may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -46,28 +43,23 @@ struct Refusal(StatusCode, String);
 
 type Reply = Response<Full<Bytes>>;
 
-/// The body of `POST /v1/fence` and `POST /v1/confirm`.
+/// The body of every order.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct OrderBody {
-    /// A host's name, or a workload's.
-    #[serde(alias = "workload")]
+    /// A host's name, or a workload's; empty where it is about all hosts.
+    #[serde(default, alias = "workload")]
     pub(super) host: String,
     pub(super) reason: String,
+    /// For how long, where it lasts.
+    #[serde(default)]
+    pub(super) length_ms: u64,
     /// Of a confirmation: the statement's text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) statement: Option<String>,
     /// And the signature under it, as `ssh-keygen -Y sign` writes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) signature: Option<String>,
-}
-
-/// The body of `POST /v1/disarm` and `POST /v1/arm`.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ArmBody {
-    disarmed_ms: u64,
-    reason: String,
 }
 
 /// The body of every refusal.
@@ -92,48 +84,22 @@ where
     B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send,
 {
     let path = request.uri().path().to_owned();
+    let verb = verb(&path);
     let allowed = match path.as_str() {
         "/v1/status" | "/v1/why" | "/healthz" | "/ready" | "/metrics" | "/metrics/capacity"
         | "/metrics/global" => Method::GET,
-        "/v1/fence" | "/v1/unfence" | "/v1/confirm" | "/v1/workload/stop" | "/v1/workload/start"
-        | "/v1/host/drain" | "/v1/host/undrain" | "/v1/disarm" | "/v1/arm" => Method::POST,
+        _ if verb.is_some() => Method::POST,
         _ => return Err(Refusal(StatusCode::NOT_FOUND, "there is no such resource".to_owned())),
     };
     if request.method() != allowed {
         let what = format!("{path} takes {allowed}");
         return Err(Refusal(StatusCode::METHOD_NOT_ALLOWED, what));
     }
+    if let Some(verb) = verb {
+        return order(request, verb, caller, shared).await;
+    }
     match path.as_str() {
         "/v1/why" => read_why(request.uri().query(), shared).await,
-        "/v1/fence" => {
-            let body = order_body(request, caller).await?;
-            order(shared, body, caller, ApiRequest::Fence).await
-        }
-        "/v1/unfence" => {
-            let body = order_body(request, caller).await?;
-            order(shared, body, caller, ApiRequest::Unfence).await
-        }
-        "/v1/confirm" => {
-            let body = order_body(request, caller).await?;
-            order(shared, body, caller, ApiRequest::Confirm).await
-        }
-        "/v1/host/drain" => {
-            let body = order_body(request, caller).await?;
-            order(shared, body, caller, |order| ApiRequest::Drain(order, true)).await
-        }
-        "/v1/host/undrain" => {
-            let body = order_body(request, caller).await?;
-            order(shared, body, caller, |order| ApiRequest::Drain(order, false)).await
-        }
-        "/v1/disarm" | "/v1/arm" => arm(request, caller, shared).await,
-        "/v1/workload/stop" => {
-            let body = order_body(request, caller).await?;
-            order(shared, body, caller, ApiRequest::Stop).await
-        }
-        "/v1/workload/start" => {
-            let body = order_body(request, caller).await?;
-            order(shared, body, caller, ApiRequest::Start).await
-        }
         "/healthz" => status(shared).await.map(|_| text("ok\n")),
         "/ready" => status(shared).await.map(|status| ready(&status)),
         "/metrics" => status(shared).await.map(|status| {
@@ -225,56 +191,6 @@ where
     Ok(body.to_bytes())
 }
 
-fn check_reason(reason: &str) -> Result<(), Refusal> {
-    let length = reason.chars().count();
-    if reason.trim().is_empty() || length > REASON_MAX || reason.chars().any(char::is_control) {
-        let what = format!("the reason must be one line of 1 to {REASON_MAX} characters");
-        return Err(Refusal(StatusCode::BAD_REQUEST, what));
-    }
-    Ok(())
-}
-
-async fn order_body<B>(request: Request<B>, caller: Caller) -> Result<OrderBody, Refusal>
-where
-    B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send,
-{
-    let confirms = request.uri().path() == "/v1/confirm";
-    let body = body_of_root(request, caller).await?;
-    let bad = |what: String| Refusal(StatusCode::BAD_REQUEST, what);
-    let body: OrderBody = serde_json::from_slice(&body)
-        .map_err(|error| bad(format!("the body must be {{\"host\": ..., \"reason\": ...}}: {error}")))?;
-    if !confirms && (body.statement.is_some() || body.signature.is_some()) {
-        return Err(bad("only a confirmation takes a statement".to_owned()));
-    }
-    if !is_name(&body.host) {
-        return Err(bad(
-            "the host's name must be 1 to 64 letters, digits, dots, underscores and hyphens".to_owned()
-        ));
-    }
-    check_reason(&body.reason)?;
-    Ok(body)
-}
-
-async fn arm<B>(request: Request<B>, by: Caller, shared: &Shared) -> Result<Reply, Refusal>
-where
-    B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send,
-{
-    let disarms = request.uri().path() == "/v1/disarm";
-    let body = body_of_root(request, by).await?;
-    let bad = |what: String| Refusal(StatusCode::BAD_REQUEST, what);
-    let ArmBody { disarmed_ms, reason } = serde_json::from_slice(&body).map_err(|error| {
-        bad(format!("the body must be {{\"disarmed_ms\": ..., \"reason\": ...}}: {error}"))
-    })?;
-    if disarms != (disarmed_ms > 0) {
-        return Err(bad("`disarmed_ms` is more than zero to disarm, and zero to arm".to_owned()));
-    }
-    check_reason(&reason)?;
-    let (reply, answer) = oneshot::channel();
-    let disarming = Disarming { disarmed_ms, reason: reason.trim().to_owned(), by, reply };
-    let outcome = ask(shared, ApiRequest::Arm(disarming), answer).await?;
-    Ok(json(code(&outcome), &outcome))
-}
-
 fn code(outcome: &Outcome) -> StatusCode {
     match outcome {
         Outcome::Accepted { .. } => StatusCode::ACCEPTED,
@@ -283,18 +199,42 @@ fn code(outcome: &Outcome) -> StatusCode {
     }
 }
 
-async fn order(
-    shared: &Shared,
-    body: OrderBody,
-    by: Caller,
-    request: impl FnOnce(Order) -> ApiRequest,
-) -> Result<Reply, Refusal> {
+async fn order<B>(request: Request<B>, verb: Verb, by: Caller, shared: &Shared) -> Result<Reply, Refusal>
+where
+    B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send,
+{
+    let body = body_of_root(request, by).await?;
+    let bad = |what: String| Refusal(StatusCode::BAD_REQUEST, what);
+    let body: OrderBody = serde_json::from_slice(&body).map_err(|error| {
+        bad(format!("the body must be {{\"host\": ..., \"reason\": ..., \"length_ms\": ...}}: {error}"))
+    })?;
+    let OrderBody { host: name, reason, length_ms, statement, signature } = body;
+    if verb != Verb::Confirm && (statement.is_some() || signature.is_some()) {
+        return Err(bad("only a confirmation takes a statement".to_owned()));
+    }
+    let wanted = Wanted { verb, name, length_ms, reason }.checked().map_err(bad)?;
     let (reply, answer) = oneshot::channel();
-    let OrderBody { host, reason, statement, signature } = body;
     let stated = statement.map(|text| Stated { text, signature });
-    let order = Order { host, reason: reason.trim().to_owned(), stated, by, reply };
-    let outcome = ask(shared, request(order), answer).await?;
+    let outcome = ask(shared, ApiRequest::Order(Order { wanted, stated, by, reply }), answer).await?;
     Ok(json(code(&outcome), &outcome))
+}
+
+/// Which order a path is for.
+fn verb(path: &str) -> Option<Verb> {
+    Some(match path {
+        "/v1/fence" => Verb::Fence,
+        "/v1/unfence" => Verb::Unfence,
+        "/v1/confirm" => Verb::Confirm,
+        "/v1/host/drain" => Verb::Drain,
+        "/v1/host/undrain" => Verb::Undrain,
+        "/v1/maintenance/on" => Verb::MaintenanceOn,
+        "/v1/maintenance/off" => Verb::MaintenanceOff,
+        "/v1/disarm" => Verb::Disarm,
+        "/v1/arm" => Verb::Arm,
+        "/v1/workload/stop" => Verb::Stop,
+        "/v1/workload/start" => Verb::Start,
+        _ => return None,
+    })
 }
 
 async fn ask<T>(shared: &Shared, request: ApiRequest, answer: oneshot::Receiver<T>) -> Result<T, Refusal> {
@@ -308,11 +248,6 @@ async fn ask<T>(shared: &Shared, request: ApiRequest, answer: oneshot::Receiver<
         Ok(Err(_)) => Err(unavailable("the agent is stopping")),
         Err(_) => Err(unavailable("the agent did not answer within 5 s")),
     }
-}
-
-fn is_name(text: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    (1..=HOST_MAX).contains(&text.len()) && text.bytes().all(allowed)
 }
 
 fn json<T: Serialize>(status: StatusCode, value: &T) -> Reply {

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use super::routes::{Shared, respond};
 use super::*;
 use crate::counters::Counters;
+use crate::order::{Verb, Wanted};
 use crate::testing::{TempDir, run};
 
 mod monitoring;
@@ -41,6 +42,7 @@ pub(crate) fn status() -> Status {
                 id,
                 state: if name == "b" { "dead" } else { "member" }.into(),
                 drained: false,
+                maintenance_ms: None,
                 incarnation: None,
                 heard_ms: Some(1_234),
                 health: None,
@@ -70,32 +72,29 @@ fn run_loop(mut requests: mpsc::Receiver<ApiRequest>) -> mpsc::UnboundedReceiver
         while let Some(request) = requests.recv().await {
             match request {
                 ApiRequest::Status { reply } => drop(reply.send(status())),
-                ApiRequest::Fence(order) => {
-                    drop(told.send(format!("fence {} because {} by {}", order.host, order.reason, order.by)));
-                    drop(order.reply.send(match order.host.as_str() {
-                        "b" => Outcome::Accepted { message: "fencing b".into() },
-                        "c" => Outcome::Refused { message: "c is healthy".into() },
-                        _ => Outcome::UnknownHost { known: vec!["a".into(), "b".into()] },
-                    }));
+                ApiRequest::Order(order) => {
+                    let Wanted { verb, name, length_ms, reason } = order.wanted;
+                    drop(
+                        told.send(format!(
+                            "{verb:?} {name} for {length_ms} because {reason} by {}",
+                            order.by
+                        )),
+                    );
+                    let accepted = |message: &str| Outcome::Accepted { message: message.to_owned() };
+                    let known = |name: &str| Outcome::UnknownHost { known: vec![name.to_owned()] };
+                    let outcome = match (verb, name.as_str()) {
+                        // A stopping agent drops it unanswered.
+                        (Verb::Confirm | Verb::Unfence, _) => continue,
+                        (_, "c") => Outcome::Refused { message: "c is healthy".to_owned() },
+                        (Verb::Fence, "b") => accepted("fencing b"),
+                        (Verb::Stop | Verb::Start, "db") | (Verb::Disarm | Verb::Arm, "") | (_, "b") => {
+                            accepted("done")
+                        }
+                        (Verb::Stop | Verb::Start, _) => known("db"),
+                        _ => Outcome::UnknownHost { known: vec!["a".to_owned(), "b".to_owned()] },
+                    };
+                    drop(order.reply.send(outcome));
                 }
-                ApiRequest::Stop(order) | ApiRequest::Start(order) => {
-                    drop(order.reply.send(match order.host.as_str() {
-                        "db" => Outcome::Accepted { message: "done".into() },
-                        _ => Outcome::UnknownHost { known: vec!["db".into()] },
-                    }));
-                }
-                ApiRequest::Drain(order, _) => {
-                    drop(order.reply.send(match order.host.as_str() {
-                        "b" => Outcome::Accepted { message: "drained".into() },
-                        _ => Outcome::UnknownHost { known: vec!["b".into()] },
-                    }));
-                }
-                ApiRequest::Arm(order) => {
-                    drop(told.send(format!("disarm for {} because {}", order.disarmed_ms, order.reason)));
-                    drop(order.reply.send(Outcome::Accepted { message: "done".into() }));
-                }
-                ApiRequest::Unfence(order) => drop(told.send(format!("unfence {}", order.host))),
-                ApiRequest::Confirm(order) => drop(told.send(format!("confirm {}", order.host))),
             }
         }
     });
@@ -163,7 +162,7 @@ fn an_operator_orders_and_a_reader_reads() {
             (code, body.as_str()),
             (StatusCode::ACCEPTED, "{\"outcome\":\"accepted\",\"message\":\"fencing b\"}\n")
         );
-        assert_eq!(told.recv().await.unwrap(), "fence b because disk on fire by root (process 7)");
+        assert_eq!(told.recv().await.unwrap(), "Fence b for 0 because disk on fire by root (process 7)");
         let order = |host: &str| format!("{{\"host\":\"{host}\",\"reason\":\"x\"}}");
         assert_eq!(call(&shared, ROOT, Method::POST, "/v1/fence", &order("c")).await.0, StatusCode::CONFLICT);
         assert_eq!(
@@ -185,7 +184,19 @@ fn only_root_orders() {
     run(async {
         let (shared, mut receiver) = shared();
         let order = r#"{"host":"b","reason":"x"}"#;
-        for path in ["/v1/fence", "/v1/confirm", "/v1/disarm", "/v1/arm", "/v1/host/drain"] {
+        for path in [
+            "/v1/fence",
+            "/v1/unfence",
+            "/v1/confirm",
+            "/v1/disarm",
+            "/v1/arm",
+            "/v1/host/drain",
+            "/v1/host/undrain",
+            "/v1/maintenance/on",
+            "/v1/maintenance/off",
+            "/v1/workload/stop",
+            "/v1/workload/start",
+        ] {
             let (code, body) =
                 call(&shared, Caller { uid: 1000, pid: Some(9) }, Method::POST, path, order).await;
             assert_eq!(code, StatusCode::FORBIDDEN);
@@ -220,10 +231,23 @@ fn what_makes_no_sense_is_refused_before_the_run_loop() {
             (Method::POST, "/v1/fence", r#"{"host":"../b","reason":"x"}"#, StatusCode::BAD_REQUEST),
             (Method::POST, "/v1/fence", &long, StatusCode::BAD_REQUEST),
             (Method::POST, "/v1/fence", &huge, StatusCode::PAYLOAD_TOO_LARGE),
-            (Method::POST, "/v1/disarm", r#"{"disarmed_ms":0,"reason":"x"}"#, StatusCode::BAD_REQUEST),
-            (Method::POST, "/v1/arm", r#"{"disarmed_ms":5,"reason":"x"}"#, StatusCode::BAD_REQUEST),
-            (Method::POST, "/v1/disarm", r#"{"disarmed_ms":-5,"reason":"x"}"#, StatusCode::BAD_REQUEST),
-            (Method::POST, "/v1/disarm", r#"{"disarmed_ms":5,"reason":" "}"#, StatusCode::BAD_REQUEST),
+            (Method::POST, "/v1/disarm", r#"{"length_ms":0,"reason":"x"}"#, StatusCode::BAD_REQUEST),
+            (Method::POST, "/v1/arm", r#"{"length_ms":5,"reason":"x"}"#, StatusCode::BAD_REQUEST),
+            (Method::POST, "/v1/disarm", r#"{"length_ms":-5,"reason":"x"}"#, StatusCode::BAD_REQUEST),
+            (Method::POST, "/v1/disarm", r#"{"length_ms":5,"reason":" "}"#, StatusCode::BAD_REQUEST),
+            (
+                Method::POST,
+                "/v1/disarm",
+                r#"{"host":"b","length_ms":5,"reason":"x"}"#,
+                StatusCode::BAD_REQUEST,
+            ),
+            (Method::POST, "/v1/maintenance/on", r#"{"host":"b","reason":"x"}"#, StatusCode::BAD_REQUEST),
+            (
+                Method::POST,
+                "/v1/maintenance/off",
+                r#"{"host":"b","reason":"x","length_ms":5}"#,
+                StatusCode::BAD_REQUEST,
+            ),
             (Method::GET, "/v1/why?host=..%2f", "", StatusCode::BAD_REQUEST),
             (Method::GET, "/v1/why?host=b&x=y", "", StatusCode::BAD_REQUEST),
             (Method::GET, "/v1/why", "", StatusCode::INTERNAL_SERVER_ERROR),
@@ -318,7 +342,7 @@ fn the_socket_serves_and_outlives_garbage() {
         let (seen, fenced) = answers.await.unwrap();
         assert_eq!(serde_json::from_slice::<Status>(&seen.body).unwrap(), status());
         assert_eq!(fenced.status, 202, "this test needs root");
-        let expected = format!("fence b because x by root (process {})", std::process::id());
+        let expected = format!("Fence b for 0 because x by root (process {})", std::process::id());
         assert_eq!(told.recv().await.unwrap(), expected);
     });
 }

@@ -68,6 +68,9 @@ enum Command {
     /// Have a host give its workloads away and take none, or let it run some again.
     #[command(subcommand)]
     Host(Wish),
+    /// Have a host leave and stay out, for as long as people work on it: nothing fences it or powers it on.
+    #[command(subcommand)]
+    Maintenance(Maintenance),
     /// Stop all automatic fencing for a while. A host that is lost meanwhile is fenced, and its workloads come back, only afterwards.
     Disarm {
         /// For how long, such as 30min; at most 24h. Then fencing arms itself.
@@ -165,6 +168,26 @@ enum Wish {
     Drain(WishOptions),
     /// It may run workloads again; none comes back by itself.
     Undrain(WishOptions),
+}
+
+#[derive(Debug, Subcommand)]
+enum Maintenance {
+    /// It stops what it runs, which others take where they may, and leaves. Its power and its agent may come and go.
+    On(MaintenanceOptions),
+    /// It comes back when its agent speaks. Nothing powers it on, and no workload comes back to it by itself.
+    Off(WishOptions),
+}
+
+#[derive(Debug, Args)]
+struct MaintenanceOptions {
+    /// The host's name in the configuration.
+    host: String,
+    /// For how long it is planned to last, such as 90min or 2days; at most 31days. When it lasts longer an alarm says so, and it goes on.
+    #[arg(long = "for", value_name = "TIME", default_value = "4h")]
+    length: String,
+    /// Why, for the journal.
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
 }
 
 #[derive(Debug, Args)]
@@ -341,6 +364,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Confirm(options) => order::confirm(socket, &options),
         Command::Host(Wish::Drain(options)) => wish::host(socket, true, &options),
         Command::Host(Wish::Undrain(options)) => wish::host(socket, false, &options),
+        Command::Maintenance(Maintenance::On(options)) => wish::maintenance_on(socket, &options),
+        Command::Maintenance(Maintenance::Off(options)) => wish::maintenance_off(socket, &options),
         Command::Disarm { length, reason } => wish::disarm(socket, &length, &reason),
         Command::Arm { reason } => wish::arm(socket, &reason),
         Command::Workload(Desire::List { json }) => workload::list(socket, json),
@@ -483,6 +508,9 @@ mod tests {
             "palisade confirm b --reason burnt --checked unplugged",
             "palisade host drain b --reason upgrade",
             "palisade host undrain b --reason done",
+            "palisade maintenance on b --reason board",
+            "palisade maintenance on b --for 2days --reason board",
+            "palisade maintenance off b --reason done",
             "palisade disarm --reason switch",
             "palisade disarm --for 30min --reason switch",
             "palisade arm --reason done",

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use palisade_core::config::Policy;
-use palisade_core::status::{IllStatus, Status};
+use palisade_core::status::{HostStatus, IllStatus, Status};
 
 use super::{Ended, Failure, ask, print, span, table};
 
@@ -84,12 +84,25 @@ fn hosts(status: &Status) -> String {
         vec![
             host.id.to_string(),
             host.name.clone(),
-            if host.drained { format!("{}, drained", host.state) } else { host.state.clone() },
+            state(host),
             if host.name == status.host { "itself".to_owned() } else { ago(host.heard_ms) },
             host.health.clone().unwrap_or_else(|| "-".to_owned()),
         ]
     }));
     format!("{}\n", table(&rows))
+}
+
+/// Where it stands, and what operators want of it.
+pub(super) fn state(host: &HostStatus) -> String {
+    let state = &host.state;
+    let out = state == "maintenance";
+    match host.maintenance_ms {
+        Some(0) if out => format!("{state}, too long"),
+        Some(left) if out => format!("{state}, {} left", palisade_proto::Duration(left)),
+        Some(_) => format!("{state}, to leave for maintenance"),
+        None if host.drained => format!("{state}, drained"),
+        None => state.clone(),
+    }
 }
 
 pub(super) fn workloads(status: &Status) -> String {

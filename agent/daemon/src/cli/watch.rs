@@ -15,7 +15,7 @@ use nix::sys::termios::{LocalFlags, SetArg, SpecialCharacterIndices, Termios, tc
 use palisade_core::status::{Status, WitnessStatus};
 
 use super::terminal::{self, clip};
-use super::{Ended, Failure, ask, span, table};
+use super::{Ended, Failure, ask, span, status, table};
 
 /// Another screen, so that the operator's own comes back as it was; no cursor to flicker.
 const ENTER: &str = "\x1b[?1049h\x1b[?25l";
@@ -321,7 +321,7 @@ fn hosts(status: &Status) -> Vec<String> {
         let heard = if host.name == status.host { "itself".to_owned() } else { ago(host.heard_ms) };
         vec![
             host.name.clone(),
-            host.state.clone(),
+            status::state(host),
             heard,
             host.health.clone().unwrap_or_else(|| "-".to_owned()),
         ]

@@ -9,7 +9,7 @@ pub(super) const MAGIC: &[u8] = b"palisade recording 1\n";
 
 /// The layout of what the core serialises into a recording: the engine, its inputs, its actions. Raise it with any change of
 /// those, and add a segment of the new one to `golden/`: the test beside this tells.
-pub(crate) const LAYOUT: u32 = 11;
+pub(crate) const LAYOUT: u32 = 12;
 
 /// Where a segment begins: everything to build the engine as it stood then.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,16 +3,17 @@
 use std::time::{Duration, SystemTime};
 
 use palisade_core::action::{Request, Statement as Word};
-use palisade_core::config::{Host, Workload};
+use palisade_core::config::Host;
 use palisade_core::status::Status;
-use palisade_proto::{HostId, Time};
+use palisade_proto::Time;
 
 use super::Agent;
 use super::input::{Asked, Input};
 use super::slow::Control;
-use crate::api::{ApiRequest, Disarming, Order, Outcome, Stated};
+use crate::api::{ApiRequest, Order, Outcome, Stated};
 use crate::fences;
 use crate::journal::JournalHealth;
+use crate::order::Wanted;
 use crate::statement::{NO_LIFE, Refusal, Statement, signer};
 use crate::systemd::{self, StopKind};
 use crate::telemetry::Tell;
@@ -68,39 +69,35 @@ impl Agent {
 
     fn answer(&mut self, request: ApiRequest, now: Time) {
         match request {
-            // Whoever asked may have gone.
             ApiRequest::Status { reply } => drop(reply.send(self.status(now))),
-            ApiRequest::Fence(order) => {
-                self.order(order, now, |host, reason, by| Request::Fence { host, reason, by });
-            }
-            ApiRequest::Stop(order) => self.desire(order, false, now),
-            ApiRequest::Start(order) => self.desire(order, true, now),
-            ApiRequest::Drain(order, drain) => {
-                self.order(order, now, |host, reason, by| Request::Drain { host, drain, reason, by });
-            }
-            ApiRequest::Arm(Disarming { disarmed_ms, reason, by, reply }) => {
-                let disarmed = palisade_proto::Duration(disarmed_ms);
-                let request = Request::Arm { disarmed, reason, by: by.to_string() };
-                drop(reply.send(self.request(request, now)));
-            }
-            ApiRequest::Unfence(order) => {
-                self.order(order, now, |host, reason, by| Request::Unfence { host, reason, by });
-            }
-            ApiRequest::Confirm(order) => {
-                let statement = self.stated(&order, now).map_err(|refusal| refusal.to_string());
-                self.order(order, now, |host, reason, by| Request::Confirm { host, reason, by, statement });
+            ApiRequest::Order(order) => {
+                let outcome = self.order(&order, now);
+                // Whoever asked may have gone.
+                drop(order.reply.send(outcome));
             }
         }
+    }
+
+    fn order(&mut self, order: &Order, now: Time) -> Outcome {
+        let mut request = match order.wanted.clone().request(&self.cluster, order.by.to_string()) {
+            Ok(request) => request,
+            Err(unknown) => return unknown,
+        };
+        if let Request::Confirm { statement, .. } = &mut request {
+            *statement = self.stated(order, now).map_err(|refusal| refusal.to_string());
+        }
+        self.request(request, now)
     }
 
     /// What a confirmation states, read; and who signed it, of those whom the configuration names.
     fn stated(&self, order: &Order, now: Time) -> Result<Option<Word>, Refusal> {
         let Some(Stated { text, signature }) = &order.stated else { return Ok(None) };
         let status = self.engine.status(now);
-        let life = status.hosts.iter().find(|host| host.name == order.host);
+        let Wanted { name, reason, .. } = &order.wanted;
+        let life = status.hosts.iter().find(|host| host.name == *name);
         let life = life.and_then(|host| host.incarnation.as_deref()).unwrap_or(NO_LIFE);
         let statement = Statement::parse(text)?;
-        statement.is_about([self.cluster.name(), &order.host, life, &order.reason], SystemTime::now())?;
+        statement.is_about([self.cluster.name(), name, life, reason], SystemTime::now())?;
         let operators = self.cluster.operators();
         // Where none is named, nobody here knows whose a signature is; it is kept.
         let signature = signature.as_deref().unwrap_or_default();
@@ -109,33 +106,6 @@ impl Agent {
             .transpose()?
             .map(|operator| operator.name().to_owned());
         Ok(Some(Word { text: format!("{text}{signature}"), checked: statement.checked, signer }))
-    }
-
-    fn desire(&mut self, order: Order, run: bool, now: Time) {
-        let Order { host: name, reason, by, reply, stated: _ } = order;
-        let outcome = match self.cluster.workload_named(&name).map(Workload::id) {
-            None => {
-                let known = self.cluster.workloads().iter().map(|workload| workload.name().to_owned());
-                Outcome::UnknownHost { known: known.collect() }
-            }
-            Some(workload) => {
-                let request = Request::Desire { workload, run, reason, by: by.to_string() };
-                self.request(request, now)
-            }
-        };
-        drop(reply.send(outcome));
-    }
-
-    fn order(&mut self, order: Order, now: Time, request: impl FnOnce(HostId, String, String) -> Request) {
-        let Order { host, reason, by, reply, stated: _ } = order;
-        let outcome = match self.cluster.host_named(&host).map(Host::id) {
-            None => {
-                let known = self.cluster.hosts().iter().map(|host| host.name().to_owned());
-                Outcome::UnknownHost { known: known.collect() }
-            }
-            Some(host) => self.request(request(host, reason, by.to_string()), now),
-        };
-        drop(reply.send(outcome));
     }
 
     fn request(&mut self, request: Request, now: Time) -> Outcome {

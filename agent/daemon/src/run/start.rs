@@ -9,8 +9,9 @@ use std::path::Path;
 use palisade_core::standing::{Awakening, Birth, Saved, SavedState, awaken, life_name};
 
 use palisade_core::config::Cluster;
+use palisade_core::engine::Wished;
 use palisade_core::record::Event;
-use palisade_proto::WorkloadId;
+use palisade_proto::{Time, WorkloadId};
 
 use super::setup::Setup;
 use crate::identity::{self, BootId};
@@ -79,9 +80,9 @@ pub(super) fn born(setup: &Setup) -> Result<Born, String> {
     if let (Awakening::Live { saved, .. }, SavedState::Absent) = (&mut awakening, &birth.saved) {
         // A new boot: what operators stopped before it stays stopped.
         (saved.desired_version, saved.stopped) = last_desired(Path::new(JOURNAL_DIR))?;
-        // And what they drained stays drained. For how much longer fencing is disarmed only a peer knows.
-        let (version, drained) = last_wished(Path::new(JOURNAL_DIR), &setup.cluster)?;
-        (saved.wish_version, saved.drained, saved.disarm_unknown) = (version, drained, version > 0);
+        // And what they drained or keep out stays so.
+        let now = Time(birth.first_seq / 1000);
+        saved.wished = last_wished(Path::new(JOURNAL_DIR), &setup.cluster, now)?;
     }
     Ok(Born { birth, awakening, standing })
 }
@@ -121,21 +122,19 @@ fn last_desired(dir: &Path) -> Result<(u64, Vec<WorkloadId>), String> {
     }
 }
 
-/// What the journal's last word on it says that operators want of hosts: its version, and one bit for each drained one.
-fn last_wished(dir: &Path, cluster: &Cluster) -> Result<(u64, u32), String> {
+/// What the journal's last word on it says that operators want of hosts; nothing said: they want nothing.
+fn last_wished(dir: &Path, cluster: &Cluster, now: Time) -> Result<Wished, String> {
     let found = journal::last_matching(dir, "\"kind\":\"wished\"", |line| {
         line.event.get("kind").and_then(serde_json::Value::as_str) == Some("wished")
     });
     let line = found.map_err(|error| {
-        format!("{}: {error}; it must tell which hosts operators drained; repair it", dir.display())
+        format!(
+            "{}: {error}; it must tell which hosts operators drained or keep out; repair it",
+            dir.display()
+        )
     })?;
-    match line.map(|line| serde_json::from_value::<Event>(line.event)) {
-        Some(Ok(Event::Wished { version, drained, .. })) => {
-            let hosts = drained.iter().filter_map(|name| cluster.host_named(name));
-            Ok((version, hosts.fold(0, |bits, host| bits | 1 << host.id().number())))
-        }
-        Some(_) | None => Ok((0, 0)),
-    }
+    let event = line.and_then(|line| serde_json::from_value::<Event>(line.event).ok());
+    Ok(event.and_then(|event| Wished::recorded(&event, cluster, now)).unwrap_or_default())
 }
 
 fn is_of_boot(life: &str, boot: [u8; 16]) -> bool {

@@ -137,6 +137,9 @@ fn dead(facts: &Facts<'_>, death: Proven<'_>) -> (Cause, String) {
         "left" => {
             let why = facts.events().find_map(|(at, event)| match event {
                 Event::Left { why } if facts.own(at) => Some(format!(" ({why})")),
+                Event::Wished { maintenance, .. } if maintenance.iter().any(|one| one.host == *host) => {
+                    Some(" (an operator has put it into maintenance)".to_owned())
+                }
                 _ => None,
             });
             let from = first_ms(facts, death.at.ms);

@@ -400,6 +400,7 @@ pub(super) fn mentions(text: &str, host: &str) -> bool {
         || follows("unfence ", " ")
         || follows("fence ", " (")
         || follows("confirm that ", " is dead")
+        || follows("maintenance of ", " ")
 }
 
 /// Whether a name stands in the text by itself.

@@ -1,7 +1,7 @@
 //! What a peer says: a sound word of a live member, with any part of it changed.
 
 use palisade_proto::fuzz::Bytes;
-use palisade_proto::message::{Desired, Echo, Grant, HealthClass, Place, Presence, Wishes};
+use palisade_proto::message::{Desired, Echo, Grant, HealthClass, Maintenance, Place, Presence, Wishes};
 use palisade_proto::{
     Drift, Duration, Founding, Heartbeat, HostId, Incarnation, Names, WorkloadId, WorkloadSet,
 };
@@ -113,7 +113,12 @@ fn change(word: &mut Heartbeat, bench: &Bench, bytes: &mut Bytes<'_>) {
             2 => word.ails = (0..bytes.below(8)).map(|_| bench.probe(bytes)).collect(),
             3 => {
                 let (version, disarmed) = (bytes.short().into(), Duration(bytes.short().into()));
-                word.wishes = Wishes { version, drained: bytes.byte().into(), disarmed };
+                let maintained = (0..bytes.byte() % 4).map(|_| Maintenance {
+                    host: HostId::new(bytes.byte() % 32).expect("below 32"),
+                    left: Duration(bytes.short().into()),
+                });
+                let maintenance = maintained.collect();
+                word.wishes = Wishes { version, drained: bytes.byte().into(), disarmed, maintenance };
             }
             _ => word.walled = names(bench, bytes),
         },

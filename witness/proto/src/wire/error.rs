@@ -145,6 +145,10 @@ pub enum DecodeError {
     NoWalls,
     /// A version that tells of failing probes and operators' wishes, and tells of none.
     NoCare,
+    /// Version 4 without a host in maintenance: that is another version's.
+    NoMaintenance,
+    /// There are not as many times as hosts in maintenance.
+    MaintenanceCount,
     /// The failing probes are not in strictly rising order.
     AilsNotRising,
 }
@@ -171,6 +175,10 @@ impl fmt::Display for DecodeError {
             Self::NoWalls => f.write_str("the message is of the version with walls and has none"),
             Self::NoCare => {
                 f.write_str("the message is of the version with failing probes and wishes and has none")
+            }
+            Self::NoMaintenance => f.write_str("a heartbeat of version 4 tells of no host in maintenance"),
+            Self::MaintenanceCount => {
+                f.write_str("the heartbeat has not as many times as hosts in maintenance")
             }
             Self::AilsNotRising => f.write_str("the failing probes are not in rising order"),
         }

@@ -7,15 +7,16 @@ use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    DecodeError, EncodeError, Field, HEARTBEAT_VERSION, VERSION, WALLS_VERSION, WireName, names_from_wire,
-    whole, wire_name, write_as,
+    CARE_VERSION, DecodeError, EncodeError, Field, HEARTBEAT_VERSION, VERSION, WALLS_VERSION, WireName,
+    names_from_wire, whole, wire_name, write_as,
 };
 use crate::message::{
-    Ail, Desired, Echo, Grant, HealthClass, MAX_AILS, MAX_NAMES, MAX_PLACES, Place, Presence, Wishes,
+    Ail, Desired, Echo, Grant, HealthClass, MAX_AILS, MAX_NAMES, MAX_PLACES, Maintenance, Place, Presence,
+    Wishes,
 };
 use crate::{
-    Drift, Duration, Founding, Heartbeat, Incarnation, MAX_HOSTS, MAX_WORKLOADS, Names, Seq, WorkloadId,
-    WorkloadSet,
+    Drift, Duration, Founding, Heartbeat, HostId, Incarnation, MAX_HOSTS, MAX_WORKLOADS, Names, Seq,
+    WorkloadId, WorkloadSet,
 };
 
 const SILENT: u8 = 1;
@@ -78,6 +79,15 @@ struct Care {
     version: u64,
     drained: u32,
     disarmed_ms: u64,
+}
+
+const MINUTE: u64 = 60_000;
+
+/// What version 4 says beyond version 3, with the same rule: one bit for each host id, and for each the minutes that are left.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Maintained {
+    hosts: u32,
+    left: Vec<u32, MAX_HOSTS>,
 }
 
 /// Writes `heartbeat` without its `from` and `seq`, which its sealed header carries; how many bytes it took.
@@ -171,9 +181,11 @@ fn encode_with(
     };
     let walls = mask(&heartbeat.walls, &table);
     let walls = Walls { walls, walled: mask(&heartbeat.walled, &table) & walls };
-    let care = care(heartbeat);
-    if care != Care::default() {
-        write_as(HEARTBEAT_VERSION, &(body, walls, care), out)
+    let (care, maintained) = (care(heartbeat), maintained(heartbeat));
+    if maintained.hosts != 0 {
+        write_as(HEARTBEAT_VERSION, &(body, walls, care, maintained), out)
+    } else if care != Care::default() {
+        write_as(CARE_VERSION, &(body, walls, care), out)
     } else if walls != Walls::default() {
         write_as(WALLS_VERSION, &(body, walls), out)
     } else {
@@ -192,8 +204,34 @@ fn care(heartbeat: &Heartbeat) -> Care {
             let _ = ails.push(ail);
         }
     }
-    let Wishes { version, drained, disarmed } = heartbeat.wishes;
+    let Wishes { version, drained, disarmed, .. } = heartbeat.wishes;
     Care { ails, version, drained, disarmed_ms: disarmed.0 }
+}
+
+/// One set of hosts has one encoding; of two words on one host the shorter is told.
+fn maintained(heartbeat: &Heartbeat) -> Maintained {
+    let mut told = Maintained::default();
+    let mut sorted = heartbeat.wishes.maintenance.clone();
+    sorted.sort_unstable_by_key(|one| (one.host, one.left.0));
+    for Maintenance { host, left } in sorted {
+        let bit = 1 << host.number();
+        if told.hosts & bit == 0 {
+            told.hosts |= bit;
+            // No longer than what it is taken from.
+            let _ = told.left.push(u32::try_from(left.0.div_ceil(MINUTE)).unwrap_or(u32::MAX));
+        }
+    }
+    told
+}
+
+fn read_maintained(told: &Maintained) -> Result<Vec<Maintenance, MAX_HOSTS>, DecodeError> {
+    let hosts = (0..).take(MAX_HOSTS).filter_map(HostId::new);
+    let named = hosts.filter(|host| told.hosts & 1 << host.number() != 0);
+    if named.clone().count() != told.left.len() {
+        return Err(DecodeError::MaintenanceCount);
+    }
+    let read = named.zip(&told.left);
+    Ok(read.map(|(host, left)| Maintenance { host, left: Duration(u64::from(*left) * MINUTE) }).collect())
 }
 
 /// Reads a heartbeat; `from` and `seq` are those of the sealed header.
@@ -201,11 +239,16 @@ fn care(heartbeat: &Heartbeat) -> Care {
 /// # Errors
 /// What is wrong with it. Everything in a decoded heartbeat is consistent in itself: see [`DecodeError`].
 pub fn decode_heartbeat(from: Incarnation, seq: Seq, bytes: &[u8]) -> Result<Heartbeat, DecodeError> {
-    let (body, walls, care): (Body<'_>, Walls, Care) = match bytes.split_first() {
-        Some((&VERSION, rest)) => (whole(rest)?, Walls::default(), Care::default()),
+    let none = Maintained::default();
+    let (body, walls, care, maintained): (Body<'_>, Walls, Care, Maintained) = match bytes.split_first() {
+        Some((&VERSION, rest)) => (whole(rest)?, Walls::default(), Care::default(), none),
         Some((&WALLS_VERSION, rest)) => {
             let (body, walls) = whole(rest)?;
-            (body, walls, Care::default())
+            (body, walls, Care::default(), none)
+        }
+        Some((&CARE_VERSION, rest)) => {
+            let (body, walls, care) = whole(rest)?;
+            (body, walls, care, none)
         }
         Some((&HEARTBEAT_VERSION, rest)) => whole(rest)?,
         Some((&got, _)) => return Err(DecodeError::OtherVersion { got }),
@@ -215,8 +258,11 @@ pub fn decode_heartbeat(from: Incarnation, seq: Seq, bytes: &[u8]) -> Result<Hea
     if bytes.first() == Some(&WALLS_VERSION) && walls.walls == 0 {
         return Err(if walls.walled == 0 { DecodeError::NoWalls } else { DecodeError::WalledWithoutWall });
     }
-    if bytes.first() == Some(&HEARTBEAT_VERSION) && care == Care::default() {
+    if bytes.first() == Some(&CARE_VERSION) && care == Care::default() {
         return Err(DecodeError::NoCare);
+    }
+    if bytes.first() == Some(&HEARTBEAT_VERSION) && maintained.hosts == 0 {
+        return Err(DecodeError::NoMaintenance);
     }
     if !care.ails.iter().zip(care.ails.iter().skip(1)).all(|(ail, next)| ail < next) {
         return Err(DecodeError::AilsNotRising);
@@ -268,7 +314,12 @@ pub fn decode_heartbeat(from: Incarnation, seq: Seq, bytes: &[u8]) -> Result<Hea
         health: health(body.health)?,
         load: body.load,
         ails: care.ails,
-        wishes: Wishes { version: care.version, drained: care.drained, disarmed: Duration(care.disarmed_ms) },
+        wishes: Wishes {
+            version: care.version,
+            drained: care.drained,
+            disarmed: Duration(care.disarmed_ms),
+            maintenance: read_maintained(&maintained)?,
+        },
         watchdog_bound: Duration(body.watchdog_bound_ms),
     })
 }

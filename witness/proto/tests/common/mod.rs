@@ -3,9 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use palisade_proto::message::{Ail, Desired, Echo, Grant, HealthClass, MAX_AILS, Place, Presence, Wishes};
+use palisade_proto::message::{
+    Ail, Desired, Echo, Grant, HealthClass, MAX_AILS, Maintenance, Place, Presence, Wishes,
+};
 use palisade_proto::{
-    Drift, Duration, Founding, Heartbeat, HostId, Incarnation, Names, WorkloadId, WorkloadSet,
+    Drift, Duration, Founding, Heartbeat, HostId, Incarnation, MAX_HOSTS, Names, WorkloadId, WorkloadSet,
 };
 use proptest::prelude::*;
 
@@ -130,11 +132,20 @@ fn any_numbers() -> impl Strategy<Value = Numbers> {
 type Care = (BTreeSet<Ail>, Wishes);
 
 fn any_care() -> impl Strategy<Value = Care> {
-    let wishes = any::<Option<(u64, u32, u64)>>().prop_map(|wishes| {
+    let maintained = prop::collection::btree_map(0..MAX_HOSTS as u8, any::<u32>(), 0..=MAX_HOSTS);
+    let maintained = prop_oneof![Just(Default::default()), maintained];
+    let wishes = (any::<Option<(u64, u32, u64)>>(), maintained).prop_map(|(wishes, maintained)| {
         wishes.map_or(Wishes::default(), |(version, drained, disarmed)| Wishes {
             version,
             drained,
             disarmed: Duration(disarmed),
+            maintenance: maintained
+                .into_iter()
+                .map(|(id, left)| Maintenance {
+                    host: HostId::new(id).unwrap(),
+                    left: Duration::secs(60 * u64::from(left)),
+                })
+                .collect(),
         })
     });
     (prop::collection::btree_set(any::<Ail>(), 0..=MAX_AILS), wishes)

@@ -452,6 +452,11 @@ impl Engine {
     fn drive_fences(&mut self) {
         let victims: Vec<Incarnation> = self.fences.running.keys().copied().collect();
         for who in victims {
+            // It may have got its power back in this very turn else.
+            if self.keeps_out(who.host) && self.electorate.is_dead(who) {
+                self.abandon(who);
+                continue;
+            }
             self.begin_isolation(who);
             // An outcome may begin something (giving the power back) that orders in the same turn.
             let beside = self.isolation_of(who.host).unwrap_or(Effect::Storage);

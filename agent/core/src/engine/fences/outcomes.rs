@@ -29,10 +29,14 @@ impl Engine {
                 self.bury(proof);
                 // What was closed is opened before the host comes back: else nobody could hear it.
                 self.end_isolation(who);
-                if self.is_quarantined(who.host) {
+                let kept = match () {
+                    () if self.keeps_out(who.host) => Some("it is in maintenance"),
+                    () if self.is_quarantined(who.host) => Some("it is quarantined: it was fenced too often"),
+                    () => None,
+                };
+                if let Some(why) = kept {
                     let what = format!("giving {name} its power back");
-                    let why = "it is quarantined: it was fenced too often".to_owned();
-                    self.record(Event::Withheld { what, why });
+                    self.record(Event::Withheld { what, why: why.to_owned() });
                 } else if let Some(running) = self.fences.running.get_mut(&who) {
                     running.power.give_back(now);
                 }

@@ -38,7 +38,7 @@ impl Restore {
 
 impl Engine {
     /// A host that lost its power to an order of ours and has no fence any more gets it back, unless it is still to be fenced or
-    /// has left since: nobody powers on what is in maintenance.
+    /// has left since, or is in maintenance: nobody powers on what people may have their hands in.
     pub(super) fn return_owed_power(&mut self) {
         if self.power_owed.is_empty() || !self.is_quorate(self.now) {
             return;
@@ -56,7 +56,7 @@ impl Engine {
             self.power_owed.remove(&host);
             let asked = self.pardoned.contains(&host);
             let wanted = asked || self.cluster.fencing().after_off() == AfterOff::On;
-            if wanted && !self.has_left(host) {
+            if wanted && !self.has_left(host) && !self.keeps_out(host) {
                 self.begin_restore(host, Effect::Power, Incarnation::new(host, [0; 8]));
             }
         }
@@ -173,6 +173,7 @@ impl Engine {
                     && self.cluster.fencing().mode() == FencingMode::Enforce
                     && !self.is_to_be_fenced(host)
                     && !self.has_left(host)
+                    && !self.keeps_out(host)
                     && !self.view.iter().any(|who| who.host == host)
             }
             Effect::Storage | Effect::Network if self.opens_itself(host) => {
@@ -193,7 +194,8 @@ impl Engine {
             if !self.may_restore(host, effect) {
                 self.drop_restore(host, effect);
                 // It is up, or away for good.
-                if self.has_left(host) || self.view.iter().any(|who| who.host == host) {
+                if self.has_left(host) || self.keeps_out(host) || self.view.iter().any(|who| who.host == host)
+                {
                     self.power_owed.remove(&host);
                 }
                 continue;
