@@ -226,6 +226,19 @@ pub enum Request {
     },
 }
 
+/// An operator's order from afar, as the shell has read it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FromAfar {
+    /// What is asked; or why it is not taken, as clock, signatures and policy tell.
+    pub request: Result<Request, String>,
+    /// Who signed it.
+    pub by: String,
+    /// What it is, in words, for one that is not taken.
+    pub order: String,
+    /// Word by word, with its signatures; nothing of what no operator signed.
+    pub text: Option<String>,
+}
+
 /// Why an operator's request was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RequestRefused {

@@ -11,7 +11,7 @@ use palisade_proto::{Answer, Heartbeat, Time, WorkloadId};
 use serde::{Deserialize, Serialize};
 
 use crate::Engine;
-use crate::action::{OrderId, Request, StorageHealth, Ticket, WorkloadReport};
+use crate::action::{FromAfar, OrderId, Request, StorageHealth, Ticket, WorkloadReport};
 use crate::config::Written;
 use crate::health::Ill;
 
@@ -54,6 +54,8 @@ pub enum Input {
     Cluster(Written),
     /// This host's probes that are not plainly healthy, all of them.
     Ills(Vec<Ill>),
+    /// An operator asks something of this host from afar.
+    FromAfar(FromAfar),
 }
 
 impl Engine {
@@ -82,6 +84,9 @@ impl Engine {
             Input::Watchdog(armed) => self.handle_watchdog(armed, now),
             Input::Request(request) => {
                 return self.handle_request(request, now).map_err(|refused| refused.to_string());
+            }
+            Input::FromAfar(order) => {
+                return self.handle_from_afar(order, now).map_err(|refused| refused.to_string());
             }
             Input::Leave(why) => self.handle_leave(&why, now),
             Input::Restart => self.handle_restart(now),

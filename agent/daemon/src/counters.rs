@@ -3,6 +3,50 @@
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+/// Why an order from afar was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OrderRefused {
+    /// No order, or not a complete one, or another cluster's.
+    Malformed,
+    /// Nobody signed.
+    Unsigned,
+    /// A signature under it is no operator's over this text.
+    Forged,
+    /// The policy asks for two people.
+    TooFewOperators,
+    /// Its time is over.
+    Expired,
+    /// It was made in the future, as this host's clock has it.
+    Early,
+    /// It was taken before.
+    Replayed,
+    /// That it was taken could not be written down.
+    NotNoted,
+    /// The broker had kept it: nobody knows since when.
+    Retained,
+    /// Too many at once.
+    Busy,
+    /// What it asks is refused, as it would be on the host itself.
+    Engine,
+}
+
+impl OrderRefused {
+    /// All reasons, in the order of the counters, with their names in metrics.
+    const ALL: [(Self, &str); 11] = [
+        (Self::Malformed, "malformed"),
+        (Self::Unsigned, "unsigned"),
+        (Self::Forged, "forged"),
+        (Self::TooFewOperators, "too_few_operators"),
+        (Self::Expired, "expired"),
+        (Self::Early, "early"),
+        (Self::Replayed, "replayed"),
+        (Self::NotNoted, "not_noted"),
+        (Self::Retained, "retained"),
+        (Self::Busy, "busy"),
+        (Self::Engine, "impossible"),
+    ];
+}
+
 /// Why a datagram went no further (SAFE-7: it changes nothing and is counted).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Dropped {
@@ -102,6 +146,9 @@ pub(crate) struct Counters {
     pub(crate) recording_bytes: Counter,
     /// Turns of the run loop: it lives as long as these rise.
     pub(crate) turns: Counter,
+    /// Orders from afar that were taken.
+    pub(crate) orders_taken: Counter,
+    orders_refused: [Counter; OrderRefused::ALL.len()],
     /// The longest the run loop took for one input, in us.
     pub(crate) longest_turn_us: Highest,
     /// The latest that a timer was served, in us.
@@ -226,6 +273,18 @@ impl Counters {
         self.dropped.get(why as usize).map_or(0, |counter| counter.load(Relaxed))
     }
 
+    /// Counts one order from afar that was not taken.
+    pub(crate) fn order_refused(&self, why: OrderRefused) {
+        if let Some(counter) = self.orders_refused.get(why as usize) {
+            counter.count();
+        }
+    }
+
+    /// How many orders from afar were not taken for this.
+    pub(crate) fn refused_orders(&self, why: OrderRefused) -> u64 {
+        self.orders_refused.get(why as usize).map_or(0, Counter::value)
+    }
+
     /// All counters in the Prometheus text format, each with its help line.
     pub(crate) fn prometheus(&self) -> String {
         let mut text = String::with_capacity(2048);
@@ -240,7 +299,18 @@ impl Counters {
             let _ =
                 writeln!(text, "palisade_packets_dropped_total{{reason=\"{name}\"}} {}", self.dropped(why));
         }
-        let rising: [(&str, &str, &Counter); 13] = [
+        head(
+            &mut text,
+            "palisade_orders_refused_total",
+            "counter",
+            "Orders from afar that were not taken, by reason",
+        );
+        for (why, name) in OrderRefused::ALL {
+            let count = self.refused_orders(why);
+            let _ = writeln!(text, "palisade_orders_refused_total{{reason=\"{name}\"}} {count}");
+        }
+        let rising: [(&str, &str, &Counter); 14] = [
+            ("palisade_orders_taken_total", "Orders from afar that were taken", &self.orders_taken),
             ("palisade_packets_received_total", "Heartbeats handed to the engine", &self.received),
             ("palisade_packets_sent_total", "Datagrams that left", &self.sent),
             ("palisade_packets_unsent_total", "Datagrams that the kernel did not take", &self.send_failed),

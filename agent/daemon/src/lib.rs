@@ -1,5 +1,6 @@
 //! Palisade: the agent of a host, and the operator's command line. Decides nothing; see `palisade-core` for what does.
 
+mod afar;
 mod api;
 mod bus;
 mod certificate;

@@ -3,9 +3,8 @@
 //! Decides: whether an order is complete, and which request of the engine it is. Never: whether whoever gave it may.
 
 use palisade_core::action::Request;
-use palisade_core::config::{Cluster, Host, Workload};
+use palisade_core::config::{Cluster, Host, Verb, Workload};
 use palisade_proto::Duration;
-use serde::{Deserialize, Serialize};
 
 use crate::api::Outcome;
 
@@ -13,34 +12,6 @@ use crate::api::Outcome;
 const REASON_MAX: usize = 500;
 /// The longest name that is passed on.
 const NAME_MAX: usize = 64;
-
-/// What is to be done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Verb {
-    /// Fence a host.
-    Fence,
-    /// Let a host return that is kept out.
-    Unfence,
-    /// Take a host for dead by the operator's word.
-    Confirm,
-    /// Have a host give its workloads away.
-    Drain,
-    /// Let it run workloads again.
-    Undrain,
-    /// Have a host leave and stay out.
-    MaintenanceOn,
-    /// Let it come back.
-    MaintenanceOff,
-    /// Stop automatic fencing for a while.
-    Disarm,
-    /// Go on with it.
-    Arm,
-    /// Stop a workload for good.
-    Stop,
-    /// Let it run again.
-    Start,
-}
 
 /// What it is about.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -50,25 +21,23 @@ enum About {
     All,
 }
 
-impl Verb {
-    fn about(self) -> About {
-        match self {
-            Self::Fence
-            | Self::Unfence
-            | Self::Confirm
-            | Self::Drain
-            | Self::Undrain
-            | Self::MaintenanceOn
-            | Self::MaintenanceOff => About::Host,
-            Self::Stop | Self::Start => About::Workload,
-            Self::Disarm | Self::Arm => About::All,
-        }
+fn about(verb: Verb) -> About {
+    match verb {
+        Verb::Fence
+        | Verb::Unfence
+        | Verb::Confirm
+        | Verb::Drain
+        | Verb::Undrain
+        | Verb::MaintenanceOn
+        | Verb::MaintenanceOff => About::Host,
+        Verb::Stop | Verb::Start => About::Workload,
+        Verb::Disarm | Verb::Arm => About::All,
     }
+}
 
-    /// Whether it is said for how long.
-    fn lasts(self) -> bool {
-        matches!(self, Self::Disarm | Self::MaintenanceOn)
-    }
+/// Whether it is said for how long.
+fn lasts(verb: Verb) -> bool {
+    matches!(verb, Verb::Disarm | Verb::MaintenanceOn)
 }
 
 /// An order, not checked against the configuration yet.
@@ -90,7 +59,7 @@ impl Wanted {
     /// What is wrong with it.
     pub(crate) fn checked(self) -> Result<Self, String> {
         let named = is_name(&self.name);
-        match self.verb.about() {
+        match about(self.verb) {
             About::All if !self.name.is_empty() => {
                 return Err("this is about all hosts and names none".to_owned());
             }
@@ -101,7 +70,7 @@ impl Wanted {
             }
             About::All | About::Host | About::Workload => {}
         }
-        match (self.verb.lasts(), self.length_ms > 0) {
+        match (lasts(self.verb), self.length_ms > 0) {
             (true, false) => {
                 return Err("it must be said for how long, in more than zero `length_ms`".to_owned());
             }

@@ -16,6 +16,8 @@ mod setup;
 mod slow;
 mod start;
 
+pub(crate) use setup::telemetry_access;
+
 use std::collections::VecDeque;
 use std::path::Path;
 use std::process::ExitCode;
@@ -102,6 +104,7 @@ fn begin(config: &Path, stored: Option<std::os::fd::OwnedFd>) -> Result<ExitCode
         run_dir: Path::new(start::RUN_DIR),
         journal_dir: Path::new(start::JOURNAL_DIR),
         spool_dir: Path::new(start::SPOOL_DIR),
+        orders_taken: Path::new(start::ORDERS_TAKEN),
         listener,
         way: way.clone(),
         counters: counters.clone(),

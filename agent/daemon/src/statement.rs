@@ -25,7 +25,7 @@ const SAYS: &str = "this host is dead and can do no more harm";
 const MAGIC: &[u8] = b"SSHSIG";
 const VERSION: u32 = 1;
 const ALGORITHM: &[u8] = b"ssh-ed25519";
-const BEGIN: &str = "-----BEGIN SSH SIGNATURE-----";
+pub(crate) const BEGIN: &str = "-----BEGIN SSH SIGNATURE-----";
 const END: &str = "-----END SSH SIGNATURE-----";
 
 /// What is stated, and of whom.
@@ -123,25 +123,9 @@ impl Statement {
 
     /// Reads the text back, letter by letter: another text says nothing.
     pub(crate) fn parse(text: &str) -> Result<Self, Refusal> {
-        let mut lines = text.lines();
-        let mut number = 0;
-        let mut next = |name: &str| {
-            number += 1;
-            let line = lines.next().unwrap_or_default();
-            // Nothing that a terminal would obey: it is shown to people.
-            let line = (!line.chars().any(char::is_control)).then_some(line)?;
-            let value =
-                if name.is_empty() { Some(line) } else { line.strip_prefix(name)?.strip_prefix(": ") };
-            value.filter(|value| !value.is_empty()).map(str::to_owned)
-        };
-        let mut fields = Vec::new();
-        for (line, name) in
-            ["", "cluster", "host", "life", "says", "checked", "reason", "time"].iter().enumerate()
-        {
-            fields.push(next(name).ok_or(Refusal::NoStatement { line: line + 1 })?);
-        }
-        let [title, cluster, host, life, says, checked, reason, time]: [String; 8] =
-            fields.try_into().map_err(|_| Refusal::NoStatement { line: number })?;
+        let names = ["", "cluster", "host", "life", "says", "checked", "reason", "time"];
+        let [title, cluster, host, life, says, checked, reason, time] =
+            fields(text, names).map_err(|line| Refusal::NoStatement { line })?;
         let time = humantime::parse_rfc3339(&time).map_err(|_| Refusal::NoStatement { line: 8 })?;
         let statement = Self { cluster, host, life, checked, reason, time };
         match () {
@@ -173,8 +157,25 @@ impl Statement {
     }
 }
 
-/// SAFE-7: the operator whose signature over `text` this is. `armoured` is what `ssh-keygen -Y sign -n palisade` writes.
+/// The values of a text's lines, each behind its name and a colon, or bare where the name is empty; or which line, from 1, is not so.
+pub(crate) fn fields<const N: usize>(text: &str, names: [&str; N]) -> Result<[String; N], usize> {
+    let mut lines = text.lines();
+    let mut values = Vec::with_capacity(N);
+    for (at, name) in names.into_iter().enumerate() {
+        // Nothing that a terminal would obey: it is shown to people.
+        let line = lines.next().filter(|line| !line.chars().any(char::is_control));
+        let value = line.and_then(|line| match name {
+            "" => Some(line),
+            _ => line.strip_prefix(name)?.strip_prefix(": "),
+        });
+        values.push(value.filter(|value| !value.is_empty()).ok_or(at + 1)?.to_owned());
+    }
+    values.try_into().map_err(|_| N)
+}
+
+/// SAFE-7: the operator whose signature over `text` this is. `armoured` is what `ssh-keygen -Y sign -n PURPOSE` writes.
 pub(crate) fn signer<'a>(
+    purpose: &str,
     operators: &'a [Operator],
     text: &str,
     armoured: &str,
@@ -193,8 +194,8 @@ pub(crate) fn signer<'a>(
     }
     let mut field = || string(&mut rest).ok_or(no("cut short"));
     let (key, namespace, _reserved, hash, signature) = (field()?, field()?, field()?, field()?, field()?);
-    if namespace != NAMESPACE.as_bytes() {
-        return Err(no("made for another purpose: sign with -n palisade"));
+    if namespace != purpose.as_bytes() {
+        return Err(no("made for another purpose (ssh-keygen -Y sign -n)"));
     }
     let hashed = match hash {
         b"sha512" => ring::digest::digest(&ring::digest::SHA512, text.as_bytes()),
@@ -205,7 +206,7 @@ pub(crate) fn signer<'a>(
     let signature = of_ed25519(signature).ok_or(no("no Ed25519 signature"))?;
     let operator = operators.iter().find(|operator| operator.key() == key).ok_or(Refusal::NoOperator)?;
     let mut signed = MAGIC.to_vec();
-    for part in [NAMESPACE.as_bytes(), b"", hash, hashed.as_ref()] {
+    for part in [purpose.as_bytes(), b"", hash, hashed.as_ref()] {
         signed.extend(u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
         signed.extend(part);
     }
@@ -232,7 +233,7 @@ fn of_ed25519(mut blob: &[u8]) -> Option<&[u8]> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::process::{Command, Stdio};
 
     use palisade_core::config::Cluster;
@@ -300,7 +301,7 @@ mod tests {
     }
 
     /// A key of this kind in `dir`, and the line of its public part.
-    fn key(dir: &TempDir, name: &str, kind: &str) -> String {
+    pub(crate) fn key(dir: &TempDir, name: &str, kind: &str) -> String {
         let file = dir.path().join(name);
         let made = Command::new("ssh-keygen")
             .args(["-q", "-N", "", "-C", name, "-t", kind, "-f"])
@@ -311,7 +312,7 @@ mod tests {
     }
 
     /// What the real `ssh-keygen` makes of a text.
-    fn sign(dir: &TempDir, name: &str, namespace: &str, text: &str) -> String {
+    pub(crate) fn sign(dir: &TempDir, name: &str, namespace: &str, text: &str) -> String {
         let message = dir.path().join("message");
         std::fs::write(&message, text).unwrap();
         let signed = Command::new("ssh-keygen")
@@ -325,7 +326,8 @@ mod tests {
         String::from_utf8(signed.stdout).unwrap()
     }
 
-    fn operators(keys: &[(&str, &str)]) -> Vec<Operator> {
+    /// Two hosts, and these operators.
+    pub(crate) fn configuration(keys: &[(&str, &str)]) -> String {
         let mut file = String::from(
             "[cluster]\nname = \"edge-7\"\nkeys = [ { id = 1, file = \"/etc/palisade/cluster.key\" } ]\n",
         );
@@ -338,7 +340,11 @@ mod tests {
         for (name, key) in keys {
             file.push_str(&format!("[[operator]]\nname = \"{name}\"\nkey = \"{key}\"\n"));
         }
-        Cluster::parse(&file, "test").unwrap().operators().to_vec()
+        file
+    }
+
+    fn operators(keys: &[(&str, &str)]) -> Vec<Operator> {
+        Cluster::parse(&configuration(keys), "test").unwrap().operators().to_vec()
     }
 
     /// SAFE-7
@@ -351,18 +357,24 @@ mod tests {
         let known = operators(&[("anna", &anna), ("bert", &bert)]);
         let by = |name: &str| sign(&dir, name, NAMESPACE, TEXT);
         for name in ["anna", "bert"] {
-            assert_eq!(signer(&known, TEXT, &by(name)).unwrap().name(), name);
+            assert_eq!(signer(NAMESPACE, &known, TEXT, &by(name)).unwrap().name(), name);
         }
         let other = TEXT.replacen("host: b", "host: c", 1);
-        let forged = signer(&known, &other, &by("anna")).unwrap_err();
+        let forged = signer(NAMESPACE, &known, &other, &by("anna")).unwrap_err();
         assert_eq!(forged, Refusal::Forged { operator: "anna".to_owned() });
-        assert_eq!(signer(&known, TEXT, &by("mallory")), Err(Refusal::NoOperator));
+        assert_eq!(signer(NAMESPACE, &known, TEXT, &by("mallory")), Err(Refusal::NoOperator));
         let no = |what| Err(Refusal::NoSignature { what });
-        assert_eq!(signer(&known, TEXT, &by("old")), no("no Ed25519 key (ssh-keygen -t ed25519)"));
+        assert_eq!(signer(NAMESPACE, &known, TEXT, &by("old")), no("no Ed25519 key (ssh-keygen -t ed25519)"));
         let for_git = sign(&dir, "anna", "git", TEXT);
-        assert_eq!(signer(&known, TEXT, &for_git), no("made for another purpose: sign with -n palisade"));
-        assert_eq!(signer(&known, TEXT, "anna"), no("no SSH SIGNATURE block"));
-        assert_eq!(signer(&known, TEXT, &format!("{BEGIN}\nU1NIU0lHAA==\n{END}")), no("of another version"));
+        assert_eq!(
+            signer(NAMESPACE, &known, TEXT, &for_git),
+            no("made for another purpose (ssh-keygen -Y sign -n)")
+        );
+        assert_eq!(signer(NAMESPACE, &known, TEXT, "anna"), no("no SSH SIGNATURE block"));
+        assert_eq!(
+            signer(NAMESPACE, &known, TEXT, &format!("{BEGIN}\nU1NIU0lHAA==\n{END}")),
+            no("of another version")
+        );
         // The other way round: what the journal keeps, OpenSSH's own verifier takes.
         let signature = dir.path().join("signature");
         std::fs::write(&signature, by("bert")).unwrap();
@@ -390,12 +402,12 @@ mod tests {
             armoured.trim().trim_start_matches(BEGIN).trim_end_matches(END).split_whitespace().collect();
         let blob = STANDARD.decode(body).unwrap();
         let wrap = |blob: &[u8]| format!("{BEGIN}\n{}\n{END}\n", STANDARD.encode(blob));
-        assert!(signer(&known, TEXT, &wrap(&blob)).is_ok());
+        assert!(signer(NAMESPACE, &known, TEXT, &wrap(&blob)).is_ok());
         for at in 0..blob.len() {
-            assert!(signer(&known, TEXT, &wrap(&blob[..at])).is_err(), "cut at {at}");
+            assert!(signer(NAMESPACE, &known, TEXT, &wrap(&blob[..at])).is_err(), "cut at {at}");
             let mut changed = blob.clone();
             changed[at] ^= 1;
-            assert!(signer(&known, TEXT, &wrap(&changed)).is_err(), "changed at {at}");
+            assert!(signer(NAMESPACE, &known, TEXT, &wrap(&changed)).is_err(), "changed at {at}");
         }
     }
 }

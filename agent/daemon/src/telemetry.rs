@@ -1,5 +1,6 @@
 //! What central monitoring hears: this host's state (retained, with a last will) and each record. Nothing here decides or
-//! delays anything; it is the first to be shed under load (SAFE-12), and no host acts on it (SAFE-11).
+//! delays anything; it is the first to be shed under load (SAFE-12), and no host acts on it (SAFE-11). Orders from afar come by the
+//! same session and are only passed on.
 //!
 //! Each event goes through the spool on the disk ([`keeper`]) and leaves it once the broker has acknowledged it, so that a broker
 //! that is away, or a restart of the agent, costs none; it may come twice, with the same id. What is retained is not spooled: only
@@ -21,11 +22,11 @@ use palisade_core::status::Status;
 use rumqttc::{AsyncClient, LastWill, Publish, QoS};
 use tokio::sync::mpsc;
 
-use crate::counters::Counters;
+use crate::counters::{Counters, OrderRefused};
 use crate::health::Health;
 use crate::mqtt::{self, Access, Session, Settings, Talk};
 pub(crate) use keeper::{Keeper, Outlet, Seat, outlet};
-pub(crate) use said::{SCHEMA, Teller};
+pub(crate) use said::{SCHEMA, Teller, since_epoch};
 use spool::Item;
 
 /// What may wait for the session: the events under way, and states.
@@ -40,6 +41,8 @@ pub(crate) enum Tell {
     State(Box<Status>),
     /// An event of the spool, for this session.
     Spooled(Item, u64),
+    /// The answer to an order from afar.
+    Order(Vec<u8>),
 }
 
 /// Keeps the session up until `outbox` closes. A configuration without telemetry ends it at once. `out` is the other end of
@@ -49,7 +52,7 @@ pub(crate) async fn run(
     host: &str,
     access: Access,
     session: &Session,
-    (out, outbox): (mpsc::WeakSender<Tell>, mpsc::Receiver<Tell>),
+    (out, outbox, orders): (mpsc::WeakSender<Tell>, mpsc::Receiver<Tell>, Option<mpsc::Sender<Vec<u8>>>),
     keeper: Keeper,
     counters: Arc<Counters>,
     health: Health,
@@ -73,6 +76,9 @@ pub(crate) async fn run(
         health_topic: format!("palisade/{}/host/{host}/health", cluster.name()),
         health,
         told_health: Vec::new(),
+        order_topic: format!("palisade/{}/host/{host}/order", cluster.name()),
+        command_topic: format!("palisade/{}/command", cluster.name()),
+        orders,
         state_topic,
         state: None,
         keeper,
@@ -88,6 +94,10 @@ pub(crate) async fn run(
 struct Telling {
     state_topic: String,
     event_topic: String,
+    order_topic: String,
+    command_topic: String,
+    /// To whom orders from afar go; absent where none are taken.
+    orders: Option<mpsc::Sender<Vec<u8>>>,
     /// Of all four levels; each has one below it.
     health_topic: String,
     health: Health,
@@ -112,6 +122,7 @@ impl Telling {
             Topic::State => (self.state_topic.clone(), true),
             Topic::Health(level) => (format!("{}/{}", self.health_topic, level.name()), true),
             Topic::Event => (self.event_topic.clone(), false),
+            Topic::Order => (self.order_topic.clone(), false),
         };
         let fits = payload.len() + topic.len() + 16 <= PACKET_MAX;
         if !fits || client.try_publish(topic, QoS::AtLeastOnce, retain, payload).is_err() {
@@ -150,13 +161,14 @@ enum Topic {
     State,
     Health(Level),
     Event,
+    Order,
 }
 
 impl Talk for Telling {
     type Out = Tell;
 
     fn topic(&self) -> Option<&str> {
-        None
+        self.orders.as_ref().map(|_| self.command_topic.as_str())
     }
 
     fn connected(&mut self, client: &AsyncClient) {
@@ -185,6 +197,9 @@ impl Talk for Telling {
                 self.publish(Topic::State, state, None, client);
                 self.tell_health(client);
             }
+            Tell::Order(answer) => {
+                self.publish(Topic::Order, answer, None, client);
+            }
             // Handed over for the connection before this one: told again for this one, in order.
             Tell::Spooled(_, session) if self.begun != Some(session) => {}
             Tell::Spooled(Item { number, payload }, _) => {
@@ -199,7 +214,7 @@ impl Talk for Telling {
     fn keep(&mut self, tell: Tell) {
         match tell {
             Tell::State(status) => self.state = Some(said::state(&status, SystemTime::now())),
-            Tell::Spooled(..) => {}
+            Tell::Spooled(..) | Tell::Order(_) => {}
         }
     }
 
@@ -227,7 +242,16 @@ impl Talk for Telling {
         }
     }
 
-    fn hear(&mut self, _publish: Publish) {}
+    /// SAFE-11: nothing here looks at what it says.
+    fn hear(&mut self, publish: Publish) {
+        let Some(orders) = &self.orders else { return };
+        if publish.retain {
+            return self.counters.order_refused(OrderRefused::Retained);
+        }
+        if orders.try_send(publish.payload.to_vec()).is_err() {
+            self.counters.order_refused(OrderRefused::Busy);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -102,7 +102,12 @@ pub fn render(hardware: &Hardware, known: &[String], machines: &[u8], keys: &Key
         "[cluster]\nname = \"{NAME}\"\nprofile = \"{}\"\nkeys = [ {{ id = 1, file = \"/etc/palisade/cluster.key\" }} ]\n{}\n",
         hardware.profile, hardware.cluster
     );
-    let tables = [("timing", &hardware.timing), ("fencing", &hardware.fencing), ("health", &hardware.health)];
+    let tables = [
+        ("timing", &hardware.timing),
+        ("fencing", &hardware.fencing),
+        ("health", &hardware.health),
+        ("orders", &hardware.orders),
+    ];
     for (name, table) in tables {
         if !table.is_empty() {
             let _ = writeln!(file, "[{name}]\n{table}");

@@ -62,6 +62,9 @@ pub struct Hardware {
     /// Copied into the cluster file's `[health]` table.
     #[serde(default)]
     pub health: toml::Table,
+    /// Copied into the cluster file's `[orders]` table.
+    #[serde(default)]
+    pub orders: toml::Table,
     /// Each is a `[[probe]]` of the cluster file.
     #[serde(default)]
     pub probe: Vec<toml::Table>,
@@ -167,6 +170,7 @@ impl Hardware {
             disk: BTreeMap::new(),
             operators: Vec::new(),
             health: toml::Table::new(),
+            orders: toml::Table::new(),
             probe: Vec::new(),
             workload: vec![workload],
         }

@@ -41,9 +41,7 @@ impl World {
             Fault::AgentCrash { host, down, .. } => Some((Some(host), silent(down))),
             Fault::Freeze { host, .. } => Some((Some(host), 0)),
             Fault::WitnessRestart { .. } => Some((None, 0)),
-            Fault::AgentRestart { host, .. }
-            | Fault::Leave { host, .. }
-            | Fault::OperatorMaintains { host, begins: true, .. } => Some((Some(host), announced)),
+            Fault::AgentRestart { host, .. } | Fault::Leave { host, .. } => Some((Some(host), announced)),
             _ => None,
         };
         let others_suffice = self.setup.hosts > 2 || self.setup.witness;
@@ -53,7 +51,7 @@ impl World {
         self.calm = Some(Calm { owed });
     }
 
-    /// Every host is quorate, with everybody, none is about to leave for maintenance or to crash, and the witness is bound to none.
+    /// Every host is quorate, with everybody, none is about to leave or to crash, and the witness is bound to none.
     fn is_whole(&self) -> bool {
         self.truth.witness_is_free(self.now)
             && self.machines.iter().all(|machine| {
@@ -62,6 +60,7 @@ impl World {
                         let (engine, now) = (&process.engine, machine.clock.time(self.now));
                         engine.is_quorate(now)
                             && !engine.is_silent(now)
+                            && !engine.is_leaving()
                             && engine.wished().maintenance.is_empty()
                             && engine.view().len() == self.setup.hosts
                     })

@@ -9,6 +9,7 @@ mod digest;
 mod error;
 mod names;
 mod operator;
+mod orders;
 mod parse;
 mod parse_device;
 mod parse_probe;
@@ -38,6 +39,7 @@ pub use device::{
 pub use error::ConfigError;
 pub use names::{Broker, BrokerTls, KeyRef, MachineId, SecretRef};
 pub use operator::Operator;
+pub use orders::{Orders, Verb};
 pub use probe::{CapacityLimits, Health, HttpProbe, Level, Policy, Probe, ProbeId, ProbeKind};
 pub use timing::{Profile, Timing, Watchdog};
 pub use workload::{Storage, Workload, WorkloadKind};
@@ -61,6 +63,7 @@ pub struct Cluster {
     storages: Vec<Storage>,
     workloads: Vec<Workload>,
     operators: Vec<Operator>,
+    orders: Option<Orders>,
     health: Health,
     probes: Vec<Probe>,
 }
@@ -91,6 +94,7 @@ impl Cluster {
             storages: Vec::new(),
             workloads: Vec::new(),
             operators: Vec::new(),
+            orders: None,
             health: Health::default(),
             probes: Vec::new(),
         })
@@ -207,6 +211,12 @@ impl Cluster {
     #[must_use]
     pub fn operators(&self) -> &[Operator] {
         &self.operators
+    }
+
+    /// Whether orders from afar are taken, and how.
+    #[must_use]
+    pub fn orders(&self) -> Option<&Orders> {
+        self.orders.as_ref()
     }
 
     /// What holds for every probe that says nothing else.

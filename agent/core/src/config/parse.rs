@@ -100,6 +100,9 @@ impl Cluster {
         let probes = source.probes(&raw.probe, &health, &hosts, &storages)?;
         let workloads = source.workloads(&raw.workload, &hosts, &storages)?;
 
+        let operators = source.operators(&raw.operator)?;
+        let orders = raw.orders.as_ref().map(|raw| source.orders(raw, telemetry.is_some(), &operators));
+
         // SAFE-10: a configuration whose time-outs contradict one another does not load, so nothing can arm with it.
         let found = contradictions(&timing, watchdog.as_ref(), witness.is_some(), &devices);
         if !found.is_empty() {
@@ -120,7 +123,8 @@ impl Cluster {
             devices,
             storages,
             workloads,
-            operators: source.operators(&raw.operator)?,
+            operators,
+            orders: orders.transpose()?,
             health,
             probes,
         })

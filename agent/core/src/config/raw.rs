@@ -34,6 +34,14 @@ pub(super) struct RawFile {
     pub(super) probe: Vec<Spanned<RawProbe>>,
     #[serde(default)]
     pub(super) operator: Vec<Spanned<RawOperator>>,
+    pub(super) orders: Option<Spanned<RawOrders>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct RawOrders {
+    #[serde(default)]
+    pub(super) two_operators: Vec<Text>,
 }
 
 #[derive(Deserialize)]

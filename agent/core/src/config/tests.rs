@@ -260,6 +260,33 @@ fn monitoring_is_answered_where_it_is_said_and_nowhere_else() {
     assert!(error.contains("9753"), "{error}");
 }
 
+/// Nobody's order counts from afar unless the file says whose, by which broker, and who has to agree.
+#[test]
+fn orders_from_afar_are_taken_where_the_file_says_so() {
+    let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEbhDzOQfy0ZC42T0lRFxLcYUPqhEwjSQxMf9JperkpT";
+    let other = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f";
+    let anna = format!("[[operator]]\nname = \"anna\"\nkey = \"{key}\"\n");
+    let bert = format!("[[operator]]\nname = \"bert\"\nkey = \"{other}\"\n");
+    let broker = "[telemetry]\nbroker = \"mqtt://10.0.0.8\"\n";
+    let with = |more: &str| Cluster::parse(&SOUND.replacen("[fencing]", &format!("{more}[fencing]"), 1), "f");
+    assert!(with(broker).is_ok_and(|cluster| cluster.orders().is_none()));
+    let taken = with(&format!("{broker}{anna}{bert}[orders]\ntwo_operators = [\"fence\", \"disarm\"]\n"));
+    let taken = taken.unwrap_or_else(|error| panic!("{error}"));
+    let orders = taken.orders().unwrap();
+    let needed = [Verb::Fence, Verb::Disarm, Verb::Unfence, Verb::Stop].map(|verb| orders.signatures(verb));
+    assert_eq!(needed, [2, 2, 1, 1]);
+    for (more, what) in [
+        (format!("{anna}[orders]\n"), "without a broker"),
+        (format!("{broker}[orders]\n"), "that nobody may sign"),
+        (format!("{broker}{anna}[orders]\ntwo_operators = [\"fence\"]\n"), "`anna` is the only one"),
+        (format!("{broker}{anna}{bert}[orders]\ntwo_operators = [\"confirm\"]\n"), "unknown order `confirm`"),
+        (format!("{broker}{anna}[orders]\nthree_operators = []\n"), "unknown field `three_operators`"),
+    ] {
+        let error = with(&more).unwrap_err().to_string();
+        assert!(error.contains(what), "{error}");
+    }
+}
+
 #[test]
 fn the_spool_has_a_size() {
     let with = |spool: &str| {

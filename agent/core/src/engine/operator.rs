@@ -7,9 +7,17 @@ use palisade_proto::message::HealthClass;
 use palisade_proto::{HostId, Incarnation, Time, WorkloadId};
 
 use super::{Engine, Peer, fences::Authority};
-use crate::action::{Request, RequestRefused, StorageHealth, Ticket};
+use crate::action::{FromAfar, Request, RequestRefused, StorageHealth, Ticket};
 use crate::config::{Cluster, FencingMode, Host};
 use crate::record::Event;
+
+/// What an operator asked, and what came of it.
+struct Asked {
+    by: String,
+    order: String,
+    outcome: Result<String, RequestRefused>,
+    statement: Option<String>,
+}
 
 impl Engine {
     /// An operator asks something of this host.
@@ -18,6 +26,37 @@ impl Engine {
     /// Why it was refused; that is on the record too.
     pub fn handle_request(&mut self, request: Request, now: Time) -> Result<String, RequestRefused> {
         self.begin(now);
+        let asked = self.obey(request);
+        self.answer(asked)
+    }
+
+    /// An operator asks the same from afar, or something that is not taken.
+    ///
+    /// # Errors
+    /// Why it was refused; that is on the record too.
+    pub fn handle_from_afar(&mut self, order: FromAfar, now: Time) -> Result<String, RequestRefused> {
+        self.begin(now);
+        let FromAfar { request, by, order, text } = order;
+        let asked = match request {
+            Ok(request) => self.obey(request),
+            // SAFE-7: what is not authentic, fresh and signed by enough changes nothing, and is on the record.
+            Err(why) => Asked { by, order, outcome: Err(RequestRefused::Statement(why)), statement: None },
+        };
+        self.answer(Asked { statement: text, ..asked })
+    }
+
+    fn answer(&mut self, asked: Asked) -> Result<String, RequestRefused> {
+        let Asked { by, order: asked, outcome, statement } = asked;
+        let told = match &outcome {
+            Ok(done) => done.clone(),
+            Err(refused) => format!("refused: {refused}"),
+        };
+        self.record(Event::Operator { by, asked, outcome: told, statement });
+        self.settle();
+        outcome
+    }
+
+    fn obey(&mut self, request: Request) -> Asked {
         let mut stated = None;
         let (by, asked, outcome) = match request {
             Request::Fence { host, reason, by } => {
@@ -79,13 +118,7 @@ impl Engine {
                 (by, format!("confirm that {} is dead ({reason})", self.name(host)), outcome)
             }
         };
-        let told = match &outcome {
-            Ok(done) => done.clone(),
-            Err(refused) => format!("refused: {refused}"),
-        };
-        self.record(Event::Operator { by, asked, outcome: told, statement: stated });
-        self.settle();
-        outcome
+        Asked { by, order: asked, outcome, statement: stated }
     }
 
     fn fence_by_hand(&mut self, host: HostId, reason: &str, by: &str) -> Result<String, RequestRefused> {

@@ -168,7 +168,8 @@ impl Sides {
             | Input::Leave(_)
             | Input::Restart
             | Input::Cluster(_)
-            | Input::Ills(_) => Some(input.clone()),
+            | Input::Ills(_)
+            | Input::FromAfar(_) => Some(input.clone()),
         }
     }
 

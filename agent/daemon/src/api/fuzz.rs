@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use super::routes::Shared;
 use super::*;
 use crate::journal::fuzz::sample;
-use crate::order::Verb;
+use palisade_core::config::Verb;
 
 /// The longest answer to a request in these runs: a status of three hosts, or the counters.
 const ANSWER_MAX: usize = 32 * 1024;
@@ -130,6 +130,7 @@ async fn converse(request: &[u8], ends: bool, caller: Caller) -> (Vec<u8>, Vec<O
         while let Some(request) = asked.recv().await {
             match request {
                 ApiRequest::Status { reply } => drop(reply),
+                ApiRequest::FromAfar(order) => panic!("an order from afar by the socket: {order:?}"),
                 ApiRequest::Order(Order { wanted, stated, by, reply }) => {
                     let (unheard, _) = tokio::sync::oneshot::channel();
                     drop(reply.send(Outcome::Refused { message: "no".to_owned() }));

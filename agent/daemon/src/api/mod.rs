@@ -51,6 +51,8 @@ pub(crate) enum ApiRequest {
     },
     /// An operator orders something.
     Order(Order),
+    /// The same from afar, or something that is not taken.
+    FromAfar(FromAfar),
 }
 
 /// A statement as it came.
@@ -71,6 +73,21 @@ pub(crate) struct Order {
     pub(crate) stated: Option<Stated>,
     /// Who orders; always root.
     pub(crate) by: Caller,
+    /// Where the answer goes.
+    pub(crate) reply: oneshot::Sender<Outcome>,
+}
+
+/// An order from afar, as far as everything but the engine has judged it.
+#[derive(Debug)]
+pub(crate) struct FromAfar {
+    /// What is to be done, or why nothing is.
+    pub(crate) wanted: Result<Wanted, String>,
+    /// Who signed it.
+    pub(crate) by: String,
+    /// What it is, in words.
+    pub(crate) order: String,
+    /// Word by word, with its signatures; nothing of what no operator signed.
+    pub(crate) text: Option<String>,
     /// Where the answer goes.
     pub(crate) reply: oneshot::Sender<Outcome>,
 }
@@ -114,4 +131,16 @@ pub(crate) enum Outcome {
         /// Those that are.
         known: Vec<String>,
     },
+}
+
+impl Outcome {
+    /// What came of it, in words.
+    pub(crate) fn message(self) -> String {
+        match self {
+            Self::Accepted { message } | Self::Refused { message } => message,
+            Self::UnknownHost { known } => {
+                format!("there is nothing of that name; configured are: {}", known.join(", "))
+            }
+        }
+    }
 }

@@ -15,7 +15,8 @@ use palisade_core::status::Status;
 use super::{ApiRequest, Caller, Order, Outcome, Stated, metrics, why};
 use crate::counters::Counters;
 use crate::health::Health;
-use crate::order::{Verb, Wanted, is_name};
+use crate::order::{Wanted, is_name};
+use palisade_core::config::Verb;
 
 /// The longest body of a request (SAFE-12).
 const BODY_MAX: usize = 4096;

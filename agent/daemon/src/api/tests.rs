@@ -15,8 +15,9 @@ use tokio::sync::mpsc;
 use super::routes::{Shared, respond};
 use super::*;
 use crate::counters::Counters;
-use crate::order::{Verb, Wanted};
+use crate::order::Wanted;
 use crate::testing::{TempDir, run};
+use palisade_core::config::Verb;
 
 mod monitoring;
 
@@ -72,6 +73,7 @@ fn run_loop(mut requests: mpsc::Receiver<ApiRequest>) -> mpsc::UnboundedReceiver
         while let Some(request) = requests.recv().await {
             match request {
                 ApiRequest::Status { reply } => drop(reply.send(status())),
+                ApiRequest::FromAfar(order) => drop(order.reply),
                 ApiRequest::Order(order) => {
                     let Wanted { verb, name, length_ms, reason } = order.wanted;
                     drop(

@@ -3,11 +3,9 @@
 use palisade_core::config::Operator;
 use palisade_core::record::Event;
 
+use crate::afar::written::{PURPOSE, Written, split};
 use crate::api::why::Entry;
 use crate::statement::{self, Refusal, Statement};
-
-/// Where a signature begins in what the journal keeps.
-const SIGNATURE: &str = "-----BEGIN SSH SIGNATURE-----";
 
 /// What an operator stated.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,19 +29,26 @@ pub(crate) fn words(entries: &[Entry], operators: &[Operator]) -> Result<Vec<Wor
         else {
             continue;
         };
-        let (text, signature) = match stated.find(SIGNATURE) {
-            Some(begins) => (stated.get(..begins).unwrap_or_default(), stated.get(begins..)),
-            None => (stated.as_str(), None),
+        let (text, signatures) = split(&stated);
+        let order = Written::parse(text).ok();
+        let purpose = if order.is_some() { PURPOSE } else { statement::NAMESPACE };
+        let (host, checked) = match order {
+            Some(order) => (order.about.clone(), format!("order from afar: {}", order.words())),
+            None => {
+                let parsed = Statement::parse(text).map_err(|refusal| (at, refusal.to_string()))?;
+                (parsed.host, parsed.checked)
+            }
         };
-        let parsed = Statement::parse(text).map_err(|refusal| (at, refusal.to_string()))?;
-        let (signer, unknown_key) =
-            match signature.map(|signature| statement::signer(operators, text, signature)) {
-                None => (None, false),
-                Some(Ok(operator)) => (Some(operator.name().to_owned()), false),
-                Some(Err(Refusal::NoOperator)) => (None, true),
-                Some(Err(refusal)) => return Err((at, refusal.to_string())),
-            };
-        words.push(Word { n: entry.n, host: parsed.host, checked: parsed.checked, signer, unknown_key });
+        let (mut signers, mut unknown_key) = (Vec::new(), false);
+        for signature in signatures {
+            match statement::signer(purpose, operators, text, signature) {
+                Ok(operator) => signers.push(operator.name()),
+                Err(Refusal::NoOperator) => unknown_key = true,
+                Err(refusal) => return Err((at, refusal.to_string())),
+            }
+        }
+        let signer = (!signers.is_empty()).then(|| signers.join(" and "));
+        words.push(Word { n: entry.n, host, checked, signer, unknown_key });
     }
     Ok(words)
 }

@@ -105,7 +105,7 @@ fn copy(journal: &Path, first: u64) -> Result<Copied, Failure> {
 }
 
 /// Never over another file: it may be the only copy of another incident.
-fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+pub(super) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let mut options = OpenOptions::new();
     let opened = options.write(true).create_new(true).mode(0o600).open(path);
     opened

@@ -2,6 +2,7 @@
 //!
 //! Exit status: 0 done or so, 1 failed or not so, 2 wrong usage or a configuration that does not check.
 
+mod afar;
 mod audit;
 mod check;
 mod direct;
@@ -86,6 +87,12 @@ enum Command {
         #[arg(long, value_name = "TEXT")]
         reason: String,
     },
+    /// Orders from afar: signed texts that go to one host's agent over the broker of central monitoring.
+    ///
+    /// palisade order make fence b --cluster edge-a --to a --reason "it hangs" --key ~/.ssh/id_ed25519 --out b.order;
+    /// palisade order send b.order
+    #[command(subcommand)]
+    Order(Afar),
     /// List the workloads, stop one for good, or let it run again.
     #[command(subcommand)]
     Workload(Desire),
@@ -168,6 +175,63 @@ enum Wish {
     Drain(WishOptions),
     /// It may run workloads again; none comes back by itself.
     Undrain(WishOptions),
+}
+
+#[derive(Debug, Subcommand)]
+enum Afar {
+    /// Make one and sign it. It counts for a few minutes, by the clock of the host that takes it, and once.
+    Make(MakeOptions),
+    /// Add another operator's signature, where the policy asks for two ([orders] two_operators). What is signed is shown.
+    Sign {
+        /// What `make` wrote.
+        file: PathBuf,
+        /// The private Ed25519 key, or the public one of a key in an agent.
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+    },
+    /// Send one, and tell what came of it.
+    ///
+    /// Exit status 0: it was taken; 1: it was not, or nobody answered. `mosquitto_pub -t palisade/CLUSTER/command -f FILE` does the same
+    /// where there is no configuration; the answer comes on palisade/CLUSTER/host/HOST/order.
+    Send {
+        /// What `make` wrote.
+        file: PathBuf,
+        /// The configuration, or a copy: its [telemetry] says how to reach the broker.
+        #[arg(long, value_name = "FILE", default_value = CONFIG)]
+        config: PathBuf,
+        /// How long to wait for the answer, such as 10s.
+        #[arg(long, value_name = "TIME", default_value = "10s", value_parser = interval)]
+        wait: Duration,
+    },
+}
+
+#[derive(Debug, Args)]
+struct MakeOptions {
+    /// fence, unfence, drain, undrain, maintenance-on, maintenance-off, disarm, arm, workload-stop or workload-start.
+    order: String,
+    /// The host or the workload that it is about; none for disarm and arm.
+    about: Option<String>,
+    /// The cluster's name.
+    #[arg(long, value_name = "NAME")]
+    cluster: String,
+    /// The host whose agent is to take it: one that has a quorum (for `unfence`, the coordinator).
+    #[arg(long, value_name = "HOST")]
+    to: String,
+    /// For how long, for maintenance-on and disarm, such as 2h.
+    #[arg(long = "for", value_name = "TIME")]
+    length: Option<String>,
+    /// For how long the order counts; at most 10min.
+    #[arg(long, value_name = "TIME", default_value = "5min")]
+    counts: String,
+    /// Why, for the journal.
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    /// The private Ed25519 key, or the public one of a key in an agent.
+    #[arg(long, value_name = "FILE")]
+    key: PathBuf,
+    /// Where to write it; never over an existing file. Otherwise it is printed.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -366,6 +430,9 @@ pub(crate) fn main() -> ExitCode {
         Command::Host(Wish::Undrain(options)) => wish::host(socket, false, &options),
         Command::Maintenance(Maintenance::On(options)) => wish::maintenance_on(socket, &options),
         Command::Maintenance(Maintenance::Off(options)) => wish::maintenance_off(socket, &options),
+        Command::Order(Afar::Make(options)) => afar::make(&options),
+        Command::Order(Afar::Sign { file, key }) => afar::sign(&file, &key),
+        Command::Order(Afar::Send { file, config, wait }) => afar::send(&file, &config, wait),
         Command::Disarm { length, reason } => wish::disarm(socket, &length, &reason),
         Command::Arm { reason } => wish::arm(socket, &reason),
         Command::Workload(Desire::List { json }) => workload::list(socket, json),
@@ -511,6 +578,10 @@ mod tests {
             "palisade maintenance on b --reason board",
             "palisade maintenance on b --for 2days --reason board",
             "palisade maintenance off b --reason done",
+            "palisade order make fence b --cluster edge-a --to a --reason hangs --key k --out b.order",
+            "palisade order make disarm --cluster edge-a --to a --for 1h --counts 10min --reason switch --key k",
+            "palisade order sign b.order --key k",
+            "palisade order send b.order --config /x --wait 5s",
             "palisade disarm --reason switch",
             "palisade disarm --for 30min --reason switch",
             "palisade arm --reason done",

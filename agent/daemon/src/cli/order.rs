@@ -83,7 +83,7 @@ pub(super) fn confirm(socket: &Path, options: &ConfirmOptions) -> Ended {
         print(&format!("\n{text}\n"));
         typed(host)?;
     }
-    let signature = key.as_deref().map(|key| sign(key, &text)).transpose()?;
+    let signature = key.as_deref().map(|key| sign(key, NAMESPACE, &text)).transpose()?;
     let mut body = serde_json::json!({ "host": host, "reason": reason, "statement": text });
     if let (Some(signature), Some(body)) = (signature, body.as_object_mut()) {
         body.insert("signature".to_owned(), signature.into());
@@ -92,11 +92,11 @@ pub(super) fn confirm(socket: &Path, options: &ConfirmOptions) -> Ended {
 }
 
 /// `ssh-keygen` asks for the passphrase or the touch itself.
-fn sign(key: &Path, text: &str) -> Result<String, Failure> {
+pub(super) fn sign(key: &Path, purpose: &str, text: &str) -> Result<String, Failure> {
     let failed =
         |what: String| Failure::failed(format!("signing with {}: {what}; nothing was done", key.display()));
     let signing = Command::new("ssh-keygen")
-        .args(["-q", "-Y", "sign", "-n", NAMESPACE, "-f"])
+        .args(["-q", "-Y", "sign", "-n", purpose, "-f"])
         .arg(key)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

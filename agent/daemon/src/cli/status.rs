@@ -98,7 +98,7 @@ pub(super) fn state(host: &HostStatus) -> String {
     let out = state == "maintenance";
     match host.maintenance_ms {
         Some(0) if out => format!("{state}, too long"),
-        Some(left) if out => format!("{state}, {} left", palisade_proto::Duration(left)),
+        Some(left) if out => format!("{state}, {} left", span(left)),
         Some(_) => format!("{state}, to leave for maintenance"),
         None if host.drained => format!("{state}, drained"),
         None => state.clone(),

@@ -32,7 +32,7 @@ pub(super) fn arm(socket: &Path, reason: &str) -> Ended {
     tell(socket, "/v1/arm", &serde_json::json!({ "reason": reason }))
 }
 
-fn milliseconds(text: &str) -> Result<u64, Failure> {
+pub(super) fn milliseconds(text: &str) -> Result<u64, Failure> {
     let length = humantime::parse_duration(text).ok().and_then(|time| u64::try_from(time.as_millis()).ok());
     length.filter(|ms| *ms > 0).ok_or_else(|| {
         Failure::usage(format!(

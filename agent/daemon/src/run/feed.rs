@@ -10,11 +10,11 @@ use palisade_proto::Time;
 use super::Agent;
 use super::input::{Asked, Input};
 use super::slow::Control;
-use crate::api::{ApiRequest, Order, Outcome, Stated};
+use crate::api::{ApiRequest, FromAfar, Order, Outcome, Stated};
 use crate::fences;
 use crate::journal::JournalHealth;
 use crate::order::Wanted;
-use crate::statement::{NO_LIFE, Refusal, Statement, signer};
+use crate::statement::{NAMESPACE, NO_LIFE, Refusal, Statement, signer};
 use crate::systemd::{self, StopKind};
 use crate::telemetry::Tell;
 
@@ -75,6 +75,13 @@ impl Agent {
                 // Whoever asked may have gone.
                 drop(order.reply.send(outcome));
             }
+            ApiRequest::FromAfar(FromAfar { wanted, by, order, text, reply }) => {
+                let request = wanted
+                    .and_then(|wanted| wanted.request(&self.cluster, by.clone()).map_err(Outcome::message));
+                let order = palisade_core::action::FromAfar { request, by, order, text };
+                let outcome = self.outcome(palisade_core::Input::FromAfar(order), now);
+                drop(reply.send(outcome));
+            }
         }
     }
 
@@ -102,14 +109,18 @@ impl Agent {
         // Where none is named, nobody here knows whose a signature is; it is kept.
         let signature = signature.as_deref().unwrap_or_default();
         let signer = (!signature.is_empty() && !operators.is_empty())
-            .then(|| signer(operators, text, signature))
+            .then(|| signer(NAMESPACE, operators, text, signature))
             .transpose()?
             .map(|operator| operator.name().to_owned());
         Ok(Some(Word { text: format!("{text}{signature}"), checked: statement.checked, signer }))
     }
 
     fn request(&mut self, request: Request, now: Time) -> Outcome {
-        match self.engine.take(palisade_core::Input::Request(request), now) {
+        self.outcome(palisade_core::Input::Request(request), now)
+    }
+
+    fn outcome(&mut self, asked: palisade_core::Input, now: Time) -> Outcome {
+        match self.engine.take(asked, now) {
             Ok(message) => Outcome::Accepted { message },
             Err(message) => Outcome::Refused { message },
         }

@@ -61,12 +61,7 @@ impl Setup {
             witness = Some(witness::Access { keyring, broker });
             witness_print = print.finish().as_ref().try_into().ok();
         }
-        let telemetry = cluster.telemetry().map(|telemetry| {
-            // Its session begins anew at each reload.
-            let mut print = digest::Context::new(&digest::SHA256);
-            access("telemetry", telemetry.broker(), telemetry.login(), &mut print)
-        });
-        let telemetry = telemetry.transpose()?.unwrap_or_default();
+        let telemetry = telemetry_access(&cluster)?;
         let devices = fences::known(&cluster, me)?;
         Ok(Self { cluster, written, me, machine, keyring, witness, witness_print, telemetry, devices })
     }
@@ -105,6 +100,16 @@ fn keyring(cluster: &Cluster, keys: &[KeyRef]) -> Result<(Keyring, digest::Conte
     }
     let keyring = Keyring::new(cluster.name(), roots).map_err(|error| error.to_string())?;
     Ok((keyring, print))
+}
+
+/// How to be let in by the telemetry broker; without telemetry there is nothing to know.
+pub(crate) fn telemetry_access(cluster: &Cluster) -> Result<Access, String> {
+    let telemetry = cluster.telemetry().map(|telemetry| {
+        // Its session begins anew at each reload.
+        let mut print = digest::Context::new(&digest::SHA256);
+        access("telemetry", telemetry.broker(), telemetry.login(), &mut print)
+    });
+    Ok(telemetry.transpose()?.unwrap_or_default())
 }
 
 fn access(

@@ -17,6 +17,7 @@ use tokio::task::LocalSet;
 
 use super::probes;
 use super::setup::Setup;
+use crate::afar;
 use crate::api::{self, ApiRequest};
 use crate::counters::Counters;
 use crate::fences::{self, Known};
@@ -98,6 +99,7 @@ pub(crate) struct Start {
     pub(crate) run_dir: &'static Path,
     pub(crate) journal_dir: &'static Path,
     pub(crate) spool_dir: &'static Path,
+    pub(crate) orders_taken: &'static Path,
     pub(crate) listener: UnixListener,
     pub(crate) way: Arc<Way>,
     pub(crate) counters: Arc<Counters>,
@@ -138,6 +140,7 @@ pub(crate) fn spawn(runtime: Runtime, start: Start) -> io::Result<(Hands, Ears, 
             run_dir,
             journal_dir,
             spool_dir,
+            orders_taken,
             listener,
             way,
             counters,
@@ -151,9 +154,21 @@ pub(crate) fn spawn(runtime: Runtime, start: Start) -> io::Result<(Hands, Ears, 
         tokio::spawn(stay_alive(counters.clone()));
         let spool = Spooling { dir: spool_dir, seat: Some(seat), keeper: None };
         let sessions = Vec::new();
-        let listening = Listening { requests, at: None, task: None };
-        let controller =
-            Controller { config, me, way, answers, counters, health, tell, sessions, spool, listening };
+        let listening = Listening { requests: requests.clone(), at: None, task: None };
+        let controller = Controller {
+            config,
+            me,
+            way,
+            answers,
+            counters,
+            health,
+            tell,
+            sessions,
+            spool,
+            listening,
+            requests,
+            orders_taken,
+        };
         controller.run(controlled).await;
     };
     std::thread::Builder::new().name("palisade-slow".to_owned()).stack_size(STACK_BYTES).spawn(
@@ -199,6 +214,9 @@ struct Controller {
     sessions: Vec<tokio::task::JoinHandle<()>>,
     spool: Spooling,
     listening: Listening,
+    /// For orders from afar.
+    requests: mpsc::Sender<ApiRequest>,
+    orders_taken: &'static Path,
 }
 
 /// Where monitoring is answered over TCP.
@@ -294,10 +312,25 @@ impl Controller {
         let (me, counters, health) = (self.me, self.counters.clone(), self.health.clone());
         let bytes = cluster.telemetry().map_or(0, palisade_core::config::Telemetry::spool_bytes);
         let Some(keeper) = self.spool.keeper(bytes) else { return };
+        let host = cluster.host(me.host).map_or("", |host| host.name()).to_owned();
+        let orders = cluster.orders().is_some().then(|| {
+            let (orders, heard) = mpsc::channel(afar::WAITING_MAX);
+            let taking = afar::Orders {
+                cluster: cluster.clone(),
+                host: host.clone(),
+                used: self.orders_taken,
+                requests: self.requests.clone(),
+                out: out.clone(),
+                counters: counters.clone(),
+            };
+            // Ends with the session, which holds the other end.
+            tokio::task::spawn_local(taking.run(heard));
+            orders
+        });
         self.sessions.push(tokio::task::spawn_local(async move {
-            let host = cluster.host(me.host).map_or("", |host| host.name());
             let session = Session::default();
-            telemetry::run(&cluster, host, access, &session, (out, outbox), keeper, counters, health).await;
+            let ends = (out, outbox, orders);
+            telemetry::run(&cluster, &host, access, &session, ends, keeper, counters, health).await;
         }));
     }
 }

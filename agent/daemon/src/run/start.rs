@@ -27,6 +27,8 @@ const STANDING: &str = "/run/palisade/standing";
 pub(super) const JOURNAL_DIR: &str = "/var/lib/palisade/journal";
 /// Where events wait for the telemetry broker.
 pub(super) const SPOOL_DIR: &str = "/var/lib/palisade/spool";
+/// Which orders from afar were taken.
+pub(super) const ORDERS_TAKEN: &str = "/var/lib/palisade/orders";
 /// Lives of one boot that are recognised in the journal: each ends by a leave of the agent, so this is a thousand of them.
 const LIVES_MAX: u64 = 1024;
 

@@ -137,11 +137,11 @@ fn dead(facts: &Facts<'_>, death: Proven<'_>) -> (Cause, String) {
         "left" => {
             let why = facts.events().find_map(|(at, event)| match event {
                 Event::Left { why } if facts.own(at) => Some(format!(" ({why})")),
-                Event::Wished { maintenance, .. } if maintenance.iter().any(|one| one.host == *host) => {
-                    Some(" (an operator has put it into maintenance)".to_owned())
-                }
                 _ => None,
             });
+            let kept_out = format!("{host} is in maintenance");
+            let maintenance = facts.alarms().iter().any(|(_, what, _)| what.starts_with(&kept_out));
+            let why = why.or(maintenance.then(|| " (an operator has put it into maintenance)".to_owned()));
             let from = first_ms(facts, death.at.ms);
             let told = format!(
                 "{host} left by its own word at {}{}; nobody fenced it{}",

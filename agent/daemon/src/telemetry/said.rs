@@ -198,7 +198,7 @@ pub(super) fn if_shed(number: u64, payload: &[u8]) -> Gap {
     }
 }
 
-fn since_epoch(time: SystemTime) -> u64 {
+pub(crate) fn since_epoch(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

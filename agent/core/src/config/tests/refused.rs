@@ -85,7 +85,7 @@ cluster.toml:42:8: device `bmc-a` has no `user`
         "[cluster]\n",
         "[claster]\n",
         r#"
-cluster.toml:2:2: unknown field `claster`, expected one of `cluster`, `timing`, `watchdog`, `witness`, `telemetry`, `metrics`, `fencing`, `host`, `device`, `storage`, `workload`, `health`, `probe`, `operator`
+cluster.toml:2:2: unknown field `claster`, expected one of `cluster`, `timing`, `watchdog`, `witness`, `telemetry`, `metrics`, `fencing`, `host`, `device`, `storage`, `workload`, `health`, `probe`, `operator`, `orders`
 2 | [claster
   |  ^^^^^^^
   way out: correct its spelling or remove it

@@ -190,6 +190,7 @@ fn describe(input: &Input) -> String {
         Input::Unfit(reasons) => format!("not to be armed: {}", reasons.join("; ")),
         Input::Watchdog(armed) => format!("the watchdog: {armed:?}"),
         Input::Request(request) => format!("an operator asks: {request:?}"),
+        Input::FromAfar(order) => format!("an operator asks from afar: {order:?}"),
         Input::Leave(why) => format!("this life is to leave: {why}"),
         Input::Restart => "the agent is to restart".to_owned(),
         Input::Cluster(_) => "a new configuration".to_owned(),

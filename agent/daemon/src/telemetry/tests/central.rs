@@ -89,7 +89,7 @@ impl Site {
         let (outlet, seat) = outlet(teller, counters.clone());
         let keeper = seat.begin_on(Disk::new(dir.path()), Limits::of(64 << 20)).unwrap();
         let (tell, outbox) = mpsc::channel(QUEUE);
-        let ends = (tell.downgrade(), outbox);
+        let ends = (tell.downgrade(), outbox, None);
         let agent = Agent { outlet, tell: Some(tell), counters: counters.clone() };
         let cluster = self.cluster(name);
         let own = cluster.telemetry().unwrap().broker().tls().unwrap();

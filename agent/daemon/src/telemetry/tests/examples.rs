@@ -64,6 +64,14 @@ fn the_examples_are_what_is_written() {
     is_example("gap.json", &teller.gap(&gap, 82_000_000, at));
     is_example("state.json", &said::state(&status(), at));
     is_example("gone.json", &said::gone("edge-a", "a"));
+    let answer = crate::afar::Answer {
+        schema: said::SCHEMA,
+        nonce: "000102030405060708090a0b0c0d0e0f".to_owned(),
+        time_ms: since_epoch(at),
+        accepted: false,
+        message: "this very order was taken before: make another to have it done again".to_owned(),
+    };
+    is_example("order.json", &serde_json::to_vec(&answer).unwrap());
     let health = crate::health::example();
     let levels = health.board().levels(palisade_proto::Time(60 * 60_000));
     let l2 = levels.iter().find(|level| level.level == Level::L2).unwrap();
@@ -76,7 +84,7 @@ fn the_examples_are_what_is_written() {
 fn every_field_of_a_message_is_documented() {
     let text = std::fs::read_to_string(doc("TELEMETRY.md")).unwrap();
     let own = serde_json::to_value(crate::api::tests::status()).unwrap();
-    for name in ["event.json", "gap.json", "gone.json", "state.json"] {
+    for name in ["event.json", "gap.json", "gone.json", "order.json", "state.json"] {
         let example = std::fs::read(doc("doc/examples").join(name)).unwrap();
         let example: serde_json::Value = serde_json::from_slice(&example).unwrap();
         // The status is documented where it is defined.
