@@ -59,8 +59,8 @@ macro_rules! corpora {
 
 corpora! {
     agent_reply cluster_config engine_heartbeat fence_certificate haproxy_reply heartbeat_sealed heartbeat_wire hypervisor_reply
-    ipmi_dialogue ipmi_reply journal_file journal_line local_api lun_reply nft_reply nvme_reply redfish_reply route_reply scsi_reply ssh_words
-    standing_file switch_reply witness_answer witness_ask witness_config
+    ipmi_dialogue ipmi_reply journal_file journal_line local_api lun_reply nft_reply nvme_reply order_from_afar redfish_reply route_reply scsi_reply
+    ssh_words standing_file switch_reply witness_answer witness_ask witness_config
 }
 
 #[test]

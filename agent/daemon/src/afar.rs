@@ -4,12 +4,13 @@
 //! policy asks is handed to the run loop, where it is what the same order on the local socket would be; the rest is counted, answered
 //! and on the record, and changes nothing (SAFE-7).
 
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
 mod judge;
 mod used;
 pub(crate) mod written;
 
-use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use palisade_core::config::Cluster;
@@ -21,7 +22,7 @@ use crate::counters::{Counters, OrderRefused};
 use crate::telemetry::{SCHEMA, Tell, since_epoch};
 pub(crate) use judge::COUNTS_MAX;
 use judge::{Judged, Refusal, judge};
-use used::Used;
+pub(crate) use used::Used;
 
 /// Orders that may wait for the one before them.
 pub(crate) const WAITING_MAX: usize = 8;
@@ -51,8 +52,8 @@ pub(crate) struct Orders {
     pub(crate) cluster: Arc<Cluster>,
     /// This host's name.
     pub(crate) host: String,
-    /// Where it is kept which orders were taken.
-    pub(crate) used: &'static Path,
+    /// Which orders were taken: one for the process, as a reload has two of these for a while.
+    pub(crate) used: Arc<Mutex<Used>>,
     /// To the run loop.
     pub(crate) requests: mpsc::Sender<ApiRequest>,
     /// To the broker.
@@ -63,14 +64,13 @@ pub(crate) struct Orders {
 impl Orders {
     /// Takes orders until nobody hands any over any more.
     pub(crate) async fn run(self, mut heard: mpsc::Receiver<Vec<u8>>) {
-        let (mut used, mut refusals) = (Used::new(self.used), Refusals::new());
+        let mut refusals = Refusals::new();
         while let Some(message) = heard.recv().await {
             let judged = judge(&message, &self.cluster, &self.host, SystemTime::now());
             let (mut order, nonce, refusal) = match judged {
                 Judged::NotOurs => continue,
                 Judged::Sound(sound) => {
-                    let (back, noted) = note(used, sound.written.clone()).await;
-                    used = back;
+                    let noted = note(self.used.clone(), sound.written.clone()).await;
                     let nonce = sound.written.nonce.clone();
                     let (wanted, order) = (sound.wanted, sound.written.words());
                     (
@@ -144,16 +144,12 @@ struct Said {
 }
 
 /// SAFE-7: it is on the disk that this order was taken before anything is done for it.
-async fn note(mut used: Used, written: written::Written) -> (Used, Result<(), Refusal>) {
-    let path = used.path();
+async fn note(used: Arc<Mutex<Used>>, written: written::Written) -> Result<(), Refusal> {
     let noted = tokio::task::spawn_blocking(move || {
-        let noted = used.note(&written, SystemTime::now());
-        (used, noted)
+        let mut used = used.lock().map_err(|poisoned| Refusal::NotNoted(poisoned.to_string()))?;
+        used.note(&written, SystemTime::now())
     });
-    match noted.await {
-        Ok(noted) => noted,
-        Err(error) => (Used::new(path), Err(Refusal::NotNoted(error.to_string()))),
-    }
+    noted.await.unwrap_or_else(|error| Err(Refusal::NotNoted(error.to_string())))
 }
 
 /// How many refusals more may be told of.

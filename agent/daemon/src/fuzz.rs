@@ -1,6 +1,7 @@
 //! What the fuzzing of the agent calls (tests/fuzz): each function takes bytes from outside and panics if a property that
 //! must hold for all of them does not.
 
+pub use crate::afar::fuzz::order_from_afar;
 pub use crate::api::fuzz::local_api;
 pub use crate::certificate::fuzz::fence_certificate;
 pub use crate::journal::fuzz::{journal_file, journal_line};

@@ -29,6 +29,7 @@ pub(crate) const ALL: &[Target] = &[
     ("switch_reply", devices::switch_reply),
     ("journal_file", palisade::fuzz::journal_file),
     ("journal_line", palisade::fuzz::journal_line),
+    ("order_from_afar", palisade::fuzz::order_from_afar),
     ("local_api", palisade::fuzz::local_api),
     ("route_reply", devices::route_reply),
     ("ssh_words", devices::ssh_words),

@@ -1,3 +1,5 @@
+use std::path::Path;
+
 use palisade_core::config::Verb;
 
 use super::*;
@@ -242,7 +244,7 @@ fn take(people: &People, messages: Vec<String>) -> (Handed, Vec<Answer>, Arc<Cou
         let orders = Orders {
             cluster: people.cluster.clone(),
             host: "h0".to_owned(),
-            used: path(&people.dir, "orders"),
+            used: Arc::new(Mutex::new(Used::new(path(&people.dir, "orders")))),
             requests,
             out: out.downgrade(),
             counters: counters.clone(),

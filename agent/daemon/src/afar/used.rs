@@ -36,19 +36,15 @@ struct Taken {
 }
 
 /// The orders that were taken and could come again.
-pub(super) struct Used {
+pub(crate) struct Used {
     path: &'static Path,
     /// Absent until the file has been read.
     content: Option<Content>,
 }
 
 impl Used {
-    pub(super) fn new(path: &'static Path) -> Self {
+    pub(crate) fn new(path: &'static Path) -> Self {
         Self { path, content: None }
-    }
-
-    pub(super) fn path(&self) -> &'static Path {
-        self.path
     }
 
     /// Writes down that this order is taken.

@@ -56,8 +56,11 @@ impl Written {
 
     /// Reads the text back, letter by letter: another text orders nothing. Which line is not as it should be.
     pub(crate) fn parse(text: &str) -> Result<Self, usize> {
+        if text.lines().next() != Some(TITLE) {
+            return Err(1);
+        }
         let names = ["", "cluster", "to", "order", "about", "length", "reason", "nonce", "made", "expires"];
-        let [title, cluster, to, verb, about, length, reason, nonce, made, expires] = fields(text, names)?;
+        let [_, cluster, to, verb, about, length, reason, nonce, made, expires] = fields(text, names)?;
         let known = Verb::FROM_AFAR.iter().find(|(name, _)| *name == verb);
         let (_, verb) = *known.ok_or(4_usize)?;
         let length_ms = match length.as_str() {
@@ -73,7 +76,6 @@ impl Written {
         let hex = |digit: u8| digit.is_ascii_digit() || (b'a'..=b'f').contains(&digit);
         let written = Self { cluster, to, verb, about, length_ms, reason, nonce, made, expires };
         match () {
-            () if title != TITLE => Err(1),
             () if written.nonce.len() != NONCE_DIGITS || !written.nonce.bytes().all(hex) => Err(8),
             () if written.text() != text => Err(11),
             () => Ok(written),

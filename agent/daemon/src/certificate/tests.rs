@@ -3,12 +3,14 @@ use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 use std::time::{Duration, UNIX_EPOCH};
 
+use palisade_core::config::Verb;
 use palisade_core::record::{Event, Lost, Who};
 use proptest::prelude::*;
 
 use super::*;
+use crate::afar::written::{PURPOSE, Written};
 use crate::journal::{Journal, Options};
-use crate::statement::{NAMESPACE, Statement};
+use crate::statement::{NAMESPACE, Statement, tests as keys};
 use crate::testing::{TempDir, run};
 
 fn b() -> Who {
@@ -202,6 +204,41 @@ fn an_operators_signature_is_held_against_the_words_and_the_keys() {
     let forged = whole.replace("both cords are out", "no cord is out");
     let found = shown(&forged, &both).unwrap_err();
     assert!(found.line == 2 && found.to_string().contains("anna"), "{found}");
+}
+
+/// An order from afar stands in the record as its signers signed it.
+#[test]
+fn an_order_from_afar_is_held_against_its_signatures() {
+    let dir = TempDir::new();
+    let operators =
+        ["anna", "bert"].map(|name| Operator::of(name, &keys::key(&dir, name, "ed25519")).unwrap());
+    let made = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+    let [cluster, to, about, reason] = ["edge", "a", "b", "hangs"].map(str::to_owned);
+    let written = Written {
+        cluster,
+        to,
+        verb: Verb::Fence,
+        about,
+        length_ms: 0,
+        reason,
+        nonce: "0".repeat(32),
+        made,
+        expires: made + Duration::from_secs(60),
+    };
+    let text = written.text();
+    let sign = |name: &str| keys::sign(&dir, name, PURPOSE, &text);
+    let whole = format!("{text}{}{}", sign("anna"), sign("bert"));
+    let shown = |text: &str, operators: &[Operator]| {
+        let (lines, newest) = lines(&[stated(text)]);
+        check(&certificate(&lines, newest), operators).map(|shown| shown.words)
+    };
+    let words = shown(&whole, &operators).unwrap();
+    assert_eq!(words[0].signer.as_deref(), Some("anna and bert"));
+    assert_eq!(
+        (words[0].host.as_str(), words[0].checked.as_str()),
+        ("b", "order from afar: fence b (hangs)")
+    );
+    assert!(shown(&whole.replace("about: b", "about: c"), &operators).is_err());
 }
 
 #[test]

@@ -216,3 +216,87 @@ impl Talk for Sending {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::statement::tests as keys;
+    use crate::testing::TempDir;
+
+    fn options(dir: &TempDir, order: &str, about: Option<&str>, length: Option<&str>) -> MakeOptions {
+        MakeOptions {
+            order: order.to_owned(),
+            about: about.map(str::to_owned),
+            cluster: "edge-7".to_owned(),
+            to: "h0".to_owned(),
+            length: length.map(str::to_owned),
+            counts: "5min".to_owned(),
+            reason: "a new board".to_owned(),
+            key: dir.path().join("anna"),
+            out: Some(dir.path().join("order")),
+        }
+    }
+
+    #[test]
+    fn an_order_is_made_and_signed_by_two() {
+        let dir = TempDir::new();
+        for name in ["anna", "bert"] {
+            keys::key(&dir, name, "ed25519");
+        }
+        let file = dir.path().join("order");
+        make(&options(&dir, "maintenance-on", Some("h1"), Some("2h"))).unwrap();
+        let (message, written) = read(&file).unwrap();
+        assert_eq!(
+            (written.verb, written.length_ms, written.about.as_str()),
+            (Verb::MaintenanceOn, 7_200_000, "h1")
+        );
+        assert_eq!(split(&message).1.len(), 1);
+        let again = make(&options(&dir, "arm", None, None)).unwrap_err();
+        assert!(again.message.contains("name a new file"), "never over another: {}", again.message);
+        sign(&file, &dir.path().join("bert")).unwrap();
+        let twice = sign(&file, &dir.path().join("bert")).unwrap_err();
+        assert!(twice.message.contains("has signed it already"), "{}", twice.message);
+        let (message, same) = read(&file).unwrap();
+        assert!(same == written && split(&message).1.len() == 2);
+    }
+
+    #[test]
+    fn what_makes_no_order_is_a_mistake_of_usage() {
+        let dir = TempDir::new();
+        for (order, about, length, says) in [
+            ("confirm", Some("h1"), None, "is no order that can be given from afar"),
+            ("fence", None, None, "the name must be"),
+            ("fence", Some("h1"), Some("1h"), "nothing of this lasts"),
+            ("disarm", None, None, "for how long"),
+            ("disarm", None, Some("soon"), "no length of time"),
+            ("arm", Some("h1"), None, "names none"),
+        ] {
+            let failure = make(&options(&dir, order, about, length)).unwrap_err();
+            assert!(failure.status == 2 && failure.message.contains(says), "{order}: {}", failure.message);
+        }
+        let long = MakeOptions { counts: "11min".to_owned(), ..options(&dir, "arm", None, None) };
+        assert!(make(&long).unwrap_err().message.contains("longer than 10 min"));
+        let nobody = MakeOptions { to: String::new(), ..options(&dir, "arm", None, None) };
+        assert!(make(&nobody).unwrap_err().message.contains("a name is empty"));
+    }
+
+    /// A broker that does not answer, and one's own configuration.
+    #[test]
+    fn an_order_that_does_not_go_out_is_said_to_be_none() {
+        let dir = TempDir::new();
+        let key = keys::key(&dir, "anna", "ed25519");
+        make(&options(&dir, "fence", Some("h1"), None)).unwrap();
+        let (file, config) = (dir.path().join("order"), dir.path().join("cluster.toml"));
+        let wait = Duration::from_millis(300);
+        fs::write(&config, keys::configuration(&[("anna", &key)])).unwrap();
+        let failure = send(&file, &config, wait).unwrap_err();
+        assert!(failure.message.contains("names no [telemetry] broker"), "{}", failure.message);
+        let broker = "[telemetry]\nbroker = \"mqtt://127.0.0.1:1\"\n";
+        fs::write(&config, keys::configuration(&[("anna", &key)]) + broker).unwrap();
+        let failure = send(&file, &config, wait).unwrap_err();
+        assert!(failure.message.starts_with("the order did not go out: "), "{}", failure.message);
+        fs::write(&file, "fence h1, please").unwrap();
+        let failure = send(&file, &config, wait).unwrap_err();
+        assert!(failure.message.contains("line 1 is not what it should be"), "{}", failure.message);
+    }
+}

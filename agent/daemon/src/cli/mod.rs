@@ -181,7 +181,7 @@ enum Wish {
 enum Afar {
     /// Make one and sign it. It counts for a few minutes, by the clock of the host that takes it, and once.
     Make(MakeOptions),
-    /// Add another operator's signature, where the policy asks for two ([orders] two_operators). What is signed is shown.
+    /// Add another operator's signature, where the policy (two_operators) asks for two. What is signed is shown.
     Sign {
         /// What `make` wrote.
         file: PathBuf,
@@ -196,7 +196,7 @@ enum Afar {
     Send {
         /// What `make` wrote.
         file: PathBuf,
-        /// The configuration, or a copy: its [telemetry] says how to reach the broker.
+        /// The configuration, or a copy: what it says of telemetry is how the broker is reached.
         #[arg(long, value_name = "FILE", default_value = CONFIG)]
         config: PathBuf,
         /// How long to wait for the answer, such as 10s.

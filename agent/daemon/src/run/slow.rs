@@ -4,7 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use palisade_core::config::Cluster;
@@ -167,7 +167,7 @@ pub(crate) fn spawn(runtime: Runtime, start: Start) -> io::Result<(Hands, Ears, 
             spool,
             listening,
             requests,
-            orders_taken,
+            orders_taken: Arc::new(Mutex::new(afar::Used::new(orders_taken))),
         };
         controller.run(controlled).await;
     };
@@ -216,7 +216,7 @@ struct Controller {
     listening: Listening,
     /// For orders from afar.
     requests: mpsc::Sender<ApiRequest>,
-    orders_taken: &'static Path,
+    orders_taken: Arc<Mutex<afar::Used>>,
 }
 
 /// Where monitoring is answered over TCP.
@@ -318,7 +318,7 @@ impl Controller {
             let taking = afar::Orders {
                 cluster: cluster.clone(),
                 host: host.clone(),
-                used: self.orders_taken,
+                used: self.orders_taken.clone(),
                 requests: self.requests.clone(),
                 out: out.clone(),
                 counters: counters.clone(),
